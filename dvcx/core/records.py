@@ -1,0 +1,248 @@
+"""Records kept as JSON: pointer, lock, action. Bytes to values and back; the only place that knows their keys."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from dvcx.core.objects import BLOB, MAX_SIZE, TREE, Content, check_id, check_seal
+from dvcx.core.paths import check_path
+from dvcx.errors import IntegrityError, UnsafeInput
+
+VERSION = 1
+MAX_POINTER = 64 << 10
+MAX_LOCK = 64 << 20
+MAX_ACTION = 4 << 20
+POINTER_SUFFIX = ".dvcx"
+
+_CONTENT_KEYS = frozenset({"path", "kind", "hash", "blake3", "size", "files", "exec"})
+_POINTER_KEYS = _CONTENT_KEYS | {"dvcx", "desc", "labels", "meta", "remote", "push", "source"}
+_LOCK_STAGE_KEYS = frozenset({"cmd", "deps", "params", "outs"})
+
+
+@dataclass(frozen=True, slots=True)
+class Pointer:
+    """A tracked path: `path` is relative to the pointer's own directory. `notes` holds desc, labels, meta."""
+
+    path: str
+    content: Content
+    remote: str = ""
+    push: bool = True
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LockEntry:
+    """What the last good run of a stage ran, read and wrote. Paths relative to the lock's directory; params by file."""
+
+    cmd: str | tuple[str, ...]
+    deps: Mapping[str, Content]
+    params: Mapping[str, Mapping[str, Any]]
+    outs: Mapping[str, Content]
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """A known result: the outputs of an action key, by path relative to the project."""
+
+    key: str
+    outs: Mapping[str, Content]
+
+
+def encode_pointer(pointer: Pointer) -> bytes:
+    """Canonical bytes of a pointer file."""
+    record: dict[str, Any] = {"dvcx": VERSION, **_content_record(pointer.path, pointer.content)}
+    record.update(pointer.notes)
+    if pointer.remote:
+        record["remote"] = pointer.remote
+    if not pointer.push:
+        record["push"] = False
+    return json.dumps(record, indent=2, ensure_ascii=False).encode() + b"\n"
+
+
+def decode_pointer(data: bytes, where: str) -> Pointer:
+    """A pointer from the bytes of its file `where`.
+
+    Raises `IntegrityError` when it is truncated, malformed or of another version, `UnsafeInput` for hostile values.
+    """
+    record = _load(data, where, MAX_POINTER)
+    unknown = set(record) - _POINTER_KEYS
+    if unknown:
+        raise _malformed(where, f"unknown key {sorted(unknown)[0]!r}")
+    path = check_path(record.get("path"), f"{where}: path")
+    content = _content(record, where)
+    remote = record.get("remote", "")
+    push = record.get("push", True)
+    if not isinstance(remote, str) or not isinstance(push, bool):
+        raise _malformed(where, "remote must be text and push true or false")
+    notes = {key: record[key] for key in ("desc", "labels", "meta", "source") if key in record}
+    return Pointer(path, content, remote, push, notes)
+
+
+def encode_lock(entries: Mapping[str, LockEntry]) -> bytes:
+    """Canonical bytes of a lock: stages sorted by name, dependencies and outputs by path."""
+    stages = {name: _lock_stage(entries[name]) for name in sorted(entries)}
+    return json.dumps({"dvcx": VERSION, "stages": stages}, indent=2, ensure_ascii=False).encode() + b"\n"
+
+
+def decode_lock(data: bytes, where: str) -> dict[str, LockEntry]:
+    """The lock entries in the bytes of the lock file `where`, by stage name."""
+    record = _load(data, where, MAX_LOCK)
+    stages = record.get("stages")
+    if set(record) != {"dvcx", "stages"} or not isinstance(stages, dict):
+        raise _malformed(where, "it must hold 'dvcx' and 'stages'")
+    return {name: _lock_entry(value, f"{where}: stages.{name}") for name, value in stages.items()}
+
+
+def encode_action(action: Action) -> bytes:
+    """Canonical bytes of an action record."""
+    outs = [_content_record(path, action.outs[path]) for path in sorted(action.outs)]
+    return json.dumps({"dvcx": VERSION, "key": action.key, "outs": outs}, ensure_ascii=False).encode() + b"\n"
+
+
+def decode_action(data: bytes, where: str) -> Action:
+    """An action record from its bytes."""
+    record = _load(data, where, MAX_ACTION)
+    if set(record) != {"dvcx", "key", "outs"}:
+        raise _malformed(where, "it must hold 'dvcx', 'key' and 'outs'")
+    return Action(check_seal(record["key"], where), _contents(record["outs"], f"{where}: outs"))
+
+
+def canonical(value: Any) -> bytes:
+    """`value` as canonical JSON: sorted keys, no spaces. What keys are the digest of."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=True).encode(
+        "utf-8", "surrogateescape"
+    )
+
+
+def _content_record(path: str, content: Content) -> dict[str, Any]:
+    record: dict[str, Any] = {
+        "path": path,
+        "kind": content.kind,
+        "hash": content.id,
+        "blake3": content.seal,
+        "size": content.size,
+    }
+    if content.kind == TREE:
+        record["files"] = content.files
+    if content.executable:
+        record["exec"] = True
+    return record
+
+
+def _content(record: Mapping[str, Any], where: str) -> Content:
+    kind, size, files = record.get("kind"), record.get("size"), record.get("files", 1)
+    if kind not in (BLOB, TREE):
+        raise _malformed(where, f"kind must be 'blob' or 'tree', not {kind!r}")
+    if not _is_count(size) or not _is_count(files):
+        raise _malformed(where, "size and files must be numbers from 0")
+    if (kind == TREE) != ("files" in record):
+        raise _malformed(where, "'files' belongs to a tree, and only there")
+    executable = record.get("exec", False)
+    if not isinstance(executable, bool) or (executable and kind == TREE):
+        raise _malformed(where, "'exec' may only be true, and only for a blob")
+    object_id = check_id(record.get("hash"), f"{where}: hash")
+    return Content(kind, object_id, check_seal(record.get("blake3"), f"{where}: blake3"), int(size or 0), files, executable)
+
+
+def _lock_stage(entry: LockEntry) -> dict[str, Any]:
+    record: dict[str, Any] = {"cmd": entry.cmd if isinstance(entry.cmd, str) else list(entry.cmd)}
+    if entry.deps:
+        record["deps"] = [_content_record(path, entry.deps[path]) for path in sorted(entry.deps)]
+    if entry.params:
+        record["params"] = {file: dict(sorted(entry.params[file].items())) for file in sorted(entry.params)}
+    if entry.outs:
+        record["outs"] = [_content_record(path, entry.outs[path]) for path in sorted(entry.outs)]
+    return record
+
+
+def _lock_entry(record: object, where: str) -> LockEntry:
+    if not isinstance(record, dict) or not set(record) <= _LOCK_STAGE_KEYS:
+        raise _malformed(where, f"a stage holds only {', '.join(sorted(_LOCK_STAGE_KEYS))}")
+    cmd = record.get("cmd")
+    if isinstance(cmd, list) and all(isinstance(line, str) for line in cmd):
+        cmd = tuple(cmd)
+    elif not isinstance(cmd, str):
+        raise _malformed(where, "cmd must be text or a list of text")
+    params = record.get("params", {})
+    if not isinstance(params, dict) or not all(isinstance(value, dict) for value in params.values()):
+        raise _malformed(where, "params must map files to values")
+    return LockEntry(
+        cmd, _contents(record.get("deps", []), f"{where}.deps"), params, _contents(record.get("outs", []), f"{where}.outs")
+    )
+
+
+def _contents(records: object, where: str) -> dict[str, Content]:
+    if not isinstance(records, list):
+        raise _malformed(where, "it must be a list")
+    contents: dict[str, Content] = {}
+    for number, record in enumerate(records):
+        at = f"{where}[{number}]"
+        if not isinstance(record, dict) or not set(record) <= _CONTENT_KEYS:
+            raise _malformed(at, f"it holds only {', '.join(sorted(_CONTENT_KEYS))}")
+        path = record.get("path")
+        _check_stage_path(path, f"{at}.path")
+        if path in contents:
+            raise _malformed(at, f"path {path!r} twice")
+        contents[str(path)] = _content(record, at)
+    return contents
+
+
+def _check_stage_path(path: object, where: str) -> None:
+    """A lock's path may climb with leading `..` (its dvcx.yaml may lie below what it reads); the rest obeys the rule."""
+    text = path
+    while isinstance(text, str) and text.startswith("../"):
+        text = text[3:]
+    check_path(text, where)
+
+
+def _load(data: bytes, where: str, limit: int) -> dict[str, Any]:
+    if len(data) > limit:
+        raise UnsafeInput(f"{where}: larger than {limit} bytes", "restore it: git checkout -- FILE")
+    if not data.strip(b" \t\r\n\0"):
+        raise IntegrityError(f"{where}: empty or truncated", f"restore it: git checkout -- {where}")
+    try:
+        record = json.loads(data.decode("utf-8"), object_pairs_hook=_no_doubles, parse_constant=_constant)
+    except UnicodeDecodeError as error:
+        raise _malformed(where, f"not valid UTF-8 at byte {error.start}") from None
+    except json.JSONDecodeError as error:
+        raise _malformed(f"{where}:{error.lineno}:{error.colno}", f"truncated or not JSON ({error.msg})", where) from None
+    except RecursionError:
+        raise UnsafeInput(f"{where}: nested too deep", f"restore it: git checkout -- {where}") from None
+    except (_Doubled, ValueError) as error:
+        raise _malformed(where, str(error)) from None
+    if not isinstance(record, dict):
+        raise _malformed(where, "it must be a JSON object")
+    version = record.get("dvcx")
+    if version != VERSION or isinstance(version, bool):
+        raise IntegrityError(
+            f"{where}: format version {version!r} is not known to this dvcx", "upgrade: pip install -U dvcx; or restore the file"
+        )
+    return record
+
+
+class _Doubled(Exception):
+    pass
+
+
+def _no_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    record = dict(pairs)
+    if len(record) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise _Doubled(f"key {next(name for name in names if names.count(name) > 1)!r} twice")
+    return record
+
+
+def _constant(text: str) -> float:
+    # Params may be .inf or .nan in YAML; Python's JSON writes them as these words.
+    return float(text.replace("Infinity", "inf"))
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_SIZE
+
+
+def _malformed(where: str, what: str, file: str = "") -> IntegrityError:
+    return IntegrityError(f"{where}: broken record: {what}", f"restore it: git checkout -- {file or where.split(':')[0]}")
