@@ -1,0 +1,32 @@
+"""dvcx check: status as a gate."""
+
+from __future__ import annotations
+
+from typer import Context
+
+from dvcx.cli.face import Face
+from dvcx.cli.frame import Verb, app
+from dvcx.cli.status import status_lines
+
+app = app()
+
+
+@app.command("check", cls=Verb)
+def check(ctx: Context) -> int:
+    """Exit with 1 unless everything is up to date.
+
+    It answers like `dvcx status`, but needs no data: pointers, locks and the files kept in git say enough. Made for
+    CI and hooks.
+
+    Examples:
+      dvcx check
+      dvcx check --quiet && echo in sync
+
+    Exits: 1 3 4 9 11
+    """
+    from dvcx.ops.check import check as op
+
+    face: Face = ctx.obj
+    result = op(face.project(), emit=face.emit)
+    face.done(result, lambda: status_lines(face, result))
+    return 0 if result.clean else 1

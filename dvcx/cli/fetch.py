@@ -1,0 +1,32 @@
+"""dvcx fetch: bring tracked data from a remote into the cache."""
+
+from __future__ import annotations
+
+from typer import Context
+
+from dvcx.cli import output
+from dvcx.cli.face import Face
+from dvcx.cli.frame import Verb, app
+from dvcx.cli.options import Jobs, NoWait, Remote, Targets
+
+app = app()
+
+
+@app.command("fetch", cls=Verb)
+def fetch(ctx: Context, targets: Targets = None, remote: Remote = "", jobs: Jobs = 0, no_wait: NoWait = False) -> None:
+    """Bring the data that pointers and locks name from a remote into the cache, without touching the workspace.
+
+    Everything that arrives is checked against its size, its id and its seal.
+
+    Examples:
+      dvcx fetch
+      dvcx fetch --remote backup data-input.csv
+
+    Exits: 3 4 5 6 7 8 9
+    """
+    from dvcx.ops.fetch import fetch as op
+
+    face: Face = ctx.obj
+    project = face.project(jobs=jobs, no_wait=no_wait)
+    result = op(project, face.targets(project, targets), remote=remote, jobs=jobs, emit=face.emit)
+    face.done(result, lambda: output.outline(result))

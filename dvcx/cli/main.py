@@ -1,0 +1,177 @@
+"""The command line from words to exit code, and the only place that catches everything."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import typer
+from typer._click.exceptions import ClickException, NoArgsIsHelpError, NoSuchOption
+
+from dvcx.cli import output
+from dvcx.cli.face import Face
+from dvcx.cli.frame import did_you_mean, root
+from dvcx.errors import DvcxError, UsageError, display
+
+BUG = 70
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+TERMINATED = 143
+
+
+class Terminated(BaseException):
+    """SIGTERM or SIGHUP arrived: unwind, so that everything cleans up behind itself."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command line `arguments` (without the program's name); the exit code. Never raises."""
+    if arguments and arguments[0] == "__complete":
+        from dvcx.cli.complete import answer
+
+        return answer(list(arguments[1:]))
+    _prepare()
+    face = Face()
+    try:
+        try:
+            return _run(face, list(arguments))
+        finally:
+            face.close()
+    except DvcxError as error:
+        return _tell(error, as_json=face.json, verbose=face.verbose)
+    except ClickException as error:
+        return _tell(_usage(error), as_json="--json" in arguments)
+    except (KeyboardInterrupt, typer.Abort):
+        _complain("interrupted")
+        return INTERRUPTED
+    except Terminated:
+        _complain("terminated")
+        return TERMINATED
+    except BrokenPipeError:
+        output.drop_stdout()
+        return BROKEN_PIPE
+    except BaseException as error:
+        return _bug(error, arguments, as_json=face.json)
+
+
+def _prepare() -> None:
+    """Names that the terminal cannot show are escaped, never an error; SIGTERM unwinds like an exception."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        try:
+            # nohup has told us to ignore SIGHUP; that stays so.
+            if number is not None and signal.getsignal(number) == signal.SIG_DFL:
+                signal.signal(number, _terminate)
+        except ValueError:
+            return  # not the main thread: somebody else's process, somebody else's signals
+
+
+def _terminate(number: int, frame: object) -> None:
+    raise Terminated
+
+
+def _run(face: Face, arguments: list[str]) -> int:
+    try:
+        # dvcx's own completion is quicker, so typer's entry (`Command.main`) is not used.
+        with root().make_context("dvcx", arguments, obj=face) as context:
+            if context.params.get("version"):
+                return _version()
+            code = context.command.invoke(context)
+            return code if isinstance(code, int) else 0
+    except typer.Exit as stop:
+        return stop.exit_code
+
+
+def _version() -> int:
+    from dvcx import __version__
+
+    output.write(f"dvcx {__version__}\n")
+    return 0
+
+
+def _usage(error: ClickException) -> DvcxError:
+    """A parser's complaint in our words."""
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "dvcx"
+    if isinstance(error, NoArgsIsHelpError):
+        return _Help(error.format_message())
+    help_hint = f"{path} --help shows how it is used"
+    if isinstance(error, NoSuchOption):
+        name = display(error.option_name)
+        known = [option for param in context.command.get_params(context) for option in param.opts] if context else []
+        return UsageError(f"no such option {name}", did_you_mean(error.option_name, known, help_hint))
+    message = error.format_message().strip().rstrip(".")
+    return UsageError(message[:1].lower() + message[1:], help_hint)
+
+
+class _Help(UsageError):
+    """A group without a command: its help is the answer."""
+
+
+def _tell(error: DvcxError, *, as_json: bool, verbose: bool = False) -> int:
+    """Print `error`; its exit code."""
+    if as_json:
+        _json_error(type(error).__name__.strip("_"), error.message, error.hint, error.exit_code)
+        return error.exit_code
+    if isinstance(error, _Help):
+        _complain(error.message)
+        return error.exit_code
+    paint = output.paint_for(sys.stderr, os.environ)
+    lines = [f"{paint('error:', 'red')} {_lines(error.message)}"]
+    if error.hint:
+        lines.append(f"{paint('hint:', 'cyan')} {_lines(error.hint)}")
+    if verbose and error.__cause__ is not None:
+        from dvcx.cli.trace import redact, secrets
+
+        cause = redact(f"{type(error.__cause__).__name__}: {error.__cause__}", secrets())
+        lines.append(f"{paint('cause:', 'dim')} {_lines(cause)}")
+    _complain("\n".join(lines))
+    return error.exit_code
+
+
+def _bug(error: BaseException, arguments: Sequence[str], *, as_json: bool) -> int:
+    """Write a trace, say where it is and where to report it."""
+    from dvcx.cli.trace import REPORT, redact, secrets, write_trace
+
+    known = secrets()
+    where = write_trace(error, arguments, known)
+    text = redact(f"{type(error).__name__}: {error}", known).splitlines() or [type(error).__name__]
+    message = f"unexpected {display(text[0][:300])}; this is a bug in dvcx"
+    hint = (
+        f"the trace is in {display(where)}; please report it with that file: {REPORT}"
+        if where
+        else f"please report it: {REPORT}"
+    )
+    if as_json:
+        _json_error("Bug", message, hint, BUG)
+    else:
+        paint = output.paint_for(sys.stderr, os.environ)
+        _complain(f"{paint('error:', 'red')} {message}\n{paint('hint:', 'cyan')} {hint}")
+    return BUG
+
+
+def _json_error(kind: str, message: str, hint: str, code: int) -> None:
+    value: dict[str, Any] = {"error": {"kind": kind, "message": message, "hint": hint, "exit_code": code}}
+    try:
+        output.write(output.to_json(value))
+    except (OSError, DvcxError):
+        _complain(f"error: {message}")
+
+
+def _lines(text: str) -> str:
+    """`text` safe to print; its line breaks stay, as dvcx wrote them, indented."""
+    return "\n  ".join(display(line) for line in text.split("\n"))
+
+
+def _complain(text: str) -> None:
+    try:
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        return

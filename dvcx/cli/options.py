@@ -1,0 +1,28 @@
+"""The arguments and options that several verbs share, each said once."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from typer import Argument, Option
+
+Targets = Annotated[
+    list[str] | None,
+    Argument(
+        metavar="TARGET...",
+        help="Tracked paths, pointers or stage names; everything when left out.",
+        show_default=False,
+    ),
+]
+DryRun = Annotated[bool, Option("--dry-run", "-n", help="Say what would be done; change nothing.")]
+Force = Annotated[bool, Option("--force", "-f", help="Go on where dvcx would stop to protect work.")]
+Yes = Annotated[bool, Option("--yes", "-y", help="Answer yes to every question.")]
+Jobs = Annotated[
+    int, Option("--jobs", "-j", min=0, metavar="N", help="Transfers at a time; 0 takes core.jobs.", show_default=False)
+]
+NoWait = Annotated[bool, Option("--no-wait", help="Stop with exit code 7 instead of waiting for another dvcx.")]
+Remote = Annotated[
+    str,
+    Option("--remote", "-r", metavar="NAME", help="The remote; the default remote when left out.", show_default=False),
+]
+Local = Annotated[bool, Option("--local", help="Write .dvcx/config.local.toml, which git ignores.")]

@@ -1,0 +1,38 @@
+"""dvcx pull: fetch, then check out."""
+
+from __future__ import annotations
+
+from typer import Context
+
+from dvcx.cli import output
+from dvcx.cli.face import Face
+from dvcx.cli.frame import Verb, app
+from dvcx.cli.options import Force, Jobs, NoWait, Remote, Targets
+
+app = app()
+
+
+@app.command("pull", cls=Verb)
+def pull(
+    ctx: Context,
+    targets: Targets = None,
+    remote: Remote = "",
+    jobs: Jobs = 0,
+    force: Force = False,
+    no_wait: NoWait = False,
+) -> None:
+    """Bring data from a remote and put it into the workspace: fetch, then checkout.
+
+    Examples:
+      dvcx pull
+      dvcx pull data-input.csv
+      dvcx pull --remote backup --jobs 8
+
+    Exits: 3 4 5 6 7 8 9 11
+    """
+    from dvcx.ops.pull import pull as op
+
+    face: Face = ctx.obj
+    project = face.project(jobs=jobs, no_wait=no_wait)
+    result = op(project, face.targets(project, targets), remote=remote, jobs=jobs, force=force, emit=face.emit)
+    face.done(result, lambda: output.outline(result))

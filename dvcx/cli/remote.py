@@ -1,0 +1,126 @@
+"""dvcx remote: add, list, change and remove remotes."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from typer import Argument, Context, Option
+
+from dvcx.cli import output
+from dvcx.cli.face import Face
+from dvcx.cli.frame import Verb, app
+from dvcx.cli.options import Local
+from dvcx.errors import UsageError, display
+
+app = app()
+
+Name = Annotated[str, Argument(metavar="NAME", help="The remote's name.")]
+
+
+@app.command("add", cls=Verb)
+def add(
+    ctx: Context,
+    name: Name,
+    url: Annotated[str, Argument(metavar="URL", help="A directory, s3://bucket/prefix, or another URL.")],
+    default: Annotated[bool, Option("--default", "-d", help="Make it the default remote.")] = False,
+    force: Annotated[bool, Option("--force", "-f", help="Replace a remote of that name.")] = False,
+    local: Local = False,
+) -> None:
+    """Add a remote: a directory, an object store, or any URL fsspec knows.
+
+    Examples:
+      dvcx remote add -d origin s3://bucket/prefix
+      dvcx remote add backup /mnt/backup/dvcx
+
+    Exits: 3 4 8 11
+    """
+    from dvcx.ops.remote import add as op
+
+    face: Face = ctx.obj
+    result = op(face.project(), name, url, default=default, force=force, local=local)
+    face.done(
+        result, lambda: [f"added remote {display(name)}{' (default)' if default else ''}", *face.next("dvcx push")]
+    )
+
+
+@app.command("list", cls=Verb)
+def list_(ctx: Context) -> None:
+    """List the remotes; a star marks the default.
+
+    Examples:
+      dvcx remote list
+
+    Exits: 3 4
+    """
+    from dvcx.ops.remote import list_ as op
+
+    face: Face = ctx.obj
+    project = face.project()
+    result = op(project)
+
+    def lines() -> list[str]:
+        rows = [("*" if item.default else " ", item.name, item.url) for item in result.items]
+        return output.columns(rows) if rows else ["no remotes", *face.next("dvcx remote add -d NAME URL")]
+
+    face.answer(result, lines)
+
+
+@app.command("remove", cls=Verb)
+def remove(ctx: Context, name: Name) -> None:
+    """Forget a remote. What is stored there stays.
+
+    Examples:
+      dvcx remote remove backup
+
+    Exits: 3 4 5 8
+    """
+    from dvcx.ops.remote import remove as op
+
+    face: Face = ctx.obj
+    result = op(face.project(), name)
+    face.done(result, lambda: [f"forgot remote {display(name)}; what is stored there stays"])
+
+
+@app.command("default", cls=Verb)
+def default(ctx: Context, name: Name) -> None:
+    """Make a remote the one that push, fetch and pull use.
+
+    Examples:
+      dvcx remote default backup
+
+    Exits: 3 4 5 8
+    """
+    from dvcx.ops.remote import default as op
+
+    face: Face = ctx.obj
+    result = op(face.project(), name)
+    face.done(result, lambda: [f"the default remote is {display(name)}"])
+
+
+@app.command("modify", cls=Verb)
+def modify(
+    ctx: Context,
+    name: Name,
+    key: Annotated[str, Argument(metavar="KEY", help="As in url, region, endpoint, profile, access_key_id.")],
+    value: Annotated[str, Argument(metavar="VALUE", help="The new value.", show_default=False)] = "",
+    unset: Annotated[bool, Option("--unset", help="Remove the setting.")] = False,
+    local: Local = False,
+) -> None:
+    """Change or remove one setting of a remote. Credentials are only accepted with --local.
+
+    Examples:
+      dvcx remote modify origin region eu-central-1
+      dvcx remote modify --local origin endpoint http://127.0.0.1:9000
+      dvcx remote modify --local --unset origin access_key_id
+
+    Exits: 3 4 5 8
+    """
+    from dvcx.ops.remote import modify as op
+
+    if not value and not unset:
+        raise UsageError(
+            f"no value for {display(key)}", f"dvcx remote modify {display(name)} {display(key)} VALUE, or --unset"
+        )
+    face: Face = ctx.obj
+    result = op(face.project(), name, key, value, unset=unset, local=local)
+    face.done(result, lambda: [f"{'removed' if unset else 'set'} {display(key)} of remote {display(name)}"])

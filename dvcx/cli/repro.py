@@ -1,0 +1,91 @@
+"""dvcx repro: run the stages that are stale."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated
+
+from typer import Context, Option
+
+from dvcx.cli import output
+from dvcx.cli.face import Face
+from dvcx.cli.frame import Verb, app
+from dvcx.cli.options import DryRun, NoWait, Targets
+from dvcx.errors import StageFailed, display
+
+if TYPE_CHECKING:
+    from dvcx.ops.repro import Reproduced
+
+app = app()
+
+QUIET_STATES = ("unchanged", "fresh")
+
+
+@app.command("repro", cls=Verb)
+def repro(
+    ctx: Context,
+    targets: Targets = None,
+    dry_run: DryRun = False,
+    force: Annotated[bool, Option("--force", "-f", help="Run stages that are up to date too.")] = False,
+    single_item: Annotated[
+        bool, Option("--single-item", "-s", help="Only the stages named, not what they depend on.")
+    ] = False,
+    downstream: Annotated[bool, Option("--downstream", help="The stages named and all that depend on them.")] = False,
+    keep_going: Annotated[
+        bool, Option("--keep-going", "-k", help="After a failure go on with stages that do not need it.")
+    ] = False,
+    no_wait: NoWait = False,
+) -> int:
+    """Run the stages that are stale, in order, and record each one.
+
+    A stage whose inputs come out as they were is not run. A result that is known already is restored instead of
+    computed. When a command fails, its old outputs are put back.
+
+    Examples:
+      dvcx repro
+      dvcx repro train
+      dvcx repro --dry-run
+      dvcx repro --downstream extract
+
+    Exits: 3 4 5 7 8 9 10 11
+    """
+    from dvcx.ops.repro import repro as op
+
+    face: Face = ctx.obj
+    project = face.project(no_wait=no_wait)
+    with face.stages():
+        result = op(
+            project,
+            face.targets(project, targets),
+            dry_run=dry_run,
+            force=force,
+            single_item=single_item,
+            downstream=downstream,
+            keep_going=keep_going,
+            emit=face.emit,
+        )
+    face.done(result, lambda: _lines(face, result, dry_run=dry_run))
+    return StageFailed.exit_code if result.failed else 0
+
+
+def _lines(face: Face, result: Reproduced, *, dry_run: bool) -> Iterable[str]:
+    told = [run for run in result.runs if face.verbose or run.how not in QUIET_STATES]
+    width = max((len(run.how) for run in told), default=0)
+    name_width = max((len(display(run.stage)) for run in told), default=0)
+    for run in told:
+        spent = "" if dry_run or not run.seconds else output.seconds(run.seconds)
+        yield f"{face.paint.state(run.how, width)}  {display(run.stage).ljust(name_width)}  {spent}".rstrip()
+        if dry_run or face.verbose:
+            for reason in run.reasons:
+                yield f"    {display(reason)}"
+        if run.error:
+            for line in run.error.splitlines():
+                yield f"    {face.paint(display(line), 'red')}"
+    if not result.runs:
+        yield "there are no stages"
+        yield from face.next("dvcx run -n NAME -d INPUT -o OUTPUT COMMAND")
+    elif not told:
+        yield f"everything is up to date ({output.plural(len(result.runs), 'stage')})"
+    elif len(told) < len(result.runs):
+        rest = len(result.runs) - len(told)
+        yield f"{output.plural(rest, 'stage')} {'was' if rest == 1 else 'were'} up to date"

@@ -1,0 +1,76 @@
+"""dvcx status: what changed, what is stale, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from typer import Context
+
+from dvcx.cli import output
+from dvcx.cli.face import Face
+from dvcx.cli.frame import Verb, app
+from dvcx.cli.options import Targets
+from dvcx.errors import display
+
+if TYPE_CHECKING:
+    from dvcx.ops.status import Status
+
+app = app()
+
+
+@app.command("status", cls=Verb)
+def status(ctx: Context, targets: Targets = None) -> None:
+    """Say what changed since it was recorded, and which stages are stale and why.
+
+    It reads no data that has not been touched and changes nothing. It exits with 0 whatever the answer; `dvcx check`
+    exits with 1 when something is not up to date.
+
+    Examples:
+      dvcx status
+      dvcx status data/ train
+      dvcx status --json
+
+    Exits: 3 4 5 9 11
+    """
+    from dvcx.ops.status import status as op
+
+    face: Face = ctx.obj
+    project = face.project()
+    result = op(project, face.targets(project, targets), emit=face.emit)
+    face.answer(result, lambda: status_lines(face, result))
+
+
+def status_lines(face: Face, result: Status) -> Iterable[str]:
+    """The answer in groups: data, then stages with their reasons, then what to do."""
+    stages = [stage for stage in result.stages if stage.state != "fresh"]
+    if result.data:
+        yield "Changed data:"
+        rows = [(change.state, face.path(change.path), change.text) for change in result.data]
+        for row, line in zip(rows, output.columns(rows, "  "), strict=True):
+            yield f"  {face.paint.state(row[0])}{line[2 + len(row[0]) :]}"
+    if stages:
+        if result.data:
+            yield ""
+        yield "Stages to run:"
+        for stage in stages:
+            yield f"  {face.paint.state(stage.state)}  {display(stage.stage)}"
+            for reason in stage.reasons:
+                yield f"    {display(reason)}"
+    if result.clean:
+        if not result.tracked and not result.stages:
+            yield "nothing is tracked yet"
+            yield from face.next("dvcx add FILE")
+        else:
+            counts = [f"{result.tracked:,} tracked"] if result.tracked else []
+            counts += [output.plural(len(result.stages), "stage")] if result.stages else []
+            yield f"everything is up to date ({', '.join(counts)})"
+        return
+    yield ""
+    if stages:
+        yield from face.next("dvcx repro")
+    states = {change.state for change in result.data}
+    if "modified" in states:
+        yield from face.next("dvcx commit to record the changes, or dvcx checkout --force to undo them")
+    if states & {"deleted", "missing"}:
+        yield from face.next("dvcx checkout to put it back (dvcx pull when it is not in the cache)")

@@ -1,0 +1,74 @@
+"""The table of verbs: which module holds each, its one line of help, its section. Importing it imports no verb."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class VerbRow(NamedTuple):
+    """One verb of the command line. `module` is below dvcx.cli."""
+
+    name: str
+    module: str
+    section: str
+    help: str
+
+
+_ROWS = (
+    VerbRow("init", "init", "start", "Make this directory a dvcx project."),
+    VerbRow("demo", "demo", "start", "Show the whole of dvcx on a small example in a new directory."),
+    VerbRow("add", "add", "data", "Track files and directories."),
+    VerbRow("status", "status", "data", "Say what changed and which stages are stale, and why."),
+    VerbRow("diff", "diff", "data", "Compare tracked data between revisions or with the workspace."),
+    VerbRow("commit", "commit", "data", "Record tracked data as it is now."),
+    VerbRow("checkout", "checkout", "data", "Put the recorded version of the data into the workspace."),
+    VerbRow("list", "list", "data", "List what is tracked, here or at a revision."),
+    VerbRow("move", "move", "data", "Rename tracked data together with its pointer."),
+    VerbRow("remove", "remove", "data", "Stop tracking data, or remove a stage's record."),
+    VerbRow("unprotect", "unprotect", "data", "Make linked files safe to edit."),
+    VerbRow("run", "run", "pipeline", "Write a stage and run its command."),
+    VerbRow("stage", "stage", "pipeline", "Add and list stages."),
+    VerbRow("repro", "repro", "pipeline", "Run the stages that are stale."),
+    VerbRow("dag", "dag", "pipeline", "Draw how stages and data depend on one another."),
+    VerbRow("check", "check", "pipeline", "Exit with 1 unless everything is up to date (for CI)."),
+    VerbRow("push", "push", "sharing", "Send tracked data to a remote."),
+    VerbRow("fetch", "fetch", "sharing", "Bring tracked data from a remote into the cache."),
+    VerbRow("pull", "pull", "sharing", "Fetch, then check out."),
+    VerbRow("remote", "remote", "sharing", "Add, list, change and remove remotes."),
+    VerbRow("cache", "cache", "settings", "Look at the local cache."),
+    VerbRow("config", "config", "settings", "Show and change settings."),
+    VerbRow("doctor", "doctor", "settings", "Check the installation, the project and its remotes."),
+    VerbRow("completion", "completion", "settings", "Print a completion script for bash, zsh or fish."),
+    VerbRow("version", "version", "settings", "Show versions."),
+)
+
+VERBS = {row.name: row for row in _ROWS}
+
+ALIASES = {"rm": "remove", "mv": "move", "ls": "list"}
+
+SECTIONS = {
+    "start": "Start",
+    "data": "Data",
+    "pipeline": "Pipeline",
+    "sharing": "Sharing",
+    "settings": "Settings and help",
+}
+
+EXIT_CODES = {
+    0: "ok",
+    1: "the answer is no (stale, differs, not in sync)",
+    2: "the command cannot be understood",
+    3: "no project here",
+    4: "integrity: bytes or a record are not what they should be",
+    5: "not found",
+    6: "the remote failed",
+    7: "busy: another dvcx holds the lock",
+    8: "the disk said no",
+    9: "unsafe input refused",
+    10: "a stage failed",
+    11: "conflict: two owners, a cycle, unsaved work in the way",
+    70: "a bug in dvcx",
+    130: "interrupted",
+    141: "the reader of the output went away",
+    143: "terminated",
+}
