@@ -16,6 +16,8 @@ MAX_POINTER = 64 << 10
 MAX_LOCK = 64 << 20
 MAX_ACTION = 4 << 20
 POINTER_SUFFIX = ".dvcx"
+STAGES_FILE = "dvcx.yaml"
+LOCK_FILE = "dvcx.lock"
 
 _CONTENT_KEYS = frozenset({"path", "kind", "hash", "blake3", "size", "files", "exec"})
 _POINTER_KEYS = _CONTENT_KEYS | {"dvcx", "desc", "labels", "meta", "remote", "push", "source"}
@@ -51,6 +53,14 @@ class Action:
     outs: Mapping[str, Content]
 
 
+def is_record(path: str) -> bool:
+    """Whether the file at `path` is a pointer, a dvcx.yaml or a dvcx.lock by its name; nothing in .dvcx or .git is."""
+    name = path.rpartition("/")[2]
+    if not (name in (STAGES_FILE, LOCK_FILE) or (name.endswith(POINTER_SUFFIX) and name != POINTER_SUFFIX)):
+        return False
+    return not any(part in (".dvcx", ".git") for part in path.split("/"))
+
+
 def encode_pointer(pointer: Pointer) -> bytes:
     """Canonical bytes of a pointer file."""
     record: dict[str, Any] = {"dvcx": VERSION, **_content_record(pointer.path, pointer.content)}
@@ -77,7 +87,7 @@ def decode_pointer(data: bytes, where: str) -> Pointer:
     push = record.get("push", True)
     if not isinstance(remote, str) or not isinstance(push, bool):
         raise _malformed(where, "remote must be text and push true or false")
-    notes = {key: record[key] for key in ("desc", "labels", "meta", "source") if key in record}
+    notes: dict[str, Any] = {key: record[key] for key in ("desc", "labels", "meta", "source") if key in record}
     return Pointer(path, content, remote, push, notes)
 
 

@@ -1,0 +1,499 @@
+"""Git, through the git program: plumbing only, NUL-separated, one process per question. Also the lines in .gitignore.
+
+No code configured in a repository runs on a question: no hooks, no file system monitor, no transport.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from dvcx.core.config import has_password
+from dvcx.core.records import MAX_LOCK, MAX_POINTER, POINTER_SUFFIX, is_record
+from dvcx.errors import Busy, DiskRefused, DvcxError, IntegrityError, NotFound, UnsafeInput, UsageError, disk_refused, display
+from dvcx.io.files import read_record, remove_record, write_record
+
+MAX_IGNORE_FILE = 1 << 20
+
+_SAFE = ("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "core.quotePath=off")
+_PROTOCOLS = "file:https:ssh:git"
+
+# What git sets for its hooks and aliases, or what would turn a question around; a project is found from
+# its directory alone.
+_SCRUBBED = frozenset(
+    (
+        "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_ATTR_SOURCE", "GIT_CEILING_DIRECTORIES", "GIT_COMMON_DIR",
+        "GIT_CONFIG", "GIT_CONFIG_PARAMETERS", "GIT_DIR", "GIT_EXTERNAL_DIFF", "GIT_GLOB_PATHSPECS",
+        "GIT_GRAFT_FILE", "GIT_ICASE_PATHSPECS", "GIT_IMPLICIT_WORK_TREE", "GIT_INDEX_FILE",
+        "GIT_LITERAL_PATHSPECS", "GIT_NAMESPACE", "GIT_NOGLOB_PATHSPECS", "GIT_NO_REPLACE_OBJECTS",
+        "GIT_OBJECT_DIRECTORY", "GIT_PREFIX", "GIT_QUARANTINE_PATH", "GIT_REPLACE_REF_BASE", "GIT_SHALLOW_FILE",
+        "GIT_TEMPLATE_DIR", "GIT_WORK_TREE", "LANGUAGE",
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Git:
+    """A repository as seen from a project: `root` of the project, `top` of the work tree, its own and the common git directory.
+
+    All four absolute. Of a bare clone (`clone_bare`) all four are its directory.
+    """
+
+    root: str
+    top: str
+    git_dir: str
+    common_dir: str
+
+    @property
+    def prefix(self) -> str:
+        """Where the project lies in the repository: "" or "sub/dir"."""
+        return self.root[len(self.top) :].strip("/")
+
+
+def open_git(root: str) -> Git | None:
+    """The repository the directory `root` (absolute, real) is in, None when it is in none. Reads files; runs nothing.
+
+    Raises `UsageError` when there is a repository and no git program.
+    """
+    here = root
+    device = os.stat(root).st_dev
+    while True:
+        git_dir = _git_dir(here)
+        if git_dir:
+            _require_program()
+            return Git(root, here, git_dir, _common_dir(git_dir))
+        above = os.path.dirname(here)
+        # Git itself stops at the border of a file system.
+        if above == here or os.stat(above).st_dev != device:
+            return None
+        here = above
+
+
+def record_files(git: Git) -> list[str]:
+    """Paths below the project, relative to it, of all pointers, dvcx.yaml and dvcx.lock that are tracked or not ignored; sorted.
+
+    A tracked one that was deleted is still named: the caller finds it absent. Those of a project nested in this one are
+    left out. One process; git does not enter ignored directories, so data is not walked.
+    """
+    output = _run(
+        git,
+        *("ls-files", "-z", "--cached", "--others", "--exclude-standard", "--deduplicate", "--"),
+        *("*.dvcx", "dvcx.yaml", "*/dvcx.yaml", "dvcx.lock", "*/dvcx.lock", "*/.dvcx/config.toml"),
+        literal=False,
+    )
+    return _own_records(os.fsdecode(output).split("\0"))
+
+
+def record_files_at(git: Git, rev: str) -> list[str]:
+    """Like `record_files`, at a revision: regular files only. `rev` as from `resolve`, or any name of a commit."""
+    output = os.fsdecode(_run(git, "ls-tree", "-r", "-z", _commit(git, rev)))
+    lines = (line.partition("\t") for line in output.split("\0"))
+    return _own_records(path for facts, _, path in lines if facts.startswith("100"))
+
+
+def read_at(git: Git, rev: str, paths: Sequence[str]) -> dict[str, bytes]:
+    """The bytes of files at a revision by path (relative to the project); one that is not there is left out. One process.
+
+    Raises `UnsafeInput` for a pointer over 64 KiB and another file over 64 MiB.
+    """
+    if not paths:
+        return {}
+    commit = _commit(git, rev)
+    if any("\n" in path for path in paths):
+        names = _blobs(git, commit, paths)
+    else:
+        base = f"{commit}:{git.prefix}/" if git.prefix else f"{commit}:"
+        names = {path: base + path for path in paths}
+    found = dict(_cat(git, commit, names))
+    missing = [path for path in names if path not in found]
+    if missing:
+        # git says "missing" both of a path that is not there and of one whose bytes it lacks. Only the first is an answer.
+        lacking = _blobs(git, commit, missing)
+        if lacking:
+            raise NotFound(
+                f"{display(next(iter(lacking)))}: its bytes at {commit[:12]} are not here (a partial or damaged clone)",
+                "get them: git fetch --refetch",
+            )
+    return found
+
+
+def resolve(git: Git, rev: str) -> str:
+    """The full name of the commit `rev` stands for. Raises `NotFound`."""
+    if rev and not rev.startswith("-") and "\0" not in rev:
+        found = _run(git, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{rev}^{{commit}}", accept=(0, 1, 128))
+        name = found.decode("ascii", "replace").strip()
+        if _is_full_name(name):
+            return name
+        if rev == "HEAD":
+            raise NotFound("no revision 'HEAD': this repository has no commit yet", "make the first one: git commit")
+    raise NotFound(f"no revision '{display(rev)}'", "git log --oneline --all shows what there is; a shallow clone has few")
+
+
+def add(git: Git, paths: Iterable[str]) -> None:
+    """Stage files (`git add`), ignored ones too; a path that is gone is staged as removed, one git never knew is passed over.
+
+    Raises `Busy` when another git holds the index for more than two seconds.
+    """
+    wanted = list(dict.fromkeys(paths))
+    gone = [path for path in wanted if not os.path.lexists(os.path.join(git.root, path))]
+    if gone:
+        known = tracked(git, gone)
+        wanted = [path for path in wanted if path not in gone or path in known]
+    if not wanted:
+        return
+    names = os.fsencode("\0".join(wanted))
+    for pause in (0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.0):
+        try:
+            _run(git, "add", "--force", "--pathspec-from-file=-", "--pathspec-file-nul", feed=names)
+            return
+        except Busy:
+            if not pause:
+                raise
+            import time
+
+            time.sleep(pause)
+
+
+def ignored(git: Git, paths: Iterable[str]) -> set[str]:
+    """Which of `paths` the ignore rules match, whether or not git tracks them."""
+    # check-ignore knows no literal pathspecs; "./" in front keeps a name like ":x" from being read as one.
+    feed = os.fsencode("".join(f"./{path}\0" for path in paths))
+    if not feed:
+        return set()
+    output = _run(git, "check-ignore", "--no-index", "--stdin", "-z", feed=feed, accept=(0, 1), literal=False)
+    return {path[2:] for path in os.fsdecode(output).split("\0")} - {""}
+
+
+def tracked(git: Git, paths: Iterable[str]) -> set[str]:
+    """Which of `paths` are in the index, or have files in it below them."""
+    wanted = set(paths)
+    found: set[str] = set()
+    for some in _chunks(sorted(wanted)):
+        output = _run(git, "ls-files", "-z", "--cached", "--", *some)
+        for path in os.fsdecode(output).split("\0"):
+            while path and path not in found:
+                if path in wanted:
+                    found.add(path)
+                path = path.rpartition("/")[0]
+    return found
+
+
+def ignore(root: str, path: str) -> str:
+    """Have git ignore `path`: a line "/name" in the .gitignore beside it. The .gitignore's path if it changed, else ""."""
+    return "".join(ignore_all(root, [path]))
+
+
+def unignore(root: str, path: str) -> str:
+    """Take the line that `ignore` wrote out again; a .gitignore left empty is removed. Its path if it changed, else ""."""
+    return "".join(unignore_all(root, [path]))
+
+
+def ignore_all(root: str, paths: Iterable[str]) -> list[str]:
+    """`ignore` for many paths, each .gitignore written once; the paths of those that changed."""
+    changed = []
+    for file, lines in _by_ignore_file(paths).items():
+        before = read_record(root, file, MAX_IGNORE_FILE)
+        data = before or b""
+        present = {line.rstrip(b"\r") for line in data.split(b"\n")}
+        missing = [line for line in lines if line not in present]
+        if missing:
+            end = b"\r\n" if b"\r\n" in data else b"\n"
+            if data and not data.endswith(b"\n"):
+                data += end
+            write_record(root, file, data + b"".join(line + end for line in missing))
+            changed.append(file)
+    return changed
+
+
+def unignore_all(root: str, paths: Iterable[str]) -> list[str]:
+    """`unignore` for many paths; the paths of the .gitignore files that changed or went."""
+    changed = []
+    for file, lines in _by_ignore_file(paths).items():
+        before = read_record(root, file, MAX_IGNORE_FILE)
+        if before is None:
+            continue
+        gone = set(lines)
+        after = b"".join(line for line in before.splitlines(keepends=True) if line.rstrip(b"\r\n") not in gone)
+        if after == before:
+            continue
+        if after.strip():
+            write_record(root, file, after)
+        else:
+            remove_record(root, file)
+        changed.append(file)
+    return changed
+
+
+def clone_bare(url: str, directory: str) -> Git:
+    """A bare clone of `url` in `directory` (made with its parents; one that is there already is used as it is).
+
+    No checkout, hooks, submodules or templates; only the protocols file, https, ssh and git. Appears whole or not at all.
+    """
+    _require_program()
+    git = Git(directory, directory, directory, directory)
+    if _is_git_dir(directory):
+        return git
+    if not url or url.startswith("-") or "\0" in url:
+        raise UsageError(f"not the URL of a repository: '{display(url)}'", "give a path, or an https, ssh, file or git URL")
+    parent = os.path.dirname(directory)
+    if has_password(url):
+        raise UsageError("the URL of the repository holds a password", "leave it out; git's credential helper supplies it")
+    try:
+        os.makedirs(parent, exist_ok=True)
+    except OSError as error:
+        raise disk_refused(error, "making the directory for a clone", parent) from None
+    temporary = os.path.join(parent, f"tmp-dvcx-{os.urandom(8).hex()}")
+    try:
+        _run(
+            Git("", "", "", ""),
+            *("clone", "--bare", "--quiet", "--no-local", "--template=", "--no-recurse-submodules", "--", url, temporary),
+            protocols=_PROTOCOLS,
+        )
+        try:
+            os.rename(temporary, directory)
+        except OSError:
+            if not _is_git_dir(directory):
+                raise IntegrityError(f"{display(directory)}: something else is there", "remove it, then try again") from None
+    finally:
+        if os.path.lexists(temporary):
+            import shutil
+
+            shutil.rmtree(temporary, ignore_errors=True)
+    return git
+
+
+def fetch(git: Git) -> None:
+    """Bring the branches and tags of a bare clone up to date with where it came from."""
+    _run(
+        git,
+        *("fetch", "--quiet", "--prune", "--force", "--no-recurse-submodules", "--no-write-fetch-head", "origin"),
+        *("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"),
+        protocols=_PROTOCOLS,
+    )
+
+
+def _git_dir(top: str) -> str:
+    """The git directory of the work tree `top`, "" when it is none. `.git` may be a file that names it (worktree, submodule)."""
+    dot = f"{top}/.git" if top != "/" else "/.git"
+    if _is_git_dir(dot):
+        return dot
+    try:
+        handle = os.open(dot, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+    except OSError:
+        return ""
+    try:
+        text = os.fsdecode(os.read(handle, 8192))
+    except OSError:
+        return ""
+    finally:
+        os.close(handle)
+    if not text.startswith("gitdir: "):
+        return ""
+    return os.path.normpath(os.path.join(top, text[8:].rstrip("\r\n")))
+
+
+def _is_git_dir(path: str) -> bool:
+    return os.path.lexists(f"{path}/HEAD") and (os.path.isdir(f"{path}/objects") or os.path.isfile(f"{path}/commondir"))
+
+
+def _common_dir(git_dir: str) -> str:
+    try:
+        handle = os.open(f"{git_dir}/commondir", os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+    except OSError:
+        return git_dir
+    try:
+        return os.path.normpath(os.path.join(git_dir, os.fsdecode(os.read(handle, 8192)).rstrip("\r\n")))
+    finally:
+        os.close(handle)
+
+
+def _require_program() -> None:
+    import shutil
+
+    if shutil.which("git") is None:
+        raise UsageError("this project is in a git repository, but there is no git program", "install git: https://git-scm.com")
+
+
+def _own_records(paths: Iterable[str]) -> list[str]:
+    found = set(paths)
+    marker = "/.dvcx/config.toml"
+    nested = tuple(path[: -len(marker)] + "/" for path in found if path.endswith(marker))
+    return sorted(path for path in found if is_record(path) and not (nested and path.startswith(nested)))
+
+
+def _commit(git: Git, rev: str) -> str:
+    return rev if _is_full_name(rev) else resolve(git, rev)
+
+
+def _blobs(git: Git, commit: str, paths: Sequence[str]) -> dict[str, str]:
+    """Names of the blobs at those of `paths` that are files in a commit."""
+    wanted = set(paths)
+    output = os.fsdecode(_run(git, "ls-tree", "-r", "-z", commit))
+    lines = (line.partition("\t") for line in output.split("\0") if line)
+    return {path: facts.split(" ")[2] for facts, _, path in lines if path in wanted and " blob " in facts}
+
+
+def _cat(git: Git, commit: str, names: dict[str, str]) -> Iterator[tuple[str, bytes]]:
+    """Ask `git cat-file --batch` for objects by path; read answer by answer, so that nothing over its limit is ever held."""
+    import tempfile
+
+    # A file as its input: a pipe could fill up on both sides.
+    with tempfile.TemporaryFile() as feed, tempfile.TemporaryFile() as errors:
+        feed.write(os.fsencode("".join(f"{name}\n" for name in (f"{commit}^{{tree}}", *names.values()))))
+        feed.seek(0)
+        command = _command(git, "cat-file", "--batch")
+        with subprocess.Popen(command, stdin=feed, stdout=subprocess.PIPE, stderr=errors, env=_environment()) as process:
+            assert process.stdout is not None
+            try:
+                for path in ("", *names):
+                    header = process.stdout.readline()
+                    if header.endswith(b" missing\n"):
+                        if not path:
+                            raise NotFound(f"no revision '{commit}'", "get it: git fetch --all; a shallow clone has few")
+                        continue
+                    try:
+                        kind, size = header.split()[-2], int(header.split()[-1])
+                    except (IndexError, ValueError):
+                        process.wait()
+                        errors.seek(0)
+                        raise _failure(git, "cat-file", errors.read(65536)) from None
+                    limit = MAX_POINTER if path.endswith(POINTER_SUFFIX) else MAX_LOCK
+                    if kind == b"blob" and size > limit:
+                        raise UnsafeInput(f"{display(path)}: larger than {limit} bytes at this revision", "look at it: git log")
+                    data = process.stdout.read(size + 1)
+                    if len(data) != size + 1:
+                        raise IntegrityError(f"{display(path)}: git gave {len(data)} of {size} bytes", "check it: git fsck")
+                    if kind == b"blob":
+                        yield path, data[:-1]
+            finally:
+                process.stdout.close()
+                process.kill()
+
+
+def _run(
+    git: Git, *words: str, feed: bytes = b"", accept: tuple[int, ...] = (0,), literal: bool = True, protocols: str = "none"
+) -> bytes:
+    """What one git command prints. Any exit code outside `accept` raises."""
+    command = _command(git, *words, literal=literal)
+    environment = _environment(protocols)
+    try:
+        if feed:
+            done = subprocess.run(command, input=feed, capture_output=True, env=environment, close_fds=False)
+        else:
+            done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, env=environment, close_fds=False)
+    except FileNotFoundError:
+        raise UsageError("there is no git program", "install git: https://git-scm.com") from None
+    if done.returncode not in accept or (done.returncode == 128 and b"dubious ownership" in done.stderr):
+        raise _failure(git, words[0], done.stderr)
+    return done.stdout
+
+
+def _command(git: Git, *words: str, literal: bool = True) -> list[str]:
+    # A bare clone is named outright, so that safe.bareRepository=explicit accepts it; a work tree is left to git to find,
+    # so that its check of the owner takes place.
+    if not git.root:
+        place = []
+    elif git.top == git.git_dir:
+        place = [f"--git-dir={git.git_dir}"]
+    else:
+        place = ["-C", git.root]
+    return ["git", *place, *_SAFE, *(["--literal-pathspecs"] if literal else []), *words]
+
+
+def _environment(protocols: str = "none") -> dict[str, str]:
+    environment = {key: value for key, value in os.environ.items() if key not in _SCRUBBED}
+    # GIT_ALLOW_PROTOCOL=none and GIT_NO_LAZY_FETCH: a question never starts a transport (which a repository may configure).
+    environment.update(LC_ALL="C", GIT_OPTIONAL_LOCKS="0", GIT_TERMINAL_PROMPT="0", GIT_ALLOW_PROTOCOL=protocols)
+    if protocols == "none":
+        environment["GIT_NO_LAZY_FETCH"] = "1"
+    return environment
+
+
+def _failure(git: Git, verb: str, stderr: bytes) -> DvcxError:
+    """Git's words as one of ours. The table is in order: the first text found decides."""
+    text = stderr.decode("utf-8", "surrogateescape")
+    said = _without_passwords(display(_last_words(text)))
+    where = display(git.root)
+    if "dubious ownership" in text or "unsafe repository" in text:
+        lines = [line.strip() for line in text.splitlines()]
+        hint = next((line for line in lines if line.startswith("git config --global --add safe.directory")), "")
+        return UnsafeInput(
+            f"{where}: the git repository belongs to another user, and git refuses it",
+            display(hint) or f"if you trust it: git config --global --add safe.directory {where}",
+        )
+    if "index.lock" in text and "File exists" in text:
+        return Busy("another git command is changing the index", "wait for it; if none runs, remove .git/index.lock")
+    if "beyond a symbolic link" in text:
+        return UnsafeInput(f"a path leads through a symbolic link: {said}", "name the real path inside the project")
+    if "in submodule" in text:
+        return UsageError(f"a path is inside a git submodule: {said}", "run dvcx inside that submodule")
+    if "not a git repository" in text or "must be run in a work tree" in text:
+        return UsageError(f"{where}: git does not accept this as a work tree: {said}", "look: git status")
+    for words, kind, hint in _FAILURES:
+        if words in text:
+            return kind(f"git {verb} in {where}: {said}", hint)
+    if verb in ("clone", "fetch"):
+        return NotFound(f"git {verb} failed: {said}", "check the URL and your access to it: git ls-remote URL")
+    return IntegrityError(f"git {verb} failed in {where}: {said}", "look at the repository: git status; git fsck")
+
+
+_FAILURES: tuple[tuple[str, type[DvcxError], str], ...] = (
+    ("No space left on device", DiskRefused, "free some space, then run the command again"),
+    ("Read-only file system", DiskRefused, "the file system is mounted read-only; mount it writable"),
+    ("Permission denied (publickey", NotFound, "check your ssh key: ssh-add -l"),
+    ("Permission denied", DiskRefused, "check the permissions and the owner (ls -l)"),
+    ("promisor", NotFound, "this is a partial clone; get the rest: git fetch --refetch"),
+    ("not a tree object", NotFound, "git log --oneline --all shows the revisions there are"),
+    ("transport ", UsageError, "use a path, or an https, ssh, file or git URL"),
+    ("sparse-checkout", UsageError, "widen it: git sparse-checkout add DIRECTORY"),
+)
+
+
+def _last_words(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    fatal = [line for line in lines if line.startswith(("fatal:", "error:"))]
+    chosen = (fatal or lines or ["it gave no reason"])[0]
+    return chosen.removeprefix("fatal: ").removeprefix("error: ")[:300]
+
+
+def _without_passwords(text: str) -> str:
+    import re
+
+    return re.sub(r"://[^/\s'@]*@", "://***@", text)
+
+
+def _chunks(paths: list[str]) -> Iterator[list[str]]:
+    """`paths` in runs short enough for a command line."""
+    some: list[str] = []
+    size = 0
+    for path in paths:
+        some.append(path)
+        size += len(path) * 4 + 16
+        if size > 100_000:
+            yield some
+            some, size = [], 0
+    if some:
+        yield some
+
+
+def _by_ignore_file(paths: Iterable[str]) -> dict[str, list[bytes]]:
+    """The .gitignore beside each path, and the lines for it."""
+    files: dict[str, list[bytes]] = {}
+    for path in dict.fromkeys(paths):
+        base, _, name = path.rpartition("/")
+        files.setdefault(f"{base}/.gitignore" if base else ".gitignore", []).append(_ignore_line(name))
+    return files
+
+
+def _ignore_line(name: str) -> bytes:
+    """The line that ignores exactly `name`. A newline cannot be written there; "?" matches it (gitignore(5))."""
+    line = "".join("\\" + char if char in "\\*?[" else char for char in name).replace("\n", "?")
+    if line.endswith(" "):
+        line = line[:-1] + "\\ "
+    return b"/" + os.fsencode(line)
+
+
+def _is_full_name(text: str) -> bool:
+    return len(text) in (40, 64) and all(char in "0123456789abcdef" for char in text)
