@@ -16,7 +16,7 @@ _IGNORABLE = re.compile("[\u200c-\u200f\u202a-\u202e\u206a-\u206f\ufeff]")
 _RESERVED = frozenset({".git", ".dvcx"})
 _SHORT_NAME = re.compile(r"(git|dvcx)~[0-9]+", re.IGNORECASE)
 _DRIVE = re.compile(r"[A-Za-z]:")
-_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,200}").fullmatch
+_PLAIN = re.compile(r"(?!tmp-dvcx-)[A-Za-z0-9_][A-Za-z0-9_.-]{0,200}").fullmatch
 
 
 def check_name(name: str, where: str) -> str:
@@ -50,7 +50,7 @@ def path_problem(path: str) -> str:
         return "it is absolute"
     if _DRIVE.match(path):
         return "it names a drive"
-    if len(path) > MAX_PATH or len(path.encode("utf-8", "surrogateescape")) > MAX_PATH:
+    if len(path) > MAX_PATH or len(path.encode("utf-8", "surrogatepass")) > MAX_PATH:
         return f"it is longer than {MAX_PATH} bytes"
     parts = path.split("/")
     if len(parts) > MAX_DEPTH:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeGuard
 
 from dvcx.core.objects import BLOB, MAX_SIZE, TREE, Content, check_id, check_seal
 from dvcx.core.paths import check_path
-from dvcx.errors import IntegrityError, UnsafeInput
+from dvcx.errors import IntegrityError, UnsafeInput, display
 
 VERSION = 1
 MAX_POINTER = 64 << 10
@@ -69,7 +69,7 @@ def encode_pointer(pointer: Pointer) -> bytes:
         record["remote"] = pointer.remote
     if not pointer.push:
         record["push"] = False
-    return json.dumps(record, indent=2, ensure_ascii=False).encode() + b"\n"
+    return _dump(record, pointer.path, indent=2)
 
 
 def decode_pointer(data: bytes, where: str) -> Pointer:
@@ -80,13 +80,17 @@ def decode_pointer(data: bytes, where: str) -> Pointer:
     record = _load(data, where, MAX_POINTER)
     unknown = set(record) - _POINTER_KEYS
     if unknown:
-        raise _malformed(where, f"unknown key {sorted(unknown)[0]!r}")
+        raise _malformed(where, f"unknown key {min(unknown)[:80]!r}")
     path = check_path(record.get("path"), f"{where}: path")
     content = _content(record, where)
     remote = record.get("remote", "")
     push = record.get("push", True)
     if not isinstance(remote, str) or not isinstance(push, bool):
         raise _malformed(where, "remote must be text and push true or false")
+    if not isinstance(record.get("desc", ""), str) or not _is_texts(record.get("labels", [])):
+        raise _malformed(where, "desc must be text and labels a list of text")
+    if not isinstance(record.get("meta", {}), dict) or not isinstance(record.get("source", {}), dict):
+        raise _malformed(where, "meta and source must be objects")
     notes: dict[str, Any] = {key: record[key] for key in ("desc", "labels", "meta", "source") if key in record}
     return Pointer(path, content, remote, push, notes)
 
@@ -94,7 +98,7 @@ def decode_pointer(data: bytes, where: str) -> Pointer:
 def encode_lock(entries: Mapping[str, LockEntry]) -> bytes:
     """Canonical bytes of a lock: stages sorted by name, dependencies and outputs by path."""
     stages = {name: _lock_stage(entries[name]) for name in sorted(entries)}
-    return json.dumps({"dvcx": VERSION, "stages": stages}, indent=2, ensure_ascii=False).encode() + b"\n"
+    return _dump({"dvcx": VERSION, "stages": stages}, LOCK_FILE, indent=2)
 
 
 def decode_lock(data: bytes, where: str) -> dict[str, LockEntry]:
@@ -103,13 +107,13 @@ def decode_lock(data: bytes, where: str) -> dict[str, LockEntry]:
     stages = record.get("stages")
     if set(record) != {"dvcx", "stages"} or not isinstance(stages, dict):
         raise _malformed(where, "it must hold 'dvcx' and 'stages'")
-    return {name: _lock_entry(value, f"{where}: stages.{name}") for name, value in stages.items()}
+    return {name: _lock_entry(value, f"{where}: stages.{display(name[:80])}") for name, value in stages.items()}
 
 
 def encode_action(action: Action) -> bytes:
     """Canonical bytes of an action record."""
     outs = [_content_record(path, action.outs[path]) for path in sorted(action.outs)]
-    return json.dumps({"dvcx": VERSION, "key": action.key, "outs": outs}, ensure_ascii=False).encode() + b"\n"
+    return _dump({"dvcx": VERSION, "key": action.key, "outs": outs}, f"action {action.key}")
 
 
 def decode_action(data: bytes, where: str) -> Action:
@@ -123,8 +127,15 @@ def decode_action(data: bytes, where: str) -> Action:
 def canonical(value: Any) -> bytes:
     """`value` as canonical JSON: sorted keys, no spaces. What keys are the digest of."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=True).encode(
-        "utf-8", "surrogateescape"
+        "utf-8", "surrogatepass"
     )
+
+
+def _dump(record: Mapping[str, Any], what: str, *, indent: int | None = None) -> bytes:
+    try:
+        return json.dumps(record, indent=indent, ensure_ascii=False).encode() + b"\n"
+    except UnicodeEncodeError:
+        raise UnsafeInput(f"{display(what)}: a name or command in it is not valid UTF-8", "write it in UTF-8") from None
 
 
 def _content_record(path: str, content: Content) -> dict[str, Any]:
@@ -145,7 +156,7 @@ def _content_record(path: str, content: Content) -> dict[str, Any]:
 def _content(record: Mapping[str, Any], where: str) -> Content:
     kind, size, files = record.get("kind"), record.get("size"), record.get("files", 1)
     if kind not in (BLOB, TREE):
-        raise _malformed(where, f"kind must be 'blob' or 'tree', not {kind!r}")
+        raise _malformed(where, f"kind must be 'blob' or 'tree', not {str(kind)[:40]!r}")
     if not _is_count(size) or not _is_count(files):
         raise _malformed(where, "size and files must be numbers from 0")
     if (kind == TREE) != ("files" in record):
@@ -172,13 +183,15 @@ def _lock_entry(record: object, where: str) -> LockEntry:
     if not isinstance(record, dict) or not set(record) <= _LOCK_STAGE_KEYS:
         raise _malformed(where, f"a stage holds only {', '.join(sorted(_LOCK_STAGE_KEYS))}")
     cmd = record.get("cmd")
-    if isinstance(cmd, list) and all(isinstance(line, str) for line in cmd):
+    if _is_texts(cmd):
         cmd = tuple(cmd)
     elif not isinstance(cmd, str):
         raise _malformed(where, "cmd must be text or a list of text")
     params = record.get("params", {})
     if not isinstance(params, dict) or not all(isinstance(value, dict) for value in params.values()):
         raise _malformed(where, "params must map files to values")
+    for file in params:
+        _check_stage_path(file, f"{where}.params")
     return LockEntry(
         cmd, _contents(record.get("deps", []), f"{where}.deps"), params, _contents(record.get("outs", []), f"{where}.outs")
     )
@@ -225,10 +238,16 @@ def _load(data: bytes, where: str, limit: int) -> dict[str, Any]:
         raise _malformed(where, str(error)) from None
     if not isinstance(record, dict):
         raise _malformed(where, "it must be a JSON object")
+    if b"\\ud" in data or b"\\uD" in data:
+        try:
+            json.dumps(record, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise _malformed(where, "half a surrogate pair, which is no text") from None
     version = record.get("dvcx")
-    if version != VERSION or isinstance(version, bool):
+    if version != VERSION or not isinstance(version, int) or isinstance(version, bool):
         raise IntegrityError(
-            f"{where}: format version {version!r} is not known to this dvcx", "upgrade: pip install -U dvcx; or restore the file"
+            f"{where}: format version {str(version)[:40]!r} is not known to this dvcx",
+            "upgrade: pip install -U dvcx; or restore the file",
         )
     return record
 
@@ -240,14 +259,21 @@ class _Doubled(Exception):
 def _no_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     record = dict(pairs)
     if len(record) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise _Doubled(f"key {next(name for name in names if names.count(name) > 1)!r} twice")
+        seen: set[str] = set()
+        for name, _ in pairs:
+            if name in seen:
+                raise _Doubled(f"key {name[:80]!r} twice")
+            seen.add(name)
     return record
 
 
 def _constant(text: str) -> float:
     # Params may be .inf or .nan in YAML; Python's JSON writes them as these words.
     return float(text.replace("Infinity", "inf"))
+
+
+def _is_texts(value: object) -> TypeGuard[list[str]]:
+    return isinstance(value, list) and all(isinstance(part, str) for part in value)
 
 
 def _is_count(value: object) -> bool:
