@@ -1,0 +1,72 @@
+"""Every test runs as a user without a past: own home, own git identity, an environment without surprises."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+_DROPPED = ("GIT_", "AWS_", "DVCX_", "XDG_", "AZURE_", "GOOGLE_", "SSH_ASKPASS")
+_IDENTITY = """\
+[user]
+	name = Ada Tester
+	email = ada@example.org
+[init]
+	defaultBranch = main
+[commit]
+	gpgsign = false
+[protocol "file"]
+	allow = always
+"""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quiet_session() -> Iterator[None]:
+    """Session-wide fixtures, which run before the one below, get the same clean environment."""
+    with pytest.MonkeyPatch.context() as patch:
+        _scrub(patch)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def isolated(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A fresh home directory, which is returned; HOME, XDG_* and git's configuration lead there and nowhere else."""
+    home = tmp_path_factory.mktemp("home")
+    _scrub(monkeypatch)
+    monkeypatch.setenv("HOME", str(home))
+    for name, below in (("CONFIG", ".config"), ("CACHE", ".cache"), ("DATA", ".local/share"), ("STATE", ".local/state")):
+        monkeypatch.setenv(f"XDG_{name}_HOME", str(home / below))
+    (home / "gitconfig").write_text(_IDENTITY)
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(home / "gitconfig"))
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    monkeypatch.setenv("GIT_TERMINAL_PROMPT", "0")
+    monkeypatch.setenv("NO_COLOR", "1")
+    return home
+
+
+@pytest.fixture
+def git(tmp_path: Path) -> Callable[..., str]:
+    """`git("commit", "-m", "x")` runs git in `tmp_path` (or `cwd=`) and returns what it prints."""
+
+    def run(*words: str, cwd: str | Path = tmp_path) -> str:
+        done = subprocess.run(["git", *words], cwd=cwd, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"git {' '.join(words)}: {done.stderr}"
+        return done.stdout
+
+    return run
+
+
+@pytest.fixture
+def repo(tmp_path: Path, git: Callable[..., str]) -> Path:
+    """A real, empty git repository: `tmp_path` itself."""
+    git("init", "--quiet")
+    return tmp_path
+
+
+def _scrub(patch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith(_DROPPED):
+            patch.delenv(name)
