@@ -1,0 +1,322 @@
+"""Is a stage stale, and why: the only place that knows. Values in, reasons out; nothing is looked at here."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from dvcx.core.objects import Content
+from dvcx.core.paths import contains
+from dvcx.core.pipeline.params import MISSING, differences, pick, same, select
+from dvcx.core.pipeline.schema import Stage
+from dvcx.core.records import VERSION, LockEntry, canonical
+from dvcx.errors import NotFound, display
+
+# Kinds of reasons.
+NEVER_RUN, ALWAYS, COMMAND = "never_run", "always_changed", "command"
+DEP_CHANGED, DEP_MISSING, DEP_NEW, DEP_GONE = "dep_changed", "dep_missing", "dep_new", "dep_gone"
+PARAM_CHANGED, PARAM_MISSING, PARAM_NEW, PARAM_GONE = "param_changed", "param_missing", "param_new", "param_gone"
+OUT_CHANGED, OUT_MISSING, OUT_NEW, OUT_GONE = "out_changed", "out_missing", "out_new", "out_gone"
+UPSTREAM = "upstream"
+
+# States of a verdict: nothing to do, only outputs to put back, will run, will run if something before it changes.
+FRESH, MISSING_OUTS, STALE, MAYBE = "fresh", "missing", "stale", "upstream"
+_COMING = {MAYBE: "may run first", MISSING_OUTS: "will be restored first"}
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What there is now, by path in the project.
+
+    `contents` is what is at a path (None or absent: nothing). `params` the whole parsed file (None or absent: no such
+    file). `details` how a path differs from the lock, in words ("2 files changed"), where somebody looked.
+    """
+
+    contents: Mapping[str, Content | None]
+    params: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)
+    details: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One cause to run a stage: its `kind`, the path, key or stage it is about, and a line for people."""
+
+    kind: str
+    subject: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a run of everything would do with a stage, and all causes. `state` is fresh, missing, stale or upstream."""
+
+    stage: Stage
+    state: str
+    reasons: tuple[Reason, ...] = ()
+
+
+def judge(stage: Stage, locked: LockEntry | None, now: Snapshot) -> tuple[Reason, ...]:
+    """Every cause to run `stage`; none means it is fresh. The paths of `locked` must be relative to the project.
+
+    A frozen stage has no cause but an output that is missing.
+    """
+    if stage.frozen:
+        missing = (out.path for out in stage.outs if now.contents.get(out.path) is None)
+        return tuple(_reason(OUT_MISSING, path, f"{path}: output is missing") for path in missing)
+    reasons: list[Reason] = []
+    if stage.always_changed:
+        reasons.append(Reason(ALWAYS, stage.address, "always_changed"))
+    elif not (stage.deps or stage.params or stage.outs):
+        reasons.append(Reason(ALWAYS, stage.address, "it has neither dependencies nor outputs, so it always runs"))
+    if locked is None:
+        reasons.append(Reason(NEVER_RUN, stage.address, "never run"))
+        reasons += _missing_inputs(stage, now)
+        return tuple(reasons)
+    before, after = _command(locked.cmd), _command(stage.cmd)
+    if before != after:
+        reasons.append(_reason(COMMAND, stage.address, f"command changed: {_both(_shown(locked.cmd), _shown(stage.cmd))}"))
+    reasons += _judge_deps(stage, locked, now)
+    reasons += _judge_params(stage, locked, now)
+    reasons += _judge_outs(stage, locked, now)
+    return tuple(reasons)
+
+
+def forecast(
+    stages: Iterable[Stage], lock: Mapping[str, LockEntry], now: Snapshot, upstream: Mapping[str, Collection[str]]
+) -> tuple[Verdict, ...]:
+    """What a run of everything would do, for stages in the order they run. `upstream` is `Graph.upstream`.
+
+    A stage behind one that will run has an UPSTREAM reason; when that is its only one, it may turn out to be fresh.
+    An input that is missing because the stage that writes it has yet to run is no cause of its own.
+    """
+    verdicts: dict[str, Verdict] = {}
+    for stage in stages:
+        reasons = judge(stage, lock.get(stage.address), now)
+        if not stage.frozen:
+            waits = [verdicts[need] for need in upstream.get(stage.address, ()) if need in verdicts]
+            waits = [verdict for verdict in waits if verdict.state != FRESH]
+            coming = [out.path for verdict in waits for out in verdict.stage.outs]
+            reasons = (
+                *(reason for reason in reasons if reason.kind != DEP_MISSING or not _overlaps(reason.subject, coming)),
+                *(_waits_for(verdict) for verdict in waits),
+            )
+        verdicts[stage.address] = Verdict(stage, _state(reasons), reasons)
+    return tuple(verdicts.values())
+
+
+def action_key(stage: Stage, now: Snapshot) -> bytes:
+    """The canonical bytes whose BLAKE3 is the key of the stage's action (docs/format.md, "Action").
+
+    Raises `NotFound` when a dependency, a file of params or a parameter is missing.
+    """
+    for reason in _missing_inputs(stage, now):
+        raise NotFound(
+            f"stage '{display(stage.address)}': {reason.text}", "create it, restore it (dvcx checkout), or repair dvcx.yaml"
+        )
+    deps = []
+    for path in sorted(stage.deps):
+        content = now.contents[path]
+        assert content is not None
+        deps.append([path, content.id, content.seal, content.executable])
+    return canonical(
+        {
+            "dvcx": VERSION,
+            "cmd": stage.cmd,
+            "wdir": stage.wdir,
+            "deps": deps,
+            "params": {of.file: select(now.params[of.file] or {}, of.keys) for of in stage.params},
+            "outs": sorted(out.path for out in stage.outs),
+        }
+    )
+
+
+def lock_entry(stage: Stage, before: Snapshot, after: Snapshot) -> LockEntry:
+    """What the lock says after a good run: inputs as they were `before` it, outputs as they are `after`; project paths.
+
+    Raises `NotFound` when one of them is missing.
+    """
+    for reason in _missing_inputs(stage, before):
+        raise NotFound(f"stage '{display(stage.address)}': {reason.text}", "create it, or repair dvcx.yaml")
+    outs: dict[str, Content] = {}
+    for out in stage.outs:
+        content = after.contents.get(out.path)
+        if content is None:
+            raise NotFound(
+                f"stage '{display(stage.address)}': {display(out.path)}: output is missing",
+                "let the command write it, or remove it from the stage's outs",
+            )
+        outs[out.path] = content
+    deps = {path: content for path in stage.deps if (content := before.contents[path]) is not None}
+    return LockEntry(stage.cmd, deps, {of.file: select(before.params[of.file] or {}, of.keys) for of in stage.params}, outs)
+
+
+def _missing_inputs(stage: Stage, now: Snapshot) -> Iterator[Reason]:
+    for path in stage.deps:
+        if now.contents.get(path) is None:
+            yield _reason(DEP_MISSING, path, f"{path}: is missing")
+    for of in stage.params:
+        values = now.params.get(of.file)
+        if values is None:
+            yield _reason(DEP_MISSING, of.file, f"{of.file}: is missing")
+            continue
+        for key in of.keys:
+            if pick(values, key) is MISSING:
+                yield _reason(PARAM_MISSING, f"{of.file}:{key}", f"{of.file}: {key} is missing")
+
+
+def _judge_deps(stage: Stage, locked: LockEntry, now: Snapshot) -> Iterator[Reason]:
+    for path in stage.deps:
+        content = now.contents.get(path)
+        if content is None:
+            yield _reason(DEP_MISSING, path, f"{path}: is missing")
+        elif path not in locked.deps:
+            yield _reason(DEP_NEW, path, f"new dependency {path}")
+        elif not _is(content, locked.deps[path]):
+            yield _reason(DEP_CHANGED, path, f"{path}: {now.details.get(path) or _change(locked.deps[path], content)}")
+    for path in locked.deps:
+        if path not in stage.deps:
+            yield _reason(DEP_GONE, path, f"{path} is no longer a dependency")
+
+
+def _judge_params(stage: Stage, locked: LockEntry, now: Snapshot) -> Iterator[Reason]:
+    for of in stage.params:
+        file = of.file
+        values = now.params.get(file)
+        old = locked.params.get(file)
+        if values is None:
+            yield _reason(DEP_MISSING, file, f"{file}: is missing")
+            continue
+        if not of.keys:
+            if old is None:
+                yield _reason(PARAM_NEW, file, f"new parameters {file}")
+            else:
+                yield from _differences(file, old, values, "")
+            continue
+        for key in of.keys:
+            value = pick(values, key)
+            if value is MISSING:
+                yield _reason(PARAM_MISSING, f"{file}:{key}", f"{file}: {key} is missing")
+            elif old is None or key not in old:
+                yield _reason(PARAM_NEW, f"{file}:{key}", f"new parameter {file}: {key}")
+            elif not same(old[key], value):
+                yield from _differences(file, old[key], value, key)
+        for key in old or ():
+            if key not in of.keys:
+                yield _reason(PARAM_GONE, f"{file}:{key}", f"{file}: {key} is no longer a parameter")
+    files = {of.file for of in stage.params}
+    for file in locked.params:
+        if file not in files:
+            for key in locked.params[file]:
+                yield _reason(PARAM_GONE, f"{file}:{key}", f"{file}: {key} is no longer a parameter")
+
+
+def _differences(file: str, old: object, new: object, key: str) -> Iterator[Reason]:
+    for name, before, after in differences(old, new, key):
+        if before is MISSING:
+            text = f"{file}: {name} added ({_value(after)})"
+        elif after is MISSING:
+            text = f"{file}: {name} removed (was {_value(before)})"
+        else:
+            text = f"{file}: {name} {_value(before)} → {_value(after)}"
+        yield _reason(PARAM_CHANGED, f"{file}:{name}", text)
+
+
+def _judge_outs(stage: Stage, locked: LockEntry, now: Snapshot) -> Iterator[Reason]:
+    for out in stage.outs:
+        path = out.path
+        content = now.contents.get(path)
+        if path not in locked.outs:
+            yield _reason(OUT_NEW, path, f"new output {path}")
+        elif content is None:
+            yield _reason(OUT_MISSING, path, f"{path}: output is missing")
+        elif not _is(content, locked.outs[path]):
+            detail = now.details.get(path)
+            yield _reason(OUT_CHANGED, path, f"{path}: output was changed by hand" + (f" ({detail})" if detail else ""))
+    paths = {out.path for out in stage.outs}
+    for path in locked.outs:
+        if path not in paths:
+            yield _reason(OUT_GONE, path, f"{path} is no longer an output")
+
+
+def _is(a: Content, b: Content) -> bool:
+    return (a.kind, a.id, a.seal, a.executable) == (b.kind, b.id, b.seal, b.executable)
+
+
+def _change(old: Content, new: Content) -> str:
+    if old.kind != new.kind:
+        return "it was a file and is a directory now" if new.kind == "tree" else "it was a directory and is a file now"
+    if (old.id, old.seal) == (new.id, new.seal):
+        return "it may be executed now" if new.executable else "it may no longer be executed"
+    return "changed"
+
+
+def _waits_for(verdict: Verdict) -> Reason:
+    name = verdict.stage.address
+    return _reason(UPSTREAM, name, f"{name} {_COMING.get(verdict.state, 'will run first')}")
+
+
+def _state(reasons: Collection[Reason]) -> str:
+    kinds = {reason.kind for reason in reasons}
+    if not kinds:
+        return FRESH
+    if kinds == {UPSTREAM}:
+        return MAYBE
+    return MISSING_OUTS if kinds <= {OUT_MISSING, UPSTREAM} else STALE
+
+
+def _overlaps(path: str, others: Iterable[str]) -> bool:
+    return any(contains(other, path) or contains(path, other) for other in others)
+
+
+def _command(cmd: str | tuple[str, ...]) -> tuple[str, ...]:
+    """A command without the whitespace a shell ignores. One line and a list of one line are the same command."""
+    return tuple(_squeeze(line) for line in ((cmd,) if isinstance(cmd, str) else cmd))
+
+
+# What keeps its whitespace (quoted text, an escaped character), a continued line, and whitespace of either kind.
+_TOKEN = re.compile(r"'[^']*'|\"(?:[^\"\\]|\\.)*+\"|\\\n[ \t]*|\\.|[ \t]*\n[ \t\n]*|[ \t]+|[^'\"\\ \t\n]+|.", re.DOTALL)
+
+
+def _squeeze(line: str) -> str:
+    # A here-document and unbalanced quotes (an apostrophe in a comment) keep every blank: better run once too often.
+    if "<<" in line:
+        return line.rstrip("\n")
+    parts: list[str] = []
+    for token in _TOKEN.findall(line.strip(" \t\n")):
+        if token in ("'", '"'):
+            return line.strip()
+        if token[0] in " \t\n" or token[:2] == "\\\n":
+            token = "\n" if "\n" in token and token[0] != "\\" else " "
+            if token == " " and parts and parts[-1] in (" ", "\n"):
+                continue
+        parts.append(token)
+    return "".join(parts)
+
+
+def _shown(cmd: str | tuple[str, ...]) -> str:
+    return cmd.strip() if isinstance(cmd, str) else " && ".join(line.strip() for line in cmd)
+
+
+def _both(old: str, new: str) -> str:
+    """Both commands, long ones cut to where they differ."""
+    if max(len(old), len(new)) > 160:
+        shorter = min(len(old), len(new))
+        start = max(0, next((at for at in range(shorter) if old[at] != new[at]), shorter) - 40)
+        old, new = _window(old, start), _window(new, start)
+    return f"'{old}' → '{new}'"
+
+
+def _window(text: str, start: int) -> str:
+    return ("…" if start else "") + text[start : start + 120] + ("…" if len(text) > start + 120 else "")
+
+
+def _value(value: object) -> str:
+    text = f"'{value}'" if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:59] + "…"
+
+
+def _reason(kind: str, subject: str, text: str) -> Reason:
+    return Reason(kind, subject, display(text))
