@@ -106,10 +106,7 @@ def _remotes() -> list[tuple[str, str]]:
 def _keys() -> list[tuple[str, str]]:
     from dvcx.core.config import KEYS
 
-    return [
-        (str(getattr(row, "key", row)), str(getattr(row, "meaning", "")))
-        for row in (KEYS.values() if isinstance(KEYS, dict) else KEYS)
-    ]
+    return [(name, key.meaning) for name, key in KEYS.items()]
 
 
 _COMPLETERS: dict[str, Callable[[], list[tuple[str, str]]]] = {

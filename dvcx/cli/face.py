@@ -96,11 +96,11 @@ class Face:
     @contextmanager
     def stages(self) -> Iterator[None]:
         """While stages run: with --json what they print goes to stderr, so that stdout holds the JSON alone."""
-        if not self.json:
+        if sys.stdout is not None:
             sys.stdout.flush()
+        if not self.json:
             yield
             return
-        sys.stdout.flush()
         kept = os.dup(1)
         os.dup2(2, 1)
         try:

@@ -162,7 +162,7 @@ def did_you_mean(word: str, known: list[str], otherwise: str) -> str:
     """A hint naming what `word` may have been meant to be, with `otherwise` after it."""
     from difflib import get_close_matches
 
-    close = get_close_matches(word, known, n=2, cutoff=0.6)
+    close = get_close_matches(word, known, n=2, cutoff=0.65)
     return f"did you mean {' or '.join(repr(name) for name in close)}? {otherwise}" if close else otherwise
 
 

@@ -57,7 +57,13 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _prepare() -> None:
-    """Names that the terminal cannot show are escaped, never an error; SIGTERM unwinds like an exception."""
+    """Close the holes a program may be started with; escape names the terminal cannot show; let SIGTERM unwind."""
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            # Started with `>&-`: the next file opened would get this number, and prints would go into it.
+            os.open(os.devnull, os.O_RDWR)
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
@@ -73,6 +79,7 @@ def _prepare() -> None:
 
 
 def _terminate(number: int, frame: object) -> None:
+    signal.signal(number, signal.SIG_IGN)  # a second one must not stop the cleaning up
     raise Terminated
 
 

@@ -62,6 +62,8 @@ def is_terminal(stream: TextIO | None) -> bool:
 
 def write(text: str) -> None:
     """Write to stdout and flush. `BrokenPipeError` passes; any other refusal becomes a DvcxError."""
+    if sys.stdout is None:
+        return  # started without one
     try:
         sys.stdout.write(text)
         sys.stdout.flush()

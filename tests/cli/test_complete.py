@@ -1,0 +1,102 @@
+"""What a shell is told when it asks how a word may go on."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dvcx.cli.complete import candidates
+from dvcx.cli.completion import SCRIPTS
+from tests.cli.runner import SOURCE, dvcx_run, environment
+
+
+def _names(*before: str, word: str = "") -> list[str]:
+    return [name for name, _ in candidates(list(before), word)]
+
+
+def test_verbs() -> None:
+    assert _names(word="st") == ["status", "stage"]
+    assert "completion" in _names()
+    assert _names(word="--v") == ["--version"]
+
+
+def test_verbs_of_a_group() -> None:
+    assert _names("remote", word="") == ["add", "list", "remove", "default", "modify"]
+    assert _names("remote", word="d") == ["default"]
+    assert _names("nonsense") == []
+
+
+def test_options() -> None:
+    assert _names("checkout", word="--f") == ["--force"]
+    assert "--no-cache" not in _names("run", word="--")
+    assert "--json" in _names("rm", word="--")
+    assert "--default" in _names("remote", "add", word="--")
+
+
+def test_choices() -> None:
+    assert _names("completion", word="") == ["bash", "zsh", "fish"]
+    assert _names("init", "--hash", word="b") == ["blake3"]
+
+
+def test_settings() -> None:
+    assert _names("config", "get", word="core.au") == ["core.autostage"]
+
+
+def test_targets_stages_and_remotes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "data.csv").write_text("1\n")
+    assert dvcx_run("init", "--no-git", cwd=tmp_path).returncode == 0
+    assert dvcx_run("add", "sub/data.csv", cwd=tmp_path).returncode == 0
+    assert (
+        dvcx_run("stage", "add", "-n", "train", "-d", "sub/data.csv", "-o", "out", "true", cwd=tmp_path).returncode == 0
+    )
+    assert dvcx_run("remote", "add", "origin", "store", cwd=tmp_path).returncode == 0
+    monkeypatch.chdir(tmp_path)
+    assert set(_names("status")) >= {"sub/data.csv", "train"}
+    assert _names("push", "--remote") == ["origin"]
+    assert _names("push", "-r", word="or") == ["origin"]
+    assert _names("remote", "default") == ["origin"]
+    monkeypatch.chdir(tmp_path / "sub")
+    assert "data.csv" in _names("status", word="da")
+
+
+def test_errors_are_silent(tmp_path: Path) -> None:
+    for words in (
+        ("__complete",),
+        ("__complete", "x"),
+        ("__complete", "2", "dvcx", "status"),
+        ("__complete", "9", "dvcx", "push"),
+    ):
+        ran = dvcx_run(*words, cwd=tmp_path)
+        assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("shell", SCRIPTS)
+def test_the_scripts(tmp_path: Path, shell: str) -> None:
+    ran = dvcx_run("completion", shell, cwd=tmp_path)
+    assert ran.returncode == 0
+    assert "__complete" in ran.stdout
+    if shutil.which(shell):
+        syntax = {"fish": ["--no-execute"]}.get(shell, ["-n"])
+        subprocess.run([shell, *syntax], input=ran.stdout, text=True, check=True, timeout=60)
+
+
+def test_bash_completes(tmp_path: Path) -> None:
+    bash = shutil.which("bash")
+    if bash is None:
+        pytest.skip("no bash")
+    program = tmp_path / "bin" / "dvcx"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\nPYTHONPATH='{SOURCE}' exec '{sys.executable}' -m dvcx \"$@\"\n")
+    program.chmod(0o755)
+    script = 'eval "$(dvcx completion bash)"; COMP_WORDS=(dvcx remote d); COMP_CWORD=2; _dvcx; echo "${COMPREPLY[@]}"'
+    env = environment()
+    env["PATH"] = f"{program.parent}:{env['PATH']}"
+    ran = subprocess.run(
+        [bash, "-c", script], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (ran.stdout, ran.stderr) == ("default\n", "")
