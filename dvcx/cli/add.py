@@ -46,7 +46,7 @@ def add(
 
     face: Face = ctx.obj
     project = face.project(no_wait=no_wait)
-    result = op(project, face.targets(project, paths, expand=True), force=force, dry_run=dry_run, emit=face.emit)
+    result = op(project, face.paths(project, paths, expand=True), force=force, dry_run=dry_run, emit=face.emit)
     face.done(result, lambda: [*item_lines(face, result), *_next(face, project, result)])
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 from typer import Context, Option
 
+from dvcx.cli import output
 from dvcx.cli.face import Face
 from dvcx.cli.frame import Verb, app
 from dvcx.cli.options import Targets
-from dvcx.errors import UsageError, display
+from dvcx.errors import UsageError
 
 app = app()
 
@@ -43,7 +45,9 @@ def dag(
 
         if not result.nodes:
             return ["there are no stages"]
-        draw = drawing.mermaid if mermaid else drawing.dot if dot else drawing.ascii
-        return [display(line) for line in draw(result.nodes, result.edges).splitlines()]
+        if mermaid or dot:
+            return (drawing.mermaid if mermaid else drawing.dot)(result.nodes, result.edges).splitlines()
+        unicode = output.is_terminal(sys.stdout) and (sys.stdout.encoding or "").lower().startswith("utf")
+        return drawing.ascii(result.nodes, result.edges, lines=unicode).splitlines()
 
     face.answer(result, lines)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from dvcx.cli import output
 from dvcx.core import paths
 from dvcx.errors import NotFound, UsageError, display
+from dvcx.events import Warned
 
 if TYPE_CHECKING:
     from dvcx.cli.progress import Progress
@@ -48,6 +49,8 @@ class Face:
 
         cwd = working_directory()
         project = open_project(cwd)
+        for warning in project.warnings:
+            self.emit(Warned(warning))
         inside = os.path.relpath(os.path.realpath(cwd), project.root).replace(os.sep, "/")
         self.here = "" if inside == "." else inside
         overrides: dict[str, Any] = {}
@@ -57,13 +60,16 @@ class Face:
             overrides["core.lock_timeout"] = 0
         return _with_settings(project, overrides) if overrides else project
 
-    def targets(self, project: Project, typed: Sequence[str] | None, *, expand: bool = False) -> tuple[str, ...]:
-        """What the user typed, as project paths. `expand` resolves wildcards that a shell left alone."""
+    def paths(self, project: Project, typed: Sequence[str], *, expand: bool = False) -> tuple[str, ...]:
+        """Paths the user typed, as project paths. `expand` resolves wildcards that a shell left alone."""
         cwd = working_directory()
-        words = list(typed or ())
-        if expand:
-            words = [match for word in words for match in _expand(word)]
+        words = [match for word in typed for match in _expand(word)] if expand else typed
         return tuple(project.relpath(cwd, word) for word in words)
+
+    def targets(self, project: Project, typed: Sequence[str] | None) -> tuple[str, ...]:
+        """Paths or stages the user typed, as project paths and stages' names."""
+        cwd = working_directory()
+        return tuple(word if self.here and _may_be_stage(word) else project.relpath(cwd, word) for word in typed or ())
 
     def path(self, path: str) -> str:
         """A project path as seen from the current directory, safe to print."""
@@ -128,6 +134,18 @@ def _expand(word: str) -> list[str]:
     if not found:
         raise NotFound(f"no file matches '{display(word)}'", "check the pattern with ls")
     return found
+
+
+def _may_be_stage(word: str) -> bool:
+    """Whether `word`, typed below the root, is a stage's name or address rather than a path here."""
+    if ":" in word:
+        return not os.path.lexists(word.rpartition(":")[0])
+    return (
+        "/" not in word
+        and word not in (".", "..")
+        and not os.path.lexists(word)
+        and not os.path.lexists(f"{word}.dvcx")
+    )
 
 
 def _with_settings(project: Project, overrides: dict[str, Any]) -> Project:

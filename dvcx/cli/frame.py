@@ -91,7 +91,7 @@ class Group(TyperGroup):
             names = self.list_commands(ctx)
             raise UsageError(
                 f"no such command '{display(f'{ctx.command_path} {args[0]}')}'",
-                did_you_mean(args[0], names, f"{ctx.command_path} --help lists the commands"),
+                meant(args[0], names, f"{ctx.command_path} --help lists the commands"),
             )
         return command.name, command, args[1:]
 
@@ -158,12 +158,11 @@ def help_parts(command: Command) -> tuple[str, list[str], list[int]]:
     return text.strip(), [line.removeprefix("  ") for line in examples.rstrip().splitlines()], sorted(codes)
 
 
-def did_you_mean(word: str, known: list[str], otherwise: str) -> str:
-    """A hint naming what `word` may have been meant to be, with `otherwise` after it."""
-    from difflib import get_close_matches
+def meant(word: str, known: list[str], otherwise: str) -> str:
+    """A hint naming what `word` may have been meant to be, and then `otherwise`."""
+    from dvcx.core.spelling import did_you_mean
 
-    close = get_close_matches(word, known, n=2, cutoff=0.65)
-    return f"did you mean {' or '.join(repr(name) for name in close)}? {otherwise}" if close else otherwise
+    return f"{did_you_mean(word, known)} {otherwise}".strip()
 
 
 def _switch(declarations: list[str], text: str) -> TyperOption:

@@ -37,7 +37,7 @@ def list_(
 
     face: Face = ctx.obj
     project = face.project()
-    chosen = face.targets(project, [target])[0] if target else ""
+    chosen = face.paths(project, [target])[0] if target else ""
     result = op(project, chosen, rev=rev, recursive=recursive, emit=face.emit)
 
     def lines() -> list[str]:

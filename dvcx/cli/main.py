@@ -13,7 +13,7 @@ from typer._click.exceptions import ClickException, NoArgsIsHelpError, NoSuchOpt
 
 from dvcx.cli import output
 from dvcx.cli.face import Face
-from dvcx.cli.frame import did_you_mean, root
+from dvcx.cli.frame import meant, root
 from dvcx.errors import DvcxError, UsageError, display
 
 BUG = 70
@@ -112,7 +112,7 @@ def _usage(error: ClickException) -> DvcxError:
     if isinstance(error, NoSuchOption):
         name = display(error.option_name)
         known = [option for param in context.command.get_params(context) for option in param.opts] if context else []
-        return UsageError(f"no such option {name}", did_you_mean(error.option_name, known, help_hint))
+        return UsageError(f"no such option {name}", meant(error.option_name, known, help_hint))
     message = error.format_message().strip().rstrip(".")
     return UsageError(message[:1].lower() + message[1:], help_hint)
 

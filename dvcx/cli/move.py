@@ -32,6 +32,6 @@ def move(
 
     face: Face = ctx.obj
     project = face.project(no_wait=no_wait)
-    here, there = face.targets(project, [source, destination])
+    here, there = face.paths(project, [source, destination])
     result = op(project, here, there, emit=face.emit)
     face.done(result, lambda: [f"moved {face.path(result.source)} to {face.path(result.destination)}"])

@@ -44,7 +44,7 @@ def secrets() -> list[str]:
     files = [os.path.join(root, ".dvcx", name) for name in ("config.local.toml", "config.toml")] if root else []
     import platformdirs
 
-    for path in [*files, os.path.join(platformdirs.user_config_dir("dvcx"), "config.toml")]:
+    for path in [*files, os.path.join(platformdirs.user_config_dir("dvcx", appauthor=False), "config.toml")]:
         found += _in_file(path)
     # A short value ("", "1", "true") would blot out half the trace and is no secret.
     return sorted({value for value in found if len(value) >= 6}, key=len, reverse=True)
