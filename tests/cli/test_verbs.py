@@ -1,0 +1,227 @@
+"""Each verb once, as the user types it: the wiring, the text, the JSON, the exit code."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.runner import dvcx_run
+
+Git = Callable[..., str]
+
+
+@pytest.fixture
+def project(tmp_path: Path, git: Git) -> Path:
+    """A project in git with data.csv, not tracked yet."""
+    git("init", "-q")
+    ran = dvcx_run("init", cwd=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    (tmp_path / "data.csv").write_text("a,b\n1,2\n")
+    return tmp_path
+
+
+def _ok(*words: str, cwd: Path) -> str:
+    ran = dvcx_run(*words, cwd=cwd)
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
+
+
+def _json(*words: str, cwd: Path) -> Any:
+    return json.loads(_ok(*words, "--json", cwd=cwd))
+
+
+def test_init(tmp_path: Path) -> None:
+    out = _ok("init", "--no-git", "deep/er", cwd=tmp_path)
+    assert out.splitlines() == [f"made a dvcx project in {tmp_path}/deep/er", "next: dvcx add FILE"]
+
+
+def test_add_says_what_it_did(project: Path) -> None:
+    assert _ok("add", "data.csv", cwd=project).splitlines() == ["tracked  data.csv  8 B", "next: git commit"]
+    assert _ok("add", "data.csv", cwd=project).splitlines() == ["unchanged  data.csv  8 B"]
+    (project / "data.csv").write_text("a,b\n1,2\n3,4\n")
+    assert _ok("add", "data.csv", cwd=project).splitlines()[0] == "updated  data.csv  12 B"
+
+
+def test_add_without_autostage_says_what_to_git_add(project: Path) -> None:
+    _ok("config", "set", "core.autostage", "false", cwd=project)
+    (project / "sub").mkdir()
+    (project / "sub" / "x y").write_text("1")
+    assert _ok("add", "x y", cwd=project / "sub").splitlines()[-1] == "next: git add 'x y.dvcx' .gitignore"
+
+
+def test_add_json_dry_run_quiet(project: Path) -> None:
+    result = _json("add", "--dry-run", "data.csv", cwd=project)
+    assert [item["path"] for item in result["items"]] == ["data.csv"]
+    assert result["dry_run"] is True
+    assert not (project / "data.csv.dvcx").exists()
+    assert _ok("add", "-q", "data.csv", cwd=project) == ""
+
+
+def test_add_expands_quoted_wildcards(project: Path) -> None:
+    for name in ("one.txt", "two.txt"):
+        (project / name).write_text(name)
+    result = _json("add", "*.txt", cwd=project)
+    assert [item["path"] for item in result["items"]] == ["one.txt", "two.txt"]
+    assert dvcx_run("add", "*.none", cwd=project).returncode == 5
+
+
+def test_status_from_nothing_to_clean_to_modified(project: Path) -> None:
+    assert _ok("status", cwd=project).splitlines() == ["nothing is tracked yet", "next: dvcx add FILE"]
+    _ok("add", "data.csv", cwd=project)
+    assert _ok("status", cwd=project).splitlines() == ["everything is up to date (1 tracked)"]
+    (project / "data.csv").write_text("changed\n")
+    out = _ok("status", cwd=project)
+    assert "modified  data.csv" in out
+    assert "next: dvcx commit" in out
+    assert _json("status", cwd=project)["clean"] is False
+    sub = project / "sub"
+    sub.mkdir()
+    assert "modified  ../data.csv" in _ok("status", cwd=sub)
+
+
+def test_check_gates(project: Path) -> None:
+    _ok("add", "data.csv", cwd=project)
+    assert dvcx_run("check", cwd=project).returncode == 0
+    _ok("stage", "add", "-n", "s", "-d", "data.csv", "-o", "out", "cp data.csv out", cwd=project)
+    ran = dvcx_run("check", "--quiet", cwd=project)
+    assert (ran.returncode, ran.stdout) == (1, "")
+
+
+def test_data_verbs(project: Path, git: Git) -> None:
+    _ok("add", "data.csv", cwd=project)
+    git("commit", "-qm", "one")
+    (project / "data.csv").write_text("a,b\n1,2\n3,4\n")
+    diff = _ok("diff", cwd=project).splitlines()
+    assert diff[0] == "modified  data.csv  8 B → 12 B"
+    assert diff[-1] == "1 modified; +4 B from HEAD to the workspace"
+    assert "recorded  data.csv  12 B" in _ok("commit", cwd=project)
+    git("commit", "-qm", "two")
+    git("checkout", "-q", "HEAD~1")
+    assert "placed 1 file (8 B)" in _ok("checkout", cwd=project)
+    assert (project / "data.csv").read_text() == "a,b\n1,2\n"
+    assert "everything is in place already" in _ok("checkout", cwd=project)
+    assert _ok("ls", cwd=project).split() == ["8", "B", "data.csv"]
+    assert _ok("list", "--rev", "HEAD", cwd=project).split() == ["8", "B", "data.csv"]
+    assert _ok("mv", "data.csv", "raw.csv", cwd=project) == "moved data.csv to raw.csv\n"
+    _ok("unprotect", "raw.csv", cwd=project)
+    _ok("rm", "raw.csv", cwd=project)
+    assert (project / "raw.csv").exists()
+    assert not (project / "raw.csv.dvcx").exists()
+
+
+def test_unsaved_work_is_not_overwritten(project: Path) -> None:
+    _ok("add", "data.csv", cwd=project)
+    (project / "data.csv").write_text("mine\n")
+    ran = dvcx_run("checkout", cwd=project)
+    assert ran.returncode == 11
+    assert "hint: " in ran.stderr
+    out = _ok("checkout", "--force", cwd=project)
+    assert "saved     data.csv as it was: dvcx cache get " in out
+    [line] = [line for line in out.splitlines() if line.startswith("saved")]
+    identity = line.split()[-2]
+    _ok("cache", "get", identity, "back.csv", cwd=project)
+    assert (project / "back.csv").read_text() == "mine\n"
+
+
+def test_deleting_needs_a_yes(project: Path) -> None:
+    _ok("add", "data.csv", cwd=project)
+    ran = dvcx_run("remove", "--delete", "data.csv", cwd=project)
+    assert ran.returncode == 2
+    assert "--yes" in ran.stderr
+    _ok("remove", "--delete", "--yes", "data.csv", cwd=project)
+    assert not (project / "data.csv").exists()
+
+
+def test_pipeline_verbs(project: Path) -> None:
+    _ok("add", "data.csv", cwd=project)
+    ran = dvcx_run("run", "-n", "copy", "-d", "data.csv", "-o", "out.csv", "cp", "data.csv", "out.csv", cwd=project)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.splitlines()[0] == "ran stage copy"
+    assert "> copy: cp data.csv out.csv" in ran.stderr
+    assert _ok("stage", "list", cwd=project).split() == ["copy", "cp", "data.csv", "out.csv"]
+    assert _ok("repro", cwd=project) == "everything is up to date (1 stage)\n"
+    (project / "data.csv").write_text("new\n")
+    status = _ok("status", cwd=project)
+    assert "copy" in status
+    assert "next: dvcx repro" in status
+    assert "copy" in _ok("repro", "--dry-run", cwd=project)
+    assert (project / "out.csv").read_text() == "a,b\n1,2\n"
+    assert _ok("repro", cwd=project).startswith("ran")
+    assert (project / "out.csv").read_text() == "new\n"
+    assert "copy" in _ok("dag", cwd=project)
+    assert _ok("dag", "--dot", cwd=project).startswith("digraph")
+    assert _ok("dag", "--mermaid", cwd=project).startswith("flowchart")
+    assert dvcx_run("dag", "--dot", "--mermaid", cwd=project).returncode == 2
+
+
+def test_what_a_stage_prints_stays_out_of_the_json(project: Path) -> None:
+    words = ("run", "--json", "-n", "talk", "-o", "out", "echo hello; echo x > out")
+    ran = dvcx_run(*words, cwd=project)
+    assert ran.returncode == 0, ran.stderr
+    assert isinstance(json.loads(ran.stdout), dict)
+    assert "hello" in ran.stderr
+    (project / "out").unlink()
+    ran = dvcx_run("repro", "--json", "--force", cwd=project)
+    assert json.loads(ran.stdout)["runs"][0]["stage"] == "talk"
+
+
+def test_a_failing_stage_exits_with_10(project: Path) -> None:
+    ran = dvcx_run("run", "-n", "bad", "-o", "out", "false", cwd=project)
+    assert ran.returncode == 10
+    assert dvcx_run("repro", cwd=project).returncode == 10
+
+
+def test_sharing_verbs(project: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    store = tmp_path_factory.mktemp("store")
+    _ok("add", "data.csv", cwd=project)
+    assert (
+        _ok("remote", "add", "-d", "origin", str(store), cwd=project).splitlines()[0] == "added remote origin (default)"
+    )
+    assert _ok("remote", "list", cwd=project).split() == ["*", "origin", str(store)]
+    assert _json("remote", "list", cwd=project)["items"][0]["name"] == "origin"
+    _ok("push", "--dry-run", cwd=project)
+    assert not (store / "store.json").exists()
+    _ok("push", cwd=project)
+    _ok("push", "--jobs", "2", "--remote", "origin", cwd=project)
+    _ok("fetch", cwd=project)
+    (project / "data.csv").unlink()
+    _ok("pull", cwd=project)
+    assert (project / "data.csv").exists()
+    _ok("remote", "modify", "origin", "region", "eu-1", cwd=project)
+    _ok("remote", "modify", "--unset", "origin", "region", cwd=project)
+    assert dvcx_run("remote", "modify", "origin", "region", cwd=project).returncode == 2
+    _ok("remote", "default", "origin", cwd=project)
+    _ok("remote", "remove", "origin", cwd=project)
+    assert "no remotes" in _ok("remote", "list", cwd=project)
+    assert dvcx_run("push", "-r", "nowhere", cwd=project).returncode == 5
+
+
+def test_settings_verbs(project: Path) -> None:
+    assert _ok("config", "get", "core.autostage", cwd=project) == "true\n"
+    assert _ok("config", "set", "core.autostage", "false", cwd=project) == "set core.autostage\n"
+    assert _ok("config", "get", "core.autostage", cwd=project) == "false\n"
+    assert "core.autostage" in _ok("config", "list", cwd=project)
+    _ok("config", "unset", "core.autostage", cwd=project)
+    assert _ok("config", "get", "core.autostage", cwd=project) == "true\n"
+    assert dvcx_run("config", "get", "core.autostaged", cwd=project).returncode in (2, 5)
+    assert _ok("cache", "dir", cwd=project) == f"{project}/.dvcx/cache\n"
+    assert _json("cache", "dir", cwd=project) == {"dir": f"{project}/.dvcx/cache"}
+    _ok("cache", "size", cwd=project)
+    assert isinstance(_json("cache", "size", cwd=project), dict)
+    _ok("doctor", cwd=project)
+    assert isinstance(_json("doctor", cwd=project), dict)
+
+
+def test_doctor_works_without_a_project(tmp_path: Path) -> None:
+    _ok("doctor", cwd=tmp_path)
+
+
+def test_demo(tmp_path: Path) -> None:
+    ran = dvcx_run("demo", "show", cwd=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    assert "dvcx add data-input.csv" in ran.stdout + ran.stderr
+    assert (tmp_path / "show" / ".dvcx").is_dir()
