@@ -1,0 +1,191 @@
+"""Bytes of packs and indexes (docs/format.md, "Pack" and "Index"), to values and back. Frames themselves stay outside."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+from dvcx.core.objects import MAX_SIZE
+from dvcx.errors import IntegrityError
+
+PACK_MAGIC, PACK_END = b"DVCXPACK", b"DVCXPEND"
+INDEX_MAGIC, INDEX_END = b"DVCXINDX", b"DVCXIEND"
+VERSION = 1
+HEADER_SIZE = 16
+FOOTER_SIZE = 40
+INDEX_FOOTER_SIZE = 24
+
+SMALL = 1 << 20
+"""Objects below this may go into a pack."""
+BATCH = 100
+"""A batch of at least so many small objects becomes packs."""
+PACK_SIZE = 64 << 20
+"""A pack is closed when it has grown to this."""
+
+RAW, ZSTD = 0, 1
+KIND_BLOB, KIND_TREE = 0, 1
+
+Checksum = Callable[[bytes], bytes]
+"""xxh128 of some bytes, 16 bytes; handed in, since core imports no third-party code."""
+
+
+class Frame(NamedTuple):
+    """One row of a pack's table. `id` and `seal` are raw digests; lengths in bytes."""
+
+    id: bytes
+    seal: bytes
+    kind: int
+    encoding: int
+    offset: int
+    stored: int
+    size: int
+
+
+class Loose(NamedTuple):
+    """One loose object an index names."""
+
+    id: bytes
+    seal: bytes
+    kind: int
+    size: int
+
+
+class PackInfo(NamedTuple):
+    """A pack as an index describes it: `name` is the BLAKE3 of its bytes, `size` its length."""
+
+    name: bytes
+    size: int
+    frames: list[Frame]
+
+
+class IndexContent(NamedTuple):
+    """All an index file says."""
+
+    packs: list[PackInfo]
+    loose: list[Loose]
+
+
+def pack_header(id_length: int) -> bytes:
+    """The first 16 bytes of a pack."""
+    return PACK_MAGIC + bytes((VERSION, id_length)) + bytes(6)
+
+
+def pack_tail(frames: Iterable[Frame], id_length: int, checksum: Checksum) -> bytes:
+    """Table and footer of a pack whose frames were written in this order."""
+    rows = list(frames)
+    pack_row = _row(id_length).pack
+    table = b"".join([pack_row(*frame) for frame in rows])
+    digest = checksum(pack_header(id_length) + table)
+    return table + struct.pack("<Q", len(table)) + digest + struct.pack("<Q", len(rows)) + PACK_END
+
+
+def table_length(footer: bytes, pack_size: int, where: str) -> int:
+    """How long the table is that stands before this 40-byte footer of a pack of `pack_size` bytes."""
+    if len(footer) != FOOTER_SIZE or footer[-8:] != PACK_END:
+        raise _broken(where, "it is truncated")
+    length = int(struct.unpack_from("<Q", footer)[0])
+    if length > pack_size - HEADER_SIZE - FOOTER_SIZE:
+        raise _broken(where, "its table is longer than the file")
+    return length
+
+
+def decode_pack_table(header: bytes, table: bytes, footer: bytes, pack_size: int, checksum: Checksum, where: str) -> list[Frame]:
+    """The frames of a pack, from its header, table and footer; checks the checksum and that frames lie back to back."""
+    id_length = _check_header(header, PACK_MAGIC, where)
+    length, digest, count = struct.unpack("<Q16sQ", footer[:32])
+    row = _row(id_length)
+    if length != len(table) or length != count * row.size or checksum(header + table) != digest:
+        raise _broken(where, "its table does not match its checksum")
+    frames = [Frame(*fields) for fields in row.iter_unpack(table)]
+    _check_frames(frames, pack_size - FOOTER_SIZE - len(table), where)
+    return frames
+
+
+def encode_index(content: IndexContent, id_length: int, checksum: Checksum) -> bytes:
+    """Bytes of an index; entries are sorted here."""
+    pack_row, loose_row = _row(id_length).pack, _loose_row(id_length).pack
+    parts = [INDEX_MAGIC, bytes((VERSION, id_length)), bytes(6), struct.pack("<Q", len(content.packs))]
+    for pack in sorted(content.packs):
+        parts.append(struct.pack("<32sQQ", pack.name, pack.size, len(pack.frames)))
+        parts.extend([pack_row(*frame) for frame in sorted(pack.frames)])
+    parts.append(struct.pack("<Q", len(content.loose)))
+    parts.extend([loose_row(*item) for item in sorted(content.loose)])
+    body = b"".join(parts)
+    return body + checksum(body) + INDEX_END
+
+
+def decode_index(data: bytes, id_length: int, checksum: Checksum, where: str) -> IndexContent:
+    """What an index says, checked completely. `id_length` is that of the store's algorithm."""
+    if len(data) < 24 + 8 + INDEX_FOOTER_SIZE or data[-8:] != INDEX_END:
+        raise _broken(where, "it is truncated")
+    if checksum(data[:-INDEX_FOOTER_SIZE]) != data[-INDEX_FOOTER_SIZE:-8]:
+        raise _broken(where, "it does not match its checksum")
+    if _check_header(data[:HEADER_SIZE], INDEX_MAGIC, where) != id_length:
+        raise _broken(where, "it uses another hash than its store")
+    end = len(data) - INDEX_FOOTER_SIZE
+    row, loose_row = _row(id_length), _loose_row(id_length)
+    try:
+        (count,) = struct.unpack_from("<Q", data, 16)
+        at = 24
+        packs = []
+        for _ in range(count):
+            name, size, entries = struct.unpack_from("<32sQQ", data, at)
+            at += 48
+            if entries * row.size > end - at:
+                raise _broken(where, "a pack has more entries than fit")
+            frames = [Frame(*fields) for fields in row.iter_unpack(data[at : at + entries * row.size])]
+            at += entries * row.size
+            _check_frames(frames, size - FOOTER_SIZE - entries * row.size, where)
+            packs.append(PackInfo(name, size, frames))
+        (loose_count,) = struct.unpack_from("<Q", data, at)
+        at += 8
+        if loose_count * loose_row.size != end - at:
+            raise _broken(where, "its length does not fit its counts")
+        loose = [Loose(*fields) for fields in loose_row.iter_unpack(data[at:end])]
+    except struct.error:
+        raise _broken(where, "its counts do not fit its length") from None
+    return IndexContent(packs, loose)
+
+
+def merge_ranges(frames: Iterable[Frame], *, gap: int, most: int) -> Iterator[list[Frame]]:
+    """Group frames of one pack, so that each group is one read: holes up to `gap` bytes are read over, up to `most` bytes."""
+    group: list[Frame] = []
+    for frame in sorted(frames, key=lambda frame: frame.offset):
+        if group:
+            end = group[-1].offset + group[-1].stored
+            if frame.offset - end > gap or frame.offset + frame.stored - group[0].offset > most:
+                yield group
+                group = []
+        group.append(frame)
+    if group:
+        yield group
+
+
+def _row(id_length: int) -> struct.Struct:
+    return struct.Struct(f"<{id_length}s32sBBQQQ")
+
+
+def _loose_row(id_length: int) -> struct.Struct:
+    return struct.Struct(f"<{id_length}s32sBQ")
+
+
+def _check_header(header: bytes, magic: bytes, where: str) -> int:
+    if len(header) != HEADER_SIZE or header[:8] != magic:
+        raise _broken(where, "it does not begin like one")
+    if header[8] != VERSION or header[9] not in (16, 32):
+        raise _broken(where, f"version {header[8]} with ids of {header[9]} bytes is not known to this dvcx")
+    return header[9]
+
+
+def _check_frames(frames: list[Frame], end: int, where: str) -> None:
+    for frame in frames:
+        bad_raw = frame.encoding == RAW and frame.stored != frame.size
+        if frame.encoding not in (RAW, ZSTD) or frame.kind not in (KIND_BLOB, KIND_TREE) or bad_raw:
+            raise _broken(where, "an entry is malformed")
+        if frame.offset < HEADER_SIZE or frame.offset + frame.stored > end or frame.size > MAX_SIZE:
+            raise _broken(where, "an entry lies outside the pack")
+
+
+def _broken(where: str, what: str) -> IntegrityError:
+    return IntegrityError(f"{where}: broken: {what}", "it is not used; get its objects again with: dvcx fetch")

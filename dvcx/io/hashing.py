@@ -1,0 +1,124 @@
+"""Digests: the functions behind the algorithms of `core.objects.ALGORITHMS`, and reading a file once for both of its names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import xxhash
+from blake3 import blake3
+
+from dvcx.core.objects import Digest
+from dvcx.errors import DiskRefused, IntegrityError, disk_refused
+
+BUFFER = 1 << 20
+
+xxh128: Callable[[bytes], bytes] = xxhash.xxh3_128_digest
+"""Checksum of tables and indexes, 16 bytes."""
+
+
+def seal(data: bytes) -> bytes:
+    """BLAKE3 of some bytes, 32 bytes."""
+    return blake3(data).digest()
+
+
+def digest(data: bytes | memoryview, algorithm: str) -> Digest:
+    """Id and seal of bytes in memory."""
+    sealed = blake3(data).hexdigest()
+    if algorithm == "xxh128":
+        return Digest("xxh128:" + xxhash.xxh3_128_hexdigest(data), sealed)
+    return Digest("blake3:" + sealed, sealed)
+
+
+class Hasher:
+    """Id and seal of bytes that come in pieces. Not for several threads at once."""
+
+    def __init__(self, algorithm: str) -> None:
+        self._algorithm = algorithm
+        self._fast: Any = xxhash.xxh3_128() if algorithm == "xxh128" else None
+        self._strong = blake3()
+
+    def update(self, data: bytes | memoryview) -> None:
+        """Take more bytes."""
+        if self._fast is not None:
+            self._fast.update(data)
+        self._strong.update(data)
+
+    def digest(self) -> Digest:
+        """Both names of all the bytes so far."""
+        sealed = self._strong.hexdigest()
+        if self._fast is None:
+            return Digest("blake3:" + sealed, sealed)
+        return Digest("xxh128:" + self._fast.hexdigest(), sealed)
+
+
+def digest_fd(fd: int, algorithm: str, advanced: Callable[[int], None] | None = None) -> tuple[Digest, int]:
+    """Id, seal and length of what a descriptor still has to give; `advanced` hears of every MiB."""
+    hasher = Hasher(algorithm)
+    buffer = bytearray(BUFFER)
+    view = memoryview(buffer)
+    total = 0
+    while got := os.readv(fd, [buffer]):
+        hasher.update(view[:got])
+        total += got
+        if advanced is not None:
+            advanced(got)
+    return hasher.digest(), total
+
+
+def digest_file(path: str, algorithm: str, *, dir_fd: int | None = None, advanced: Callable[[int], None] | None = None) -> Digest:
+    """Id and seal of a regular file, read through one descriptor that follows no link.
+
+    A file that changes while it is read is read again twice, then `DiskRefused`.
+    """
+    for _ in range(3):
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=dir_fd)
+        except OSError as error:
+            raise disk_refused(error, "opening it", path) from None
+        try:
+            before = os.fstat(fd)
+            found, total = digest_fd(fd, algorithm, advanced)
+            after = os.fstat(fd)
+        except OSError as error:
+            raise disk_refused(error, "reading it", path) from None
+        finally:
+            os.close(fd)
+        if unchanged(before, after) and total == after.st_size:
+            return found
+    raise changed_while_reading(path)
+
+
+def unchanged(before: os.stat_result, after: os.stat_result) -> bool:
+    """Whether two looks at one file saw the same file with the same bytes, as far as stat can tell."""
+    return (
+        before.st_mtime_ns == after.st_mtime_ns
+        and before.st_size == after.st_size
+        and before.st_ctime_ns == after.st_ctime_ns
+        and before.st_ino == after.st_ino
+    )
+
+
+def changed_while_reading(path: str) -> DiskRefused:
+    """The error for a file that another program keeps writing."""
+    from dvcx.errors import display
+
+    return DiskRefused(f"{display(path)}: it changed while it was read", "wait until its writer is done, then run it again")
+
+
+def verify(data: bytes | memoryview, object_id: str, seal_hex: str, where: str) -> None:
+    """Raise `IntegrityError` unless these bytes have this id and this seal."""
+    found = digest(data, object_id.partition(":")[0])
+    if found != (object_id, seal_hex):
+        raise mismatch(found, Digest(object_id, seal_hex), where)
+
+
+def mismatch(found: Digest, wanted: Digest, where: str) -> IntegrityError:
+    """The error for bytes that are not what their record says."""
+    if found.id == wanted.id:
+        return IntegrityError(
+            f"{where}: forged: the id {wanted.id} matches but the BLAKE3 seal does not",
+            "do not use this store before you know who wrote that object; get the right one with: dvcx fetch --remote OTHER",
+        )
+    return IntegrityError(f"{where}: hash mismatch: {wanted.id} was expected, the bytes are {found.id}", "get it again: dvcx pull")

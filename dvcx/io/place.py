@@ -1,0 +1,346 @@
+"""Placing: objects of the cache become files, first in a private staging directory, then by renames into the workspace."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import shutil
+import stat as stat_module
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from dvcx.core.objects import EXEC, LINK
+from dvcx.core.packing import SMALL
+from dvcx.errors import Conflict, UnsafeInput, disk_refused, display
+from dvcx.io.files import open_parent
+from dvcx.io.store.store import Batch, Store, Wanted
+
+LINKS = ("reflink", "copy", "hardlink", "symlink")
+TICK = 0.021
+
+Stat = tuple[int, int, int, int]
+"""inode, size, mtime_ns, ctime_ns of a file when it was staged."""
+
+
+class Target(NamedTuple):
+    """Where a staged object goes: a directory of the staging area, a name in it, and what it becomes (file, exec or link)."""
+
+    directory: str
+    name: str
+    kind: str
+
+
+class Staging:
+    """A private directory (0700) on the workspace's file system. A context manager: what is left in it is removed."""
+
+    def __init__(self, directory: str) -> None:
+        self.path = f"{directory}/{secrets.token_hex(8)}"
+        self._newest = 0.0
+        try:
+            os.makedirs(directory, mode=0o700, exist_ok=True)
+            os.mkdir(self.path, 0o700)
+        except OSError as error:
+            raise disk_refused(error, "preparing to place files", self.path) from None
+
+    def __enter__(self) -> Staging:
+        return self
+
+    def __exit__(self, *rest: object) -> None:
+        remove_below(self.path)
+
+    def directory(self, name: str) -> str:
+        """A new directory in the staging area; its path."""
+        path = f"{self.path}/{name}"
+        try:
+            os.makedirs(path)
+        except OSError as error:
+            raise disk_refused(error, "making a directory", path) from None
+        return path
+
+    def settle(self, since: float) -> None:
+        """Wait until one tick of the file system has passed since `since`, so that what was staged can be trusted later."""
+        left = since + TICK - time.time()
+        if left > 0:
+            time.sleep(left)
+
+
+def stage(
+    store: Store,
+    jobs: Mapping[Wanted, Sequence[Target]],
+    *,
+    links: Sequence[str],
+    run: Callable[[Callable[[Batch], list[tuple[Target, Stat]]], list[Batch]], list[list[tuple[Target, Stat]]]],
+    advanced: Callable[[int, int], None],
+    absent: Callable[[set[Wanted]], Exception],
+) -> dict[tuple[str, str], Stat]:
+    """Write every object to its targets, verified; what stat says of each file. `run` maps a function over batches.
+
+    `advanced` hears (files, bytes). Raises `NotFound` for an absent object, `IntegrityError`, `DiskRefused`.
+    """
+    umask = _umask()
+    modes = {EXEC: 0o777 & ~umask}
+    plain = 0o666 & ~umask
+
+    def write(batch: Batch) -> list[tuple[Target, Stat]]:
+        item = batch.items[0][0]
+        written: list[tuple[Target, Stat]] = []
+        if not batch.pack and (item.size >= SMALL or _linkable(links)):
+            for target in jobs[item]:
+                written.append((target, _place_loose(store, item, target, links, modes.get(target.kind, plain))))
+            advanced(len(jobs[item]), item.size)
+            return written
+        for item, data in store.read_batch(batch):
+            for target in jobs[item]:
+                written.append((target, _write(target, data, modes.get(target.kind, plain))))
+        advanced(len(written), batch.size)
+        return written
+
+    batches = store.batches(jobs)
+    lacking = set(jobs).difference(item for batch in batches for item, _ in batch.items)
+    if lacking:
+        raise absent(lacking)
+    staged = {}
+    for written in run(write, batches):
+        for target, found in written:
+            staged[target.directory, target.name] = found
+    return staged
+
+
+def _linkable(links: Sequence[str]) -> bool:
+    return "hardlink" in links or "symlink" in links
+
+
+def _write(target: Target, data: memoryview, mode: int) -> Stat:
+    path = f"{target.directory}/{target.name}"
+    try:
+        if target.kind == LINK:
+            os.symlink(bytes(data), os.fsencode(path))
+            found = os.lstat(path)
+            return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+        try:
+            written = os.write(fd, data)
+            while written < len(data):
+                written += os.write(fd, data[written:])
+            found = os.fstat(fd)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise _refused(error, target) from None
+    except ValueError as error:
+        raise UnsafeInput(f"{display(target.name)}: {error}", "the link's target cannot be written here") from None
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _place_loose(store: Store, item: Wanted, target: Target, links: Sequence[str], mode: int) -> Stat:
+    """One object that is a file of its own: by the first kind of link that works here."""
+    path = f"{target.directory}/{target.name}"
+    if target.kind == LINK:
+        return _write(target, memoryview(store.read(item)), mode)
+    try:
+        for link in links:
+            if link == "reflink" and _reflink(store.check_loose(item), path, mode):
+                break
+            if link == "hardlink" and target.kind != EXEC and item.size and _hardlink(store.check_loose(item), path):
+                store.just_checked(item, path)
+                break
+            if link == "symlink" and target.kind != EXEC and item.size:
+                os.symlink(os.path.abspath(store.check_loose(item)), path)
+                break
+            if link == "copy":
+                _copy(store, item, path, mode)
+                break
+        else:
+            _copy(store, item, path, mode)
+        found = os.stat(path)
+    except OSError as error:
+        raise _refused(error, target) from None
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _copy(store: Store, item: Wanted, path: str, mode: int) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    try:
+        for piece in store.stream(item):
+            view = memoryview(piece)
+            while view:
+                view = view[os.write(fd, view) :]
+    finally:
+        os.close(fd)
+
+
+def _reflink(source: str, path: str, mode: int) -> bool:
+    import fcntl
+
+    taken = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+        try:
+            fcntl.ioctl(fd, 0x40049409, taken)
+            return True
+        except OSError:
+            os.unlink(path)
+            return False
+        finally:
+            os.close(fd)
+    finally:
+        os.close(taken)
+
+
+def _hardlink(source: str, path: str) -> bool:
+    try:
+        os.link(source, path, follow_symlinks=False)
+        return True
+    except OSError as error:
+        if error.errno in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP):
+            return False
+        raise
+
+
+def link_support(store_directory: str, staging: str) -> dict[str, bool]:
+    """Which kinds of link work between two directories; tried with a real file that is removed again."""
+    source = f"{store_directory}/tmp-dvcx-{secrets.token_hex(8)}"
+    path = f"{staging}/tmp-dvcx-{secrets.token_hex(8)}"
+    found = {}
+    try:
+        with contextlib.closing(open(source, "xb")) as file:  # noqa: SIM115
+            file.write(b"dvcx")
+        for kind, attempt in (
+            ("reflink", lambda: _reflink(source, path, 0o600)),
+            ("hardlink", lambda: _hardlink(source, path)),
+            ("symlink", lambda: os.symlink(source, path) is None),
+        ):
+            try:
+                found[kind] = bool(attempt())
+            except OSError:
+                found[kind] = False
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(source)
+    return found
+
+
+# Renames into the workspace
+
+
+def move_in(root: str, path: str, staged: str) -> None:
+    """Rename a staged file or directory to a project path; a file there is replaced, parents are made."""
+    parent, leaf = open_parent(root, path, create=True)
+    try:
+        os.rename(staged, leaf, dst_dir_fd=parent)
+    except OSError as error:
+        if error.errno == errno.EXDEV:
+            _move_across(parent, leaf, staged, path)
+            return
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.EISDIR, errno.ENOTDIR):
+            raise Conflict(
+                f"{display(path)}: something that dvcx does not track is in the way", "move it away, then run the command again"
+            ) from None
+        raise disk_refused(error, "putting it in place", path) from None
+    finally:
+        os.close(parent)
+
+
+def _move_across(parent: int, leaf: str, staged: str, path: str) -> None:
+    """The workspace's directory lies on another file system: copy beside the target, then rename there."""
+    temporary = f"tmp-dvcx-{secrets.token_hex(8)}"
+    beside = f"/proc/self/fd/{parent}/{temporary}" if os.path.isdir("/proc/self/fd") else f"{_fd_path(parent)}/{temporary}"
+    try:
+        if os.path.isdir(staged) and not os.path.islink(staged):
+            shutil.copytree(staged, beside, symlinks=True)
+        else:
+            shutil.copy2(staged, beside, follow_symlinks=False)
+        os.rename(temporary, leaf, src_dir_fd=parent, dst_dir_fd=parent)
+    except OSError as error:
+        remove_below(beside)
+        raise disk_refused(error, "putting it in place", path) from None
+
+
+def _fd_path(fd: int) -> str:
+    import fcntl
+
+    return os.fsdecode(fcntl.fcntl(fd, 50, bytes(1024)).rstrip(b"\0"))  # F_GETPATH, macOS
+
+
+def move_out(root: str, path: str, aside: str) -> bool:
+    """Rename what is at a project path to `aside`; False when nothing is there."""
+    parent, leaf = open_parent(root, path, create=True)
+    try:
+        os.rename(leaf, aside, src_dir_fd=parent)
+        return True
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise disk_refused(error, "moving it aside", path) from None
+        shutil.move(f"{root}/{path}", aside)
+        return True
+    finally:
+        os.close(parent)
+
+
+def remove_file(root: str, path: str) -> None:
+    """Remove a file or link of the workspace; absent is fine."""
+    parent, leaf = open_parent(root, path, create=True)
+    try:
+        os.unlink(leaf, dir_fd=parent)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise disk_refused(error, "removing it", path) from None
+    finally:
+        os.close(parent)
+
+
+def remove_directory(root: str, path: str) -> bool:
+    """Remove an empty directory; False when it still holds something (ignored files stay)."""
+    parent, leaf = open_parent(root, path, create=True)
+    try:
+        os.rmdir(leaf, dir_fd=parent)
+        return True
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            return False
+        raise disk_refused(error, "removing the directory", path) from None
+    finally:
+        os.close(parent)
+
+
+def remove_below(path: str) -> None:
+    """Remove a staging or set-aside directory or file, quietly: what stays is reaped later."""
+    with contextlib.suppress(OSError):
+        if stat_module.S_ISDIR(os.lstat(path).st_mode):
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            os.unlink(path)
+
+
+def reap_staging(directory: str, older_than: float) -> None:
+    """Remove what a killed command left in the staging area. Call under the project's lock."""
+    with contextlib.suppress(OSError), os.scandir(directory) as entries:
+        for entry in list(entries):
+            with contextlib.suppress(OSError):
+                if entry.stat(follow_symlinks=False).st_mtime < time.time() - older_than:
+                    remove_below(entry.path)
+
+
+def _refused(error: OSError, target: Target) -> Exception:
+    if error.errno == errno.EEXIST:
+        return UnsafeInput(
+            f"{display(target.name)}: this file system takes it for another name of the same directory (case or accents)",
+            "rename one of the two on a file system that tells them apart",
+        )
+    return disk_refused(error, "placing it", target.name)
+
+
+def _umask() -> int:
+    current = os.umask(0o077)
+    os.umask(current)
+    return current

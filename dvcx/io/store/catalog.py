@@ -1,0 +1,184 @@
+"""The catalog: a local SQLite memory of which objects a store holds and where. Never the truth; always rebuildable."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+from dvcx.core.packing import Loose, PackInfo
+
+SCHEMA = 1
+_CHUNK = 500
+
+
+class Place(NamedTuple):
+    """Where an object is: `pack` "" for a loose one; lengths in bytes; `kind` 0 blob, 1 tree."""
+
+    seal: bytes
+    kind: int
+    size: int
+    pack: str
+    offset: int
+    stored: int
+    encoding: int
+
+
+class Catalog:
+    """One store's catalog. A damaged or unwritable file is replaced by one in memory; `warn` hears of it."""
+
+    def __init__(self, path: str, warn: Callable[[str], None]) -> None:
+        self.path = path
+        self._warn = warn
+        self._packs: dict[int, str] = {}
+        self._guard = threading.RLock()
+        try:
+            self._db = _open(path)
+        except (sqlite3.Error, OSError) as error:
+            self._db = self._replace(error)
+        self._load_packs()
+
+    def _replace(self, error: Exception) -> sqlite3.Connection:
+        broken = isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError)
+        if broken:
+            self._warn(f"{self.path}: damaged ({error}); it is rebuilt")
+            for suffix in ("", "-wal", "-shm", "-journal"):
+                with contextlib.suppress(OSError):
+                    os.unlink(self.path + suffix)
+            with contextlib.suppress(sqlite3.Error, OSError):
+                return _open(self.path)
+        return _open(":memory:")
+
+    def close(self) -> None:
+        """Release the file."""
+        self._db.close()
+
+    def listing(self) -> str:
+        """The fingerprint of the store's listing this catalog was made from; "" for none."""
+        row = self._db.execute("SELECT value FROM meta WHERE key = 'listing'").fetchone()
+        return str(row[0]) if row else ""
+
+    def set_listing(self, fingerprint: str) -> None:
+        """Remember what was listed."""
+        self._write(lambda db: db.execute("INSERT OR REPLACE INTO meta VALUES ('listing', ?)", (fingerprint,)))
+
+    def indexes(self) -> set[str]:
+        """Names of the index files that were read."""
+        return {row[0] for row in self._db.execute("SELECT name FROM indexes")}
+
+    def packs(self) -> dict[str, int]:
+        """Size of each pack known, by hex name."""
+        return dict(self._db.execute("SELECT name, size FROM packs"))
+
+    def clear(self) -> None:
+        """Forget everything that was read from indexes; memories of local loose objects stay."""
+
+        def forget(db: sqlite3.Connection) -> None:
+            for table in ("objects", "packs", "indexes", "meta"):
+                db.execute(f"DELETE FROM {table}")
+
+        self._write(forget)
+        self._packs = {}
+
+    def learn(self, index_name: str, packs: Iterable[PackInfo], loose: Iterable[Loose]) -> None:
+        """Take in what an index says."""
+        packs, loose = list(packs), sorted(loose)
+
+        def insert(db: sqlite3.Connection) -> None:
+            for pack in packs:
+                name = pack.name.hex()
+                db.execute("INSERT OR IGNORE INTO packs (name, size) VALUES (?, ?)", (name, pack.size))
+                number = int(db.execute("SELECT number FROM packs WHERE name = ?", (name,)).fetchone()[0])
+                rows = [(f.id, f.seal, f.kind, f.size, number, f.offset, f.stored, f.encoding) for f in sorted(pack.frames)]
+                db.executemany("INSERT OR IGNORE INTO objects VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+            rows = [(item.id, item.seal, item.kind, item.size, 0, 0, item.size, 0) for item in loose]
+            db.executemany("INSERT OR IGNORE INTO objects VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+            db.execute("INSERT OR REPLACE INTO indexes VALUES (?)", (index_name,))
+
+        self._write(insert)
+        self._load_packs()
+
+    def find(self, ids: Iterable[bytes]) -> dict[bytes, Place]:
+        """Where these objects are; absent ones are left out."""
+        wanted = ids if isinstance(ids, list) else list(ids)
+        found: dict[bytes, Place] = {}
+        for start in range(0, len(wanted), _CHUNK):
+            part = wanted[start : start + _CHUNK]
+            marks = ",".join("?" * len(part))
+            sql = f"SELECT id, seal, kind, size, pack, offset, stored, encoding FROM objects WHERE id IN ({marks})"
+            with self._guard:
+                rows = self._db.execute(sql, part).fetchall()
+            for object_id, seal, kind, size, pack, offset, stored, encoding in rows:
+                found[object_id] = Place(seal, kind, size, self._packs[pack] if pack else "", offset, stored, encoding)
+        return found
+
+    def count(self) -> int:
+        """How many objects the indexes name."""
+        return int(self._db.execute("SELECT count(*) FROM objects").fetchone()[0])
+
+    def seals(self) -> dict[bytes, bytes]:
+        """Every object's seal, by id: for a batch that is about as large as the store."""
+        return dict(self._db.execute("SELECT id, seal FROM objects"))
+
+    def loose(self) -> Iterator[tuple[bytes, int]]:
+        """(id, size) of each loose object the indexes name."""
+        yield from self._db.execute("SELECT id, size FROM objects WHERE pack = 0")
+
+    def verified(self, object_id: bytes) -> tuple[bytes, str] | None:
+        """(seal, stamp) of a local loose object when its bytes were last checked."""
+        with self._guard:
+            row = self._db.execute("SELECT seal, stamp FROM verified WHERE id = ?", (object_id,)).fetchone()
+        return (row[0], row[1]) if row else None
+
+    def set_verified(self, rows: Iterable[tuple[bytes, bytes, str]]) -> None:
+        """Remember (id, seal, stamp) of local loose objects whose bytes were just checked or written."""
+        rows = list(rows)
+        self._write(lambda db: db.executemany("INSERT OR REPLACE INTO verified VALUES (?, ?, ?)", rows))
+
+    def _write(self, work: Callable[[sqlite3.Connection], object]) -> None:
+        try:
+            with self._guard, self._db:
+                work(self._db)
+        except sqlite3.Error as error:
+            # A full or read-only disk must not fail a command whose data is safe: go on in memory.
+            self._warn(f"{self.path}: cannot be written ({error}); continuing without it")
+            memory = _open(":memory:")
+            with contextlib.suppress(sqlite3.Error):
+                self._db.backup(memory)
+            self._db.close()
+            self._db = memory
+            with self._db:
+                work(self._db)
+
+    def _load_packs(self) -> None:
+        self._packs = dict(self._db.execute("SELECT number, name FROM packs"))
+
+
+def _open(path: str) -> sqlite3.Connection:
+    db = sqlite3.connect(path, timeout=30, check_same_thread=False)
+    try:
+        if db.execute("PRAGMA user_version").fetchone()[0] != SCHEMA:
+            for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type='table' AND name NOT LIKE 'sqlite_%'").fetchall():
+                db.execute(f'DROP TABLE "{name}"')
+            db.executescript(
+                """
+                PRAGMA journal_mode=WAL;
+                BEGIN;
+                CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT);
+                CREATE TABLE IF NOT EXISTS indexes (name TEXT PRIMARY KEY);
+                CREATE TABLE IF NOT EXISTS packs (number INTEGER PRIMARY KEY, name TEXT UNIQUE, size INTEGER);
+                CREATE TABLE IF NOT EXISTS objects (id BLOB PRIMARY KEY, seal BLOB, kind INTEGER, size INTEGER, pack INTEGER,
+                    offset INTEGER, stored INTEGER, encoding INTEGER) WITHOUT ROWID;
+                CREATE TABLE IF NOT EXISTS verified (id BLOB PRIMARY KEY, seal BLOB, stamp TEXT) WITHOUT ROWID;
+                """
+                f"PRAGMA user_version={SCHEMA}; COMMIT;"
+            )
+        db.execute("PRAGMA synchronous=NORMAL")
+        db.execute("SELECT count(*) FROM packs").fetchone()
+        return db
+    except BaseException:
+        db.close()
+        raise

@@ -1,0 +1,512 @@
+"""The store: objects by id over a Backend, loose or in packs, verified on every read. The same for the cache and for remotes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import stat as stat_module
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+from dvcx.core.objects import (
+    ALGORITHMS,
+    SHARD,
+    TREE,
+    Content,
+    Digest,
+    Entry,
+    decode_tree,
+    digest_bytes,
+    totals,
+)
+from dvcx.core.packing import (
+    FOOTER_SIZE,
+    HEADER_SIZE,
+    ZSTD,
+    Frame,
+    Loose,
+    decode_index,
+    decode_pack_table,
+    merge_ranges,
+    table_length,
+)
+from dvcx.errors import IntegrityError, NotFound, UnsafeInput, disk_refused
+from dvcx.io.hashing import Hasher, digest, digest_fd, mismatch, seal, unchanged, xxh128
+from dvcx.io.store.backend import Backend
+from dvcx.io.store.catalog import Catalog, Place
+from dvcx.io.store.local import LocalBackend
+
+FORMAT = 1
+READ_GAP = 64 << 10
+READ_MOST = 4 << 20
+REMOTE_GAP = 1 << 20
+REMOTE_MOST = 16 << 20
+MAX_TREE = 1 << 30
+MAX_INDEX = 4 << 30
+
+
+class Wanted(NamedTuple):
+    """An object somebody needs: both names, its length in bytes, and whether it is a tree."""
+
+    id: str
+    seal: str
+    size: int
+    tree: bool = False
+
+
+class Batch(NamedTuple):
+    """Objects one read brings: of one pack, or one loose object."""
+
+    pack: str
+    items: tuple[tuple[Wanted, Frame], ...]
+    size: int
+
+
+class Store:
+    """Objects by id. `label` names it in messages: "the cache" or "remote 'origin'". Reads may run in several threads."""
+
+    def __init__(self, backend: Backend, catalog: Catalog, *, algorithm: str, store_id: str, label: str, is_cache: bool) -> None:
+        self.backend = backend
+        self.catalog = catalog
+        self.algorithm = algorithm
+        self.id = store_id
+        self.label = label
+        self.is_cache = is_cache
+        self.local = backend if isinstance(backend, LocalBackend) else None
+        self._loose: dict[bytes, int] = {}
+        self._synced = False
+        self._trees: dict[str, tuple[list[Entry], list[Wanted]]] = {}
+
+    def close(self) -> None:
+        """Release the catalog and the connection."""
+        self.catalog.close()
+        self.backend.close()
+
+    # What is here
+
+    def sync(self, *, again: bool = False) -> None:
+        """Bring the catalog up to date with the listing: new indexes are read, what is gone is forgotten.
+
+        Raises `RemoteFailed` when a listing fails: it never reads as empty.
+        """
+        if self._synced and not again:
+            return
+        indexes = {item.name: item.size for item in self.backend.list("index")}
+        packs = {item.name: item.size for item in self.backend.list("packs")}
+        if not self.is_cache:
+            self._loose = self._list_loose()
+        listed = "\n".join(f"{name} {size}" for name, size in sorted((indexes | packs).items()))
+        fingerprint = seal(listed.encode()).hex()
+        if fingerprint != self.catalog.listing():
+            self._learn(indexes, packs)
+            self.catalog.set_listing(fingerprint)
+        self._synced = True
+
+    def have(self, ids: Iterable[str]) -> dict[str, bytes]:
+        """Seals of the objects that are here, by id; an empty seal where it is not known without reading them."""
+        self.sync()
+        wanted = {digest_bytes(object_id): object_id for object_id in ids}
+        found = {wanted[key]: place.seal for key, place in self._find(list(wanted)).items()}
+        if self.is_cache:
+            directories = self._loose_directories()
+            for object_id in wanted.values():
+                if object_id not in found and _hex(object_id)[:2] in directories and self._loose_size(object_id) is not None:
+                    known = self.catalog.verified(digest_bytes(object_id))
+                    found[object_id] = known[0] if known else b""
+        return found
+
+    def missing(self, wanted: Iterable[Wanted]) -> list[Wanted]:
+        """Those of `wanted` that are not here. Raises `IntegrityError` when an id is here with another seal."""
+        items = list(wanted)
+        here = self.have(item.id for item in items)
+        absent = []
+        for item in items:
+            known = here.get(item.id)
+            if known is None:
+                absent.append(item)
+            elif known and known.hex() != item.seal:
+                raise self._other_seal(item.id, known.hex(), item.seal)
+        return absent
+
+    def _other_seal(self, object_id: str, here: str, wanted: str) -> IntegrityError:
+        return IntegrityError(
+            f"{object_id}: {self.label} holds other bytes under this id (BLAKE3 {here[:12]}…, wanted {wanted[:12]}…)",
+            "one of the two was forged or is corrupt; find out who wrote it before you use either",
+        )
+
+    def _find(self, keys: list[bytes]) -> dict[bytes, Place]:
+        """Catalog places that the last listing still shows."""
+        found = self.catalog.find(keys)
+        if self.is_cache:
+            return found
+        return {key: place for key, place in found.items() if place.pack or self._loose.get(key) == place.size}
+
+    def _list_loose(self) -> dict[bytes, int]:
+        loose = {}
+        width = ALGORITHMS[self.algorithm] * 2
+        for item in self.backend.list("objects"):
+            name = item.name.removeprefix("objects/").replace("/", "")
+            if len(name) == width:
+                with contextlib.suppress(ValueError):
+                    loose[bytes.fromhex(name)] = item.size
+        return loose
+
+    def remember_loose(self, loose: Iterable[Loose]) -> None:
+        """These loose objects were just written here."""
+        for item in loose:
+            self._loose[item.id] = item.size
+
+    def _learn(self, indexes: dict[str, int], packs: dict[str, int]) -> None:
+        known = self.catalog.indexes()
+        lost = any(packs.get(pack_name(name)) != size for name, size in self.catalog.packs().items())
+        if lost or not known <= set(indexes):
+            self.catalog.clear()
+            known = set()
+        for name in sorted(set(indexes) - known):
+            where = f"{self.label}: {name}"
+            if indexes[name] > MAX_INDEX:
+                raise UnsafeInput(f"{where}: larger than {MAX_INDEX} bytes", "this is no index; remove it from the store")
+            data = self.backend.read(name)
+            if "index/" + seal(data).hex() + ".index" != name:
+                raise IntegrityError(f"{where}: broken: its name is not the digest of its bytes", "remove it and push again")
+            content = decode_index(data, ALGORITHMS[self.algorithm], xxh128, where)
+            here = [pack for pack in content.packs if packs.get(pack_name(pack.name.hex())) == pack.size]
+            self.catalog.learn(name, here, content.loose)
+
+    # Reading
+
+    def read(self, item: Wanted) -> bytes:
+        """The bytes of one object, verified. Raises `NotFound` or `IntegrityError`."""
+        for batch in self.batches([item]):
+            for _, data in self.read_batch(batch):
+                return bytes(data)
+        raise self.not_here(item)
+
+    def not_here(self, item: Wanted) -> NotFound:
+        """The error for an object that is not in this store."""
+        return NotFound(f"object {item.id} ({item.size} bytes) is not in {self.label}", "get it with: dvcx fetch")
+
+    def read_tree(self, content: Content) -> list[Entry]:
+        """The entries of a directory, shards joined, checked completely. Kept for the life of this store object."""
+        return self.read_directory(content)[0]
+
+    def read_directory(self, content: Content) -> tuple[list[Entry], list[Wanted]]:
+        """Like `read_tree`, with the tree objects it is made of: the tree itself and its shards."""
+        cached = self._trees.get(content.id + content.seal)
+        if cached is None:
+            cached = join_tree(content, self.read, self.label)
+            self._trees[content.id + content.seal] = cached
+        return cached
+
+    def batches(self, wanted: Iterable[Wanted]) -> list[Batch]:
+        """Group objects into reads, in the order they lie in the store. Absent ones are left out."""
+        self.sync()
+        items = {digest_bytes(item.id): item for item in wanted}
+        by_pack: dict[str, list[Frame]] = {}
+        batches: list[Batch] = []
+        gap, most = (READ_GAP, READ_MOST) if self.local else (REMOTE_GAP, REMOTE_MOST)
+        for key, place in self._find(list(items)).items():
+            frame = Frame(key, place.seal, place.kind, place.encoding, place.offset, place.stored, place.size)
+            if place.pack:
+                by_pack.setdefault(place.pack, []).append(frame)
+            else:
+                batches.append(Batch("", ((items[key], frame),), place.size))
+        for pack, frames in by_pack.items():
+            for group in merge_ranges(frames, gap=gap, most=most):
+                batches.append(Batch(pack, tuple((items[frame.id], frame) for frame in group), sum(f.stored for f in group)))
+        if self.is_cache:
+            placed = {item.id for batch in batches for item, _ in batch.items}
+            directories = self._loose_directories()
+            for key, item in items.items():
+                if item.id in placed or _hex(item.id)[:2] not in directories:
+                    continue
+                size = self._loose_size(item.id)
+                if size is not None:
+                    batches.append(Batch("", ((item, Frame(key, b"", 0, 0, 0, size, size)),), size))
+        return batches
+
+    def read_batch(self, batch: Batch) -> Iterator[tuple[Wanted, memoryview]]:
+        """The objects of a batch, each verified for size, id and seal. For objects that fit in memory."""
+        if not batch.pack:
+            for item, frame in batch.items:
+                yield item, memoryview(self._read_loose(item, frame.size))
+            return
+        start = batch.items[0][1].offset
+        end = max(frame.offset + frame.stored for _, frame in batch.items)
+        name = pack_name(batch.pack)
+        view = memoryview(self.backend.read(name, start, end - start))
+        for item, frame in batch.items:
+            if frame.size != item.size if item.size >= 0 else frame.size > MAX_TREE:
+                raise IntegrityError(
+                    f"{self.label}: {name}: object {item.id} has {frame.size} bytes instead of {item.size}", "get it again: dvcx pull"
+                )
+            stored = view[frame.offset - start : frame.offset - start + frame.stored]
+            try:
+                yield item, self._checked(item, self._decode(frame, stored, name), f"{self.label}: {name}")
+            except IntegrityError:
+                # A good copy may stand alone: that is how a damaged frame is repaired.
+                if not (self.is_cache and self._loose_size(item.id) is not None):
+                    raise
+                yield item, memoryview(self._read_loose(item, -1))
+
+    def _read_loose(self, item: Wanted, size: int) -> bytes:
+        limit = item.size if item.size >= 0 else MAX_TREE
+        if size > limit or (item.size >= 0 and size >= 0 and size != item.size):
+            raise IntegrityError(
+                f"{self.label}: object {item.id} has {size} bytes instead of {item.size}", "get it again: dvcx pull"
+            )
+        data = b"".join(self.backend.stream(object_name(item.id), limit))
+        return bytes(self._checked(item, memoryview(data), f"{self.label}: {object_name(item.id)}"))
+
+    def _decode(self, frame: Frame, stored: memoryview, name: str) -> memoryview:
+        if frame.encoding != ZSTD:
+            return stored
+        import zstandard
+
+        try:
+            decoder = zstandard.ZstdDecompressor()
+            data = decoder.decompress(stored, max_output_size=frame.size, allow_extra_data=False)
+        except zstandard.ZstdError as error:
+            raise IntegrityError(f"{self.label}: {name}: a frame cannot be decompressed ({error})", "get it again: dvcx pull") from None
+        return memoryview(data)
+
+    def _checked(self, item: Wanted, data: memoryview, where: str) -> memoryview:
+        if item.size >= 0 and len(data) != item.size:
+            raise IntegrityError(
+                f"{where}: object {item.id} has {len(data)} bytes instead of {item.size}", "get it again: dvcx pull"
+            )
+        found = digest(data, self.algorithm)
+        if found.id != item.id or found.seal != item.seal:
+            raise mismatch(found, Digest(item.id, item.seal), where)
+        return data
+
+    def stream(self, item: Wanted) -> Iterator[bytes]:
+        """The bytes of one object of any size in pieces. The last piece comes only after all were verified."""
+        self.sync()
+        place = self._find([digest_bytes(item.id)]).get(digest_bytes(item.id))
+        if place is not None and place.pack:
+            yield self.read(item)
+            return
+        if place is None and not (self.is_cache and self._loose_size(item.id) is not None):
+            raise self.not_here(item)
+        hasher = Hasher(self.algorithm)
+        total = 0
+        held = b""
+        name = object_name(item.id)
+        for piece in self.backend.stream(name, item.size):
+            hasher.update(piece)
+            total += len(piece)
+            if held:
+                yield held
+            held = piece
+        found = hasher.digest()
+        if total != item.size or found != (item.id, item.seal):
+            raise mismatch(found, Digest(item.id, item.seal), f"{self.label}: {name}")
+        if held:
+            yield held
+
+    # Local files of the cache
+
+    def loose_path(self, object_id: str) -> str:
+        """Where a loose object of a local store is or would be."""
+        assert self.local is not None
+        return self.local.path(object_name(object_id))
+
+    def is_loose(self, object_id: str) -> bool:
+        """Whether a local store holds this object as a file of its own."""
+        return self.local is not None and self._loose_size(object_id) is not None
+
+    def check_loose(self, item: Wanted, advanced: Callable[[int], None] | None = None) -> str:
+        """The path of a loose object of the cache whose bytes are known to be right.
+
+        They are read unless the file has not been touched since they were last checked. Raises `IntegrityError`.
+        """
+        path = self.loose_path(item.id)
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError as error:
+            raise disk_refused(error, "opening an object", path) from None
+        try:
+            before = os.fstat(fd)
+            if not stat_module.S_ISREG(before.st_mode) or before.st_size != item.size:
+                raise IntegrityError(
+                    f"{self.label}: object {item.id} has {before.st_size} bytes instead of {item.size}", "get it again: dvcx pull"
+                )
+            known = self.catalog.verified(digest_bytes(item.id))
+            if known == (bytes.fromhex(item.seal), stamp(before)):
+                if advanced is not None:
+                    advanced(before.st_size)
+                return path
+            found, _ = digest_fd(fd, self.algorithm, advanced)
+            if found != (item.id, item.seal):
+                raise mismatch(found, Digest(item.id, item.seal), f"{self.label}: {object_name(item.id)}")
+            if unchanged(before, os.fstat(fd)):
+                self.catalog.set_verified([(digest_bytes(item.id), bytes.fromhex(item.seal), stamp(before))])
+            return path
+        finally:
+            os.close(fd)
+
+    def just_checked(self, item: Wanted, path: str) -> None:
+        """A hard link at `path` was made of an object whose bytes were just checked: linking moved its ctime."""
+        self.catalog.set_verified([(digest_bytes(item.id), bytes.fromhex(item.seal), stamp(os.lstat(path)))])
+
+    def quarantine(self, object_id: str) -> str:
+        """Move a corrupt loose object of the cache out of the way; where it is now, "" when it lies in a pack."""
+        assert self.local is not None
+        if self._loose_size(object_id) is None:
+            return ""
+        name = f"quarantine/{_hex(object_id)}-{secrets.token_hex(4)}"
+        target = self.local.path(name)
+        try:
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            os.rename(self.loose_path(object_id), target)
+        except OSError as error:
+            raise disk_refused(error, "moving a corrupt object to quarantine", target) from None
+        return target
+
+    def _loose_size(self, object_id: str) -> int | None:
+        try:
+            found = os.lstat(self.loose_path(object_id))
+        except OSError:
+            return None
+        return found.st_size if stat_module.S_ISREG(found.st_mode) else None
+
+    def _loose_directories(self) -> set[str]:
+        assert self.local is not None
+        try:
+            return set(os.listdir(self.local.path("objects")))
+        except OSError:
+            return set()
+
+    def loose_objects(self) -> Iterator[tuple[str, int]]:
+        """(id, size) of every loose object of a local store."""
+        width = ALGORITHMS[self.algorithm] * 2
+        for item in self.backend.list("objects"):
+            name = item.name.removeprefix("objects/").replace("/", "")
+            if len(name) == width:
+                yield f"{self.algorithm}:{name}", item.size
+
+
+def open_store(
+    backend: Backend,
+    catalog_dir: str,
+    *,
+    algorithm: str,
+    label: str,
+    is_cache: bool,
+    warn: Callable[[str], None],
+) -> Store:
+    """Open the store behind a backend, or prepare a new one: `store.json` is written with the first object.
+
+    Raises `IntegrityError` for a damaged `store.json` or one of another version or hash.
+    """
+    store_id = ""
+    try:
+        found = _read_store_json(backend.read("store.json"), label)
+    except NotFound:
+        pass
+    else:
+        if found["hash"] != algorithm:
+            raise IntegrityError(
+                f"{label}: it names objects by {found['hash']}, this project by {algorithm}",
+                "use another remote or cache directory for this project",
+            )
+        store_id = found["id"]
+    path = os.path.join(catalog_dir, f"catalog-{store_id}.sqlite") if store_id else ":memory:"
+    return Store(backend, Catalog(path, warn), algorithm=algorithm, store_id=store_id, label=label, is_cache=is_cache)
+
+
+def create_store(store: Store, catalog_dir: str, warn: Callable[[str], None]) -> None:
+    """Write `store.json` if the store has none yet, and give it a catalog on disk."""
+    if store.id:
+        return
+    store_id = secrets.token_hex(16)
+    record = {"dvcx": FORMAT, "hash": store.algorithm, "id": store_id}
+    with contextlib.suppress(NotFound):
+        # Another client may have made it a moment ago.
+        record = _read_store_json(store.backend.read("store.json"), store.label)
+        store_id = str(record["id"])
+    store.backend.write("store.json", json.dumps(record).encode() + b"\n")
+    store.id = store_id
+    store.catalog.close()
+    store.catalog = Catalog(os.path.join(catalog_dir, f"catalog-{store_id}.sqlite"), warn)
+    store.sync(again=True)
+
+
+def join_tree(content: Content, read: Callable[[Wanted], bytes], label: str) -> tuple[list[Entry], list[Wanted]]:
+    """A directory's entries and the tree objects they are in, read through `read`; shards joined, order and totals checked."""
+    root = wanted(content)
+    objects = [root]
+    entries = decode_tree(read(root), f"{label}: tree {content.id}")
+    if entries and entries[0].kind == SHARD:
+        joined: list[Entry] = []
+        for shard in entries:
+            objects.append(wanted(shard))
+            part = decode_tree(read(objects[-1]), f"{label}: tree {shard.id}")
+            if part and part[0].kind == SHARD:
+                raise IntegrityError(f"{label}: tree {shard.id}: shards nest", "get it again: dvcx fetch")
+            joined.extend(part)
+        names = [entry.name.encode() for entry in joined]
+        if any(name <= before for before, name in zip(names, names[1:], strict=False)):
+            raise IntegrityError(f"{label}: tree {content.id}: its shards are out of order", "get it again: dvcx fetch")
+        entries = joined
+    if totals(entries) != (content.size, content.files):
+        raise IntegrityError(f"{label}: tree {content.id}: its totals are not those of the record", "restore the record from git")
+    return entries, objects
+
+
+def read_pack_table(backend: Backend, name: str, size: int, where: str) -> list[Frame]:
+    """The table of a pack, read from its tail alone."""
+    footer = backend.read(name, size - FOOTER_SIZE, FOOTER_SIZE) if size >= HEADER_SIZE + FOOTER_SIZE else b""
+    length = table_length(footer, size, where)
+    table = backend.read(name, size - FOOTER_SIZE - length, length)
+    return decode_pack_table(backend.read(name, 0, HEADER_SIZE), table, footer, size, xxh128, where)
+
+
+def object_name(object_id: str) -> str:
+    """The name of a loose object in a store."""
+    digits = _hex(object_id)
+    return f"objects/{digits[:2]}/{digits[2:]}"
+
+
+def pack_name(digits: str) -> str:
+    """The name in a store of a pack with this BLAKE3."""
+    return f"packs/{digits[:2]}/{digits}.pack"
+
+
+def action_name(key: str) -> str:
+    """The name in a store of the result of this action."""
+    return f"actions/{key[:2]}/{key}.json"
+
+
+def stamp(found: os.stat_result) -> str:
+    """What must stay the same for a file to count as untouched."""
+    return f"{found.st_ino} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
+
+
+def wanted(content: Content | Entry) -> Wanted:
+    """The object a content or an entry needs. A tree's own length is not part of its record: -1."""
+    if isinstance(content, Content):
+        is_tree = content.kind == TREE
+        return Wanted(content.id, content.seal, -1 if is_tree else content.size, is_tree)
+    is_tree = content.kind in ("dir", "shard")
+    return Wanted(content.id, content.seal, -1 if is_tree else content.size, is_tree)
+
+
+def _read_store_json(data: bytes, label: str) -> dict[str, Any]:
+    try:
+        record = json.loads(data)
+        if record["dvcx"] != FORMAT or record["hash"] not in ALGORITHMS or not isinstance(record["id"], str):
+            raise ValueError("unknown version or hash")
+        if len(record["id"]) != 32 or not set(record["id"]) <= set("0123456789abcdef"):
+            raise ValueError("malformed id")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise IntegrityError(f"{label}: broken store.json ({error})", "upgrade dvcx, or restore store.json") from None
+    return dict(record)
+
+
+def _hex(object_id: str) -> str:
+    return object_id.partition(":")[2]
+

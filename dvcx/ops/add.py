@@ -1,0 +1,249 @@
+"""add: take files and directories into the cache and point to them."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dvcx.core.changes import as_entry
+from dvcx.core.objects import DIR, TREE, Content, Entry
+from dvcx.core.paths import contains, join
+from dvcx.core.records import POINTER_SUFFIX, Pointer
+from dvcx.errors import Conflict, NotFound, UnsafeInput, UsageError, disk_refused, display
+from dvcx.events import Advanced, Began, Emit, Ended, ignore
+from dvcx.io import git
+from dvcx.io.files import open_parent
+from dvcx.io.store.intake import Intake, Looking
+from dvcx.io.store.store import Store
+from dvcx.io.store.writer import Writer
+from dvcx.io.workspace import Rules, Sink, look, store_tree
+from dvcx.ops import records
+from dvcx.ops.records import Tracked
+from dvcx.ops.relink import relink
+
+if TYPE_CHECKING:
+    from dvcx.io.statindex import StatIndex
+    from dvcx.project import Project
+
+
+@dataclass(frozen=True, slots=True)
+class AddedItem:
+    """One tracked path: its pointer's file, what it holds (bytes, files), and whether it was added, updated or unchanged."""
+
+    path: str
+    pointer: str
+    kind: str
+    id: str
+    size: int
+    files: int
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """What `add` tracked, or would track."""
+
+    items: tuple[AddedItem, ...]
+    dry_run: bool
+
+
+def add(
+    project: Project, paths: Sequence[str], *, force: bool = False, dry_run: bool = False, emit: Emit = ignore
+) -> Added:
+    """Track files and directories (project paths). A path inside a tracked directory updates that directory.
+
+    `force` takes paths over from git and from pointers below them. Raises `NotFound`, `UnsafeInput`, `Conflict`,
+    `DiskRefused`; then no pointer was written.
+    """
+    for path in paths:
+        _check_argument(project, path)
+    wanted = _outermost(paths)
+    if dry_run:
+        return _dry_run(project, wanted, force=force, emit=emit)
+    with project.lock("dvcx add", emit), project.cache_writer_lock("dvcx add", emit):
+        tracked = records.load(project)
+        inner = {path: _owner(project, tracked, path, force=force) for path in wanted}
+        absorbed = [known for known in tracked.pointers for path in wanted if known != path and contains(path, known)]
+        cache = project.cache(emit, write=True)
+        index = project.stat_index(emit)
+        try:
+            rules = project.rules()
+            link = project.links[0] == "hardlink"
+            packing = project.config.get("cache.pack") != "never"
+            emit(Began("adding"))
+            with Writer(
+                cache, "", packing=packing, fsync=project.fsync, advanced=lambda count: emit(Advanced(0, count))
+            ) as writer:
+                intake = Intake(writer, project.algorithm, link=link)
+                contents = _take(project, wanted, inner, tracked, cache, index, intake, rules, emit)
+                writer.commit()
+            emit(Ended("adding"))
+            index.flush()
+            items, changed = _record(project, tracked, contents, absorbed, force=force)
+            relink(project, cache, index, rules, [path for path in wanted], emit=emit)
+            records.autostage(project, changed)
+            records.remember(project, records.load(project))
+        finally:
+            index.close()
+            cache.close()
+    return Added(tuple(items), False)
+
+
+def _check_argument(project: Project, path: str) -> None:
+    records.unsafe_root(path)
+    if path.endswith(POINTER_SUFFIX):
+        raise UsageError(f"{display(path)} is a pointer", f"name the data: dvcx add {display(path.removesuffix(POINTER_SUFFIX))}")
+    if path.rpartition("/")[2] in (records.PIPELINE, records.LOCK, ".gitignore", ".dvcxignore"):
+        raise UsageError(f"{display(path)} belongs into git", f"git add {display(path)}")
+    try:
+        parent, leaf = open_parent(project.root, path)
+    except NotFound:
+        raise NotFound(f"{display(path)} does not exist", "check the spelling with ls") from None
+    try:
+        mode = os.lstat(leaf, dir_fd=parent).st_mode
+    except OSError as error:
+        if isinstance(error, FileNotFoundError):
+            raise NotFound(f"{display(path)} does not exist", "check the spelling with ls") from None
+        raise disk_refused(error, "looking at it", path) from None
+    finally:
+        os.close(parent)
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode)):
+        raise UnsafeInput(f"{display(path)}: neither a file nor a directory", "dvcx tracks files and directories only")
+
+
+def _outermost(paths: Sequence[str]) -> list[str]:
+    chosen: list[str] = []
+    for path in sorted(set(paths), key=lambda path: (path.count("/"), path)):
+        if not any(contains(outer, path) for outer in chosen):
+            chosen.append(path)
+    return chosen
+
+
+def _owner(project: Project, tracked: Tracked, path: str, *, force: bool) -> str:
+    """The tracked directory `path` lies in, "" when it is to have a pointer of its own."""
+    owner = tracked.owner(path)
+    if owner:
+        stage = tracked.stage_of(owner)
+        if stage is not None:
+            raise Conflict(
+                f"{display(path)} is written by stage '{display(stage.address)}'",
+                "record it with: dvcx commit; or take it out of the stage's outs in dvcx.yaml",
+            )
+        return "" if owner == path else owner
+    for known in [*tracked.pointers, *(out.path for stage in tracked.stages for out in stage.outs)]:
+        if contains(path, known) and (known not in tracked.pointers or not force):
+            raise Conflict(
+                f"{display(path)} holds '{display(known)}', which is tracked already: a path has one owner",
+                f"dvcx add --force {display(path)} takes it over, or dvcx remove {display(known)}"
+                if known in tracked.pointers
+                else "write the stage's output elsewhere",
+            )
+    if project.git is not None and git.tracked(project.git, [path]) and not force:
+        raise Conflict(
+            f"{display(path)} is tracked by git", f"git rm -r --cached {display(path)}, or dvcx add --force {display(path)}"
+        )
+    return ""
+
+
+def _take(
+    project: Project,
+    paths: Sequence[str],
+    inner: dict[str, str],
+    tracked: Tracked,
+    cache: Store,
+    index: StatIndex,
+    sink: Sink,
+    rules: Rules,
+    emit: Emit,
+) -> dict[str, Content]:
+    """Contents by the path that gets the pointer; changes inside one tracked directory are put together."""
+    contents: dict[str, Content] = {}
+    for path in paths:
+        content = look(
+            project.root, path, index=index, sink=sink, rules=rules, advanced=lambda files: emit(Advanced(files))
+        )
+        if content is None:
+            raise NotFound(f"{display(path)} vanished while it was read", "run the command again")
+        owner = inner[path]
+        if owner:
+            base = contents.get(owner, tracked.pointers[owner][1].content)
+            contents[owner] = replaced(base, path[len(owner) + 1 :].split("/"), content, cache, sink, owner)
+        else:
+            contents[path] = content
+    return contents
+
+
+def replaced(base: Content, parts: list[str], content: Content | None, cache: Store, sink: Sink, where: str) -> Content:
+    """The directory `base` with what is at `parts` below it replaced (None: removed); only trees on the way are rewritten."""
+    if base.kind != TREE:
+        raise Conflict(f"{display(where)} is tracked as a file", f"dvcx add {display(where)} records what is there now")
+    entries = {entry.name: entry for entry in cache.read_tree(base)}
+    name = parts[0]
+    if len(parts) > 1:
+        below = entries.get(name)
+        inside = (
+            Content(TREE, below.id, below.seal, below.size, below.files)
+            if below is not None and below.kind == DIR
+            else store_tree([], sink.tree)
+        )
+        content = replaced(inside, parts[1:], content, cache, sink, join(where, name))
+    if content is None:
+        entries.pop(name, None)
+    else:
+        entries[name] = as_entry(name, content)
+    ordered: list[Entry] = sorted(entries.values(), key=lambda entry: entry.name)
+    return store_tree(ordered, sink.tree)
+
+
+def _record(
+    project: Project, tracked: Tracked, contents: dict[str, Content], absorbed: Sequence[str], *, force: bool
+) -> tuple[list[AddedItem], list[str]]:
+    items: list[AddedItem] = []
+    changed: list[str] = []
+    if project.git is not None:
+        if force:
+            git.untrack(project.git, list(contents))
+        changed += git.ignore_all(project.root, list(contents))
+    for path, content in contents.items():
+        name, pointer = tracked.pointers.get(path, (path + POINTER_SUFFIX, None))
+        if pointer is None:
+            state, fresh = "added", Pointer(path.rpartition("/")[2], content)
+        else:
+            state = "unchanged" if pointer.content == content else "updated"
+            fresh = Pointer(pointer.path, content, pointer.remote, pointer.push, pointer.notes)
+        if state != "unchanged":
+            changed.append(records.write_pointer(project, path, fresh, file=name))
+        items.append(AddedItem(path, name, content.kind, content.id, content.size, content.files, state))
+    for path in absorbed:
+        from dvcx.io.files import remove_record
+
+        name = tracked.pointers[path][0]
+        remove_record(project.root, name)
+        changed.append(name)
+        if project.git is not None:
+            changed += git.unignore_all(project.root, [path])
+    return items, changed
+
+
+def _dry_run(project: Project, paths: Sequence[str], *, force: bool, emit: Emit) -> Added:
+    tracked = records.load(project)
+    index = project.stat_index(emit)
+    try:
+        rules = project.rules()
+        inner = {path: _owner(project, tracked, path, force=force) for path in paths}
+        items = []
+        for path in paths:
+            content = look(project.root, path, index=index, sink=Looking(project.algorithm), rules=rules)
+            if content is None:
+                raise NotFound(f"{display(path)} vanished while it was read", "run the command again")
+            known = tracked.pointers.get(inner[path] or path)
+            state = "added" if known is None else "unchanged" if known[1].content == content else "updated"
+            name = (inner[path] or path) + POINTER_SUFFIX
+            items.append(AddedItem(path, name, content.kind, content.id, content.size, content.files, state))
+        return Added(tuple(items), True)
+    finally:
+        index.flush()
+        index.close()

@@ -1,0 +1,168 @@
+"""checkout: make the workspace what the pointers and locks record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dvcx.core.objects import TREE, Content, Entry, entry_content
+from dvcx.core.paths import contains
+from dvcx.core.plans import Placement, plan_placement
+from dvcx.errors import Conflict, NotFound, display
+from dvcx.events import Emit, ignore
+from dvcx.io.statindex import StatIndex
+from dvcx.io.store.store import Store
+from dvcx.ops import records
+from dvcx.ops.looking import observe, stored_trees, workspace_trees
+from dvcx.ops.placing import Kept, carry_out, keep
+from dvcx.ops.records import Tracked
+
+if TYPE_CHECKING:
+    from dvcx.project import Project
+
+
+@dataclass(frozen=True, slots=True)
+class PathChange:
+    """A file or whole directory that was placed or removed. `state` placed, replaced or removed."""
+
+    path: str
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedOut:
+    """What changed in the workspace, in files and bytes; `unchanged` counts tracked paths; `kept` what --force saved."""
+
+    placed: int
+    removed: int
+    unchanged: int
+    bytes: int
+    paths: tuple[PathChange, ...]
+    kept: tuple[Kept, ...]
+
+
+def checkout(
+    project: Project, targets: Sequence[str] = (), *, force: bool = False, dry_run: bool = False, emit: Emit = ignore
+) -> CheckedOut:
+    """Place the recorded contents of targets (all without any).
+
+    Raises `Conflict` when that would overwrite bytes that are nowhere else (`force` saves them in the cache first),
+    `NotFound` naming the path when an object is not in the cache, `IntegrityError`; then nothing was touched.
+    """
+    with project.lock("dvcx checkout", emit):
+        tracked = records.load(project)
+        cache = project.cache(emit)
+        index = project.stat_index(emit)
+        try:
+            return place(project, tracked, targets, cache, index, force=force, dry_run=dry_run, emit=emit)
+        finally:
+            index.flush()
+            index.close()
+            cache.close()
+
+
+def place(
+    project: Project,
+    tracked: Tracked,
+    targets: Sequence[str],
+    cache: Store,
+    index: StatIndex,
+    *,
+    force: bool,
+    dry_run: bool,
+    emit: Emit,
+) -> CheckedOut:
+    """The work of `checkout`, with the project's lock held."""
+    rules = project.rules()
+    goal: dict[str, Content | None] = {
+        path: _at(tracked, cache, path, content) for path, content in records.select(tracked, targets).items()
+    }
+    if not targets:
+        goal.update(dict.fromkeys(_no_longer_tracked(project, tracked)))
+    now = observe(project, goal, index=index, rules=rules, emit=emit)
+    if not targets:
+        _leave_unsaved(goal, now, cache, index)
+    plan = Placement()
+    for path in sorted(goal):
+        plan_placement(path, now[path], goal[path], workspace_trees(index), stored_trees(cache), plan)
+    unsaved = _unsaved(plan, cache)
+    if unsaved and not force:
+        raise _in_the_way(unsaved)
+    unchanged = sum(1 for path in goal if now[path] == goal[path])
+    changes = _paths(plan)
+    placed, size = _amount(plan)
+    kept: tuple[Kept, ...] = ()
+    if not dry_run and not plan.empty:
+        if unsaved:
+            with project.cache_writer_lock("dvcx checkout", emit):
+                kept = keep(project, cache, unsaved, emit=emit)
+        carry_out(project, cache, index, rules, plan, emit=emit)
+    if not dry_run:
+        records.remember(project, tracked)
+    return CheckedOut(placed, len(plan.removed), unchanged, size, changes, kept)
+
+
+def _at(tracked: Tracked, cache: Store, path: str, content: Content) -> Content:
+    """The content of `path`, which may lie inside the tracked directory that has `content`."""
+    owner = records.owner_of(tracked, path)
+    if owner == path or not owner:
+        return content
+    for name in path[len(owner) + 1 :].split("/"):
+        entries: dict[str, Entry] = {}
+        if content.kind == TREE:
+            entries = {entry.name: entry for entry in stored_trees(cache)(owner, content)}
+        if name not in entries:
+            raise NotFound(f"{display(path)} is not in '{display(owner)}' as recorded", f"dvcx list {display(owner)}")
+        content = entry_content(entries[name])
+    return content
+
+
+def _no_longer_tracked(project: Project, tracked: Tracked) -> list[str]:
+    """Paths that were tracked when this workspace was last written and are not any more (another commit is checked out)."""
+    contents = tracked.contents()
+    known = [*contents, *(out.path for stage in tracked.stages for out in stage.outs)]
+    return [
+        path
+        for path in records.remembered(project)
+        if not any(contains(other, path) or contains(path, other) for other in known)
+    ]
+
+
+def _leave_unsaved(
+    goal: dict[str, Content | None], now: Mapping[str, Content | None], cache: Store, index: StatIndex
+) -> None:
+    """What is no longer tracked goes only when every byte of it is in the cache; else it simply stays."""
+    for path in [path for path, content in goal.items() if content is None]:
+        plan = Placement()
+        plan_placement(path, now[path], None, workspace_trees(index), stored_trees(cache), plan)
+        if _unsaved(plan, cache):
+            goal[path] = now[path]
+
+
+def _unsaved(plan: Placement, cache: Store) -> list[tuple[str, Entry]]:
+    held = cache.have({entry.id for _, entry in plan.overwritten})
+    return [(path, entry) for path, entry in plan.overwritten if entry.id not in held]
+
+
+def _in_the_way(unsaved: Sequence[tuple[str, Entry]]) -> Conflict:
+    shown = ", ".join(display(path) for path, _ in unsaved[:3]) + (f" and {len(unsaved) - 3:,} more" if len(unsaved) > 3 else "")
+    one = len(unsaved) == 1
+    return Conflict(
+        f"{shown}: {'it has' if one else 'they have'} changes that were never recorded and would be overwritten",
+        f"record them: dvcx commit {display(unsaved[0][0])}; or overwrite them (a copy goes to the cache): dvcx checkout --force",
+    )
+
+
+def _paths(plan: Placement) -> tuple[PathChange, ...]:
+    before = {path for path, _ in plan.overwritten}
+    changes = [PathChange(path, "replaced" if path in before else "placed") for path, _ in plan.files]
+    changes += [PathChange(path + "/", "placed") for path, _ in plan.directories]
+    changes += [PathChange(path, "removed") for path in plan.removed]
+    return tuple(sorted(changes, key=lambda change: change.path))
+
+
+def _amount(plan: Placement) -> tuple[int, int]:
+    entries = [entry for _, entry in (*plan.files, *plan.directories)]
+    return sum(entry.files for entry in entries), sum(entry.size for entry in entries)
+

@@ -1,0 +1,61 @@
+"""Seeing what is in the workspace at tracked paths, through the stat index."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from dvcx.core.changes import ReadTree
+from dvcx.core.objects import Content, Entry
+from dvcx.errors import IntegrityError, NotFound, display
+from dvcx.events import Advanced, Began, Emit, Ended
+from dvcx.io.statindex import StatIndex
+from dvcx.io.store.intake import Looking
+from dvcx.io.store.store import Store
+from dvcx.io.workspace import Rules, look
+
+if TYPE_CHECKING:
+    from dvcx.project import Project
+
+
+def observe(
+    project: Project, paths: Iterable[str], *, index: StatIndex, rules: Rules, emit: Emit
+) -> dict[str, Content | None]:
+    """What is at each path now. Only what changed since it was last hashed is read."""
+    sink = Looking(project.algorithm)
+    emit(Began("checking files"))
+    found = {
+        path: look(project.root, path, index=index, sink=sink, rules=rules, advanced=_told(emit)) for path in sorted(set(paths))
+    }
+    emit(Ended("checking files"))
+    return found
+
+
+def _told(emit: Emit) -> Callable[[int], None]:
+    return lambda files: emit(Advanced(files))
+
+
+def workspace_trees(index: StatIndex) -> ReadTree:
+    """Reads directories of the workspace as they were just observed."""
+
+    def read(path: str, content: Content) -> list[Entry]:
+        row = index.get(path)
+        if row is None or (row.content.id, row.content.seal) != (content.id, content.seal):
+            raise IntegrityError(f"{display(path)}: it changed while it was looked at", "run the command again")
+        return row.entries()
+
+    return read
+
+
+def stored_trees(store: Store) -> ReadTree:
+    """Reads directories from a store."""
+
+    def read(path: str, content: Content) -> list[Entry]:
+        try:
+            return store.read_tree(content)
+        except NotFound:
+            raise NotFound(
+                f"the listing of '{display(path)}' ({content.id}) is not in {store.label}", f"dvcx fetch {display(path)}"
+            ) from None
+
+    return read

@@ -1,0 +1,290 @@
+"""What the project tracks: its pointers, stages and lock entries, now or at a revision, with one owner per path."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dvcx.core.objects import Content
+from dvcx.core.paths import contains, join, parent, path_problem, relative, resolve
+from dvcx.core.pipeline.schema import Stage, address, dump_stages, load_stages, parse_stages
+from dvcx.core.records import (
+    MAX_LOCK,
+    MAX_POINTER,
+    POINTER_SUFFIX,
+    LockEntry,
+    Pointer,
+    decode_lock,
+    decode_pointer,
+    encode_lock,
+    encode_pointer,
+)
+from dvcx.errors import Conflict, DvcxError, NotFound, UnsafeInput, display
+from dvcx.io import files, git
+
+if TYPE_CHECKING:
+    from dvcx.project import Project
+
+PIPELINE, LOCK = "dvcx.yaml", "dvcx.lock"
+MAX_PIPELINE = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Tracked:
+    """All records. `pointers` by tracked path with the pointer's file; lock entries by stage address, project paths."""
+
+    pointers: Mapping[str, tuple[str, Pointer]]
+    stages: tuple[Stage, ...]
+    lock: Mapping[str, LockEntry]
+
+    def contents(self) -> dict[str, Content]:
+        """Recorded content of every tracked path: pointers, and the cached outputs of stages that have run."""
+        found = {path: pointer.content for path, (_, pointer) in self.pointers.items()}
+        for stage in self.stages:
+            entry = self.lock.get(stage.address)
+            for out in stage.outs:
+                if entry is not None and out.path in entry.outs and out.cache:
+                    found[out.path] = entry.outs[out.path]
+        return found
+
+    def owner(self, path: str) -> str:
+        """The tracked path that is, or holds, `path`; "" when nothing does."""
+        for tracked in self.pointers:
+            if contains(tracked, path):
+                return tracked
+        for stage in self.stages:
+            for out in stage.outs:
+                if contains(out.path, path):
+                    return out.path
+        return ""
+
+    def stage_of(self, path: str) -> Stage | None:
+        """The stage that has exactly this output."""
+        return next((stage for stage in self.stages for out in stage.outs if out.path == path), None)
+
+
+def load(project: Project, rev: str = "") -> Tracked:
+    """All records of the workspace, or of a git revision. An unreadable one is an error that names it."""
+    if rev:
+        if project.git is None:
+            raise NotFound(f"there is no revision '{display(rev)}': the project is not in a git repository", "git init")
+        commit = git.resolve(project.git, rev)
+        names = git.record_files_at(project.git, commit)
+        data = git.read_at(project.git, commit, names)
+        return _tracked(project, names, lambda path, limit: data.get(path), f"{rev}:")
+    if project.git is not None:
+        names = git.record_files(project.git)
+    else:
+        from dvcx.io.discover import find_records
+
+        names = find_records(project.root)
+    with files.Reader(project.root) as reader:
+        return _tracked(project, names, reader.read, "")
+
+
+def _tracked(project: Project, names: Sequence[str], read: Callable[[str, int], bytes | None], prefix: str) -> Tracked:
+    pointers: dict[str, tuple[str, Pointer]] = {}
+    stages: list[Stage] = []
+    entries: dict[str, LockEntry] = {}
+    for name in names:
+        base = name.rpartition("/")[2]
+        if base == LOCK:
+            data = read(name, MAX_LOCK)
+            if data is not None:
+                entries.update(_lock_entries(data, name, prefix))
+        elif base == PIPELINE:
+            data = read(name, MAX_PIPELINE)
+            if data is not None:
+                stages.extend(_stages(project, data, name, prefix))
+        elif name.endswith(POINTER_SUFFIX) and base != POINTER_SUFFIX:
+            data = read(name, MAX_POINTER)
+            if data is not None:
+                pointer = decode_pointer(data, prefix + name)
+                path = join(parent(name), pointer.path)
+                if path in pointers:
+                    raise _two_owners(path, pointers[path][0], path, name)
+                pointers[path] = (name, pointer)
+    _check_owners(pointers, stages)
+    return Tracked(pointers, tuple(stages), entries)
+
+
+def _stages(project: Project, data: bytes, name: str, prefix: str) -> tuple[Stage, ...]:
+    """The stages of one dvcx.yaml; parsing YAML is remembered in the state directory by the digest of its bytes."""
+    from dvcx.io.hashing import seal
+
+    key = seal(name.encode() + b"\0" + data).hex()
+    path = f"{project.state_dir}/stages-{seal(name.encode()).hex()[:16]}"
+    try:
+        with open(path, "rb") as file:
+            head, _, body = file.read(64 << 20).partition(b"\n")
+    except OSError:
+        head = body = b""
+    if head == key.encode():
+        remembered = load_stages(body, name)
+        if remembered is not None:
+            return remembered
+    from dvcx.io import yaml
+
+    stages = parse_stages(yaml.load(data, prefix + name), name)
+    try:
+        files.private_directory(project.state_dir)
+        files.atomic_write(path, key.encode() + b"\n" + dump_stages(stages), mode=0o600, fsync=False)
+    except DvcxError:
+        # Only a memory: a disk that refuses it must not fail a question.
+        return stages
+    return stages
+
+
+def _lock_entries(data: bytes, name: str, prefix: str) -> dict[str, LockEntry]:
+    base = parent(name)
+    pipeline = join(base, PIPELINE)
+    found = {}
+    for stage, entry in decode_lock(data, prefix + name).items():
+        found[address(pipeline, stage)] = _moved(entry, lambda path: resolve(base, path, prefix + name))
+    return found
+
+
+def _moved(entry: LockEntry, move: Callable[[str], str]) -> LockEntry:
+    return LockEntry(
+        entry.cmd,
+        {move(path): content for path, content in entry.deps.items()},
+        {move(path): values for path, values in entry.params.items()},
+        {move(path): content for path, content in entry.outs.items()},
+    )
+
+
+def _check_owners(pointers: Mapping[str, tuple[str, Pointer]], stages: Iterable[Stage]) -> None:
+    owners: dict[str, str] = {path: name for path, (name, _) in pointers.items()}
+    for stage in stages:
+        for out in stage.outs:
+            if out.path in owners:
+                raise _two_owners(out.path, owners[out.path], out.path, f"stage '{stage.address}'")
+            owners[out.path] = f"stage '{stage.address}'"
+    for path in owners:
+        above = parent(path)
+        while above:
+            if above in owners:
+                raise _two_owners(path, owners[path], above, owners[above])
+            above = parent(above)
+
+
+def _two_owners(path: str, first: str, other: str, second: str) -> Conflict:
+    inside = "" if path == other else f" lies inside '{display(other)}', which belongs to {display(second)}, and"
+    both = f"{display(first)} and {display(second)}" if path == other else display(first)
+    return Conflict(
+        f"'{display(path)}'{inside} belongs to {both}: a path has one owner",
+        "remove one of the two (dvcx remove, or edit dvcx.yaml)",
+    )
+
+
+# Writing records
+
+
+def write_pointer(project: Project, path: str, pointer: Pointer, *, file: str = "") -> str:
+    """Write the pointer of a tracked path; its file. Last step of recording: the objects must be durable by now."""
+    name = file or path + POINTER_SUFFIX
+    files.write_record(project.root, name, encode_pointer(pointer), fsync=project.fsync != "none")
+    return name
+
+
+def write_lock(project: Project, changed: Mapping[str, LockEntry | None]) -> list[str]:
+    """Put lock entries (by stage address; None takes one out) into the locks they belong to; the files written."""
+    by_file: dict[str, dict[str, LockEntry | None]] = {}
+    for key, entry in changed.items():
+        pipeline, _, stage = key.rpartition(":")
+        by_file.setdefault(pipeline or PIPELINE, {})[stage] = entry
+    written = []
+    for pipeline, entries in by_file.items():
+        base = parent(pipeline)
+        name = join(base, LOCK)
+        data = files.read_record(project.root, name, MAX_LOCK)
+        lock = decode_lock(data, name) if data is not None else {}
+        for stage, entry in entries.items():
+            if entry is None:
+                lock.pop(stage, None)
+            else:
+                lock[stage] = _moved(entry, lambda path, base=base: relative(path, base))  # type: ignore[misc]
+        if files.write_record(project.root, name, encode_lock(lock), fsync=project.fsync != "none"):
+            written.append(name)
+    return written
+
+
+def select(tracked: Tracked, targets: Sequence[str]) -> dict[str, Content]:
+    """Recorded contents that targets name: a tracked path, one inside it, a directory around it, or a stage's address.
+
+    The keys are the paths asked for where they lie inside a tracked directory. Without targets: everything.
+    """
+    contents = tracked.contents()
+    if not targets:
+        return contents
+    chosen: dict[str, Content] = {}
+    for target in targets:
+        found = {path: content for path, content in contents.items() if contains(target, path)}
+        for stage in tracked.stages:
+            if target in (stage.address, stage.name):
+                found.update({out.path: contents[out.path] for out in stage.outs if out.path in contents})
+        if target.endswith(POINTER_SUFFIX) and target.removesuffix(POINTER_SUFFIX) in contents:
+            path = target.removesuffix(POINTER_SUFFIX)
+            found[path] = contents[path]
+        if not found:
+            owner = next((path for path in contents if contains(path, target)), "")
+            if not owner:
+                raise not_tracked(tracked, target)
+            found[target] = contents[owner]
+        chosen.update(found)
+    return chosen
+
+
+def not_tracked(tracked: Tracked, target: str) -> NotFound:
+    """The error for a target that names nothing tracked."""
+    from dvcx.core.spelling import did_you_mean
+
+    known = [*tracked.pointers, *(out.path for stage in tracked.stages for out in stage.outs)]
+    known += [stage.address for stage in tracked.stages]
+    stage = tracked.stage_of(target)
+    if stage is not None:
+        return NotFound(f"{display(target)}: stage '{display(stage.address)}' has not been run", "dvcx repro")
+    return NotFound(f"{display(target)} is not tracked", did_you_mean(target, known) or "dvcx list shows what is")
+
+
+def owner_of(tracked: Tracked, path: str) -> str:
+    """The recorded path that is, or holds, `path`."""
+    return next((known for known in tracked.contents() if contains(known, path)), "")
+
+
+def autostage(project: Project, paths: Iterable[str]) -> None:
+    """`git add` records, when the project is in git and `core.autostage` is on."""
+    names = sorted(set(paths))
+    if project.git is not None and names and project.config.get("core.autostage"):
+        git.add(project.git, names)
+
+
+def unsafe_root(path: str) -> None:
+    """Refuse the project's root as a tracked path."""
+    if not path:
+        raise UnsafeInput("the project's root cannot be tracked", "name the files or directories in it")
+
+
+# What this workspace was last made of, so that checkout can take away what another commit does not track
+
+
+def remember(project: Project, tracked: Tracked) -> None:
+    """Note the tracked paths of this workspace: a memory in the state directory."""
+    paths = sorted(tracked.contents())
+    try:
+        files.private_directory(project.state_dir)
+        files.atomic_write(f"{project.state_dir}/tracked.json", json.dumps(paths).encode(), mode=0o600, fsync=False)
+    except DvcxError:
+        return
+
+
+def remembered(project: Project) -> list[str]:
+    """The tracked paths `remember` noted; each passes the path rule."""
+    try:
+        with open(f"{project.state_dir}/tracked.json", "rb") as file:
+            paths = json.loads(file.read(MAX_LOCK))
+        return [path for path in paths if isinstance(path, str) and not path_problem(path)]
+    except (OSError, ValueError, TypeError, RecursionError):
+        return []

@@ -1,0 +1,96 @@
+"""The snapshot stages are judged by: what is at their paths, their params, and how changed directories differ, in words."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from dvcx.core.changes import differences, file_changes, summarise
+from dvcx.core.objects import TREE, Content
+from dvcx.core.pipeline.schema import Stage
+from dvcx.core.records import LockEntry
+from dvcx.core.staleness import Snapshot
+from dvcx.errors import DvcxError
+from dvcx.events import Emit
+from dvcx.io import files
+from dvcx.io.statindex import StatIndex
+from dvcx.io.workspace import Rules
+from dvcx.ops.looking import observe, stored_trees, workspace_trees
+
+if TYPE_CHECKING:
+    from dvcx.project import Project
+
+MAX_PARAMS = 1 << 20
+
+
+def stage_paths(stages: Iterable[Stage]) -> list[str]:
+    """Every path the stages read or write."""
+    return [path for stage in stages for path in (*stage.deps, *(out.path for out in stage.outs))]
+
+
+def snapshot(
+    project: Project,
+    stages: Iterable[Stage],
+    lock: Mapping[str, LockEntry],
+    *,
+    index: StatIndex,
+    rules: Rules,
+    emit: Emit,
+    seen: Mapping[str, Content | None] | None = None,
+) -> Snapshot:
+    """What stages are judged by. `seen` spares looking at paths twice."""
+    chosen = tuple(stages)
+    known = dict(seen or {})
+    known.update(
+        observe(project, [path for path in stage_paths(chosen) if path not in known], index=index, rules=rules, emit=emit)
+    )
+    params = {of.file: read_params(project, of.file) for stage in chosen for of in stage.params}
+    recorded: dict[str, Content] = {}
+    for stage in chosen:
+        entry = lock.get(stage.address)
+        if entry is not None:
+            recorded.update({**entry.deps, **entry.outs})
+    details = {}
+    for path, content in known.items():
+        old = recorded.get(path)
+        if content is not None and old is not None and content != old and content.kind == old.kind == TREE:
+            details[path] = describe(project, path, old, content, index=index, emit=emit)
+    return Snapshot(known, params, {path: text for path, text in details.items() if text})
+
+
+def describe(project: Project, path: str, old: Content, new: Content, *, index: StatIndex, emit: Emit) -> str:
+    """How the directory at `path` differs from what was recorded, in words; "" when the old listing is not in the cache."""
+    cache = project.cache(emit)
+    try:
+        read_old, read_new = stored_trees(cache), workspace_trees(index)
+        with contextlib.suppress(DvcxError):
+            return summarise(file_changes(differences(path, old, new, read_old, read_new), read_old, read_new))
+        return ""
+    finally:
+        cache.close()
+
+
+def read_params(project: Project, file: str) -> Mapping[str, Any] | None:
+    """The values of a params file, None when it is absent; parsing is remembered by the digest of its bytes."""
+    data = files.read_record(project.root, file, MAX_PARAMS)
+    if data is None:
+        return None
+    from dvcx.io.hashing import seal
+
+    key = seal(data)
+    path = f"{project.state_dir}/params-{seal(file.encode()).hex()[:16]}"
+    with contextlib.suppress(OSError, ValueError), open(path, "rb") as memory:
+        head, _, body = memory.read(16 << 20).partition(b"\n")
+        if head == key.hex().encode():
+            remembered = json.loads(body)
+            if isinstance(remembered, dict):
+                return remembered
+    from dvcx.io.yaml import load_params
+
+    values = load_params(data, file)
+    with contextlib.suppress(DvcxError, TypeError, ValueError):
+        files.private_directory(project.state_dir)
+        files.atomic_write(path, key.hex().encode() + b"\n" + json.dumps(values).encode(), mode=0o600, fsync=False)
+    return values

@@ -1,0 +1,135 @@
+"""status: what changed since it was recorded, which stages are stale, and why. Writes nothing but memories."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dvcx.core.objects import TREE, Content
+from dvcx.core.paths import contains
+from dvcx.core.pipeline.graph import build, order
+from dvcx.core.pipeline.schema import Stage
+from dvcx.core.staleness import FRESH, forecast
+from dvcx.events import Emit, ignore
+from dvcx.io.statindex import StatIndex
+from dvcx.ops import records
+from dvcx.ops.looking import observe
+from dvcx.ops.records import Tracked
+from dvcx.ops.snapshot import describe, snapshot, stage_paths
+
+if TYPE_CHECKING:
+    from dvcx.project import Project
+
+
+@dataclass(frozen=True, slots=True)
+class DataChange:
+    """A tracked path that is not as recorded. `state` modified, deleted or missing (also not in the cache); `text` how."""
+
+    path: str
+    state: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class StageStatus:
+    """What `repro` would do with a stage (fresh, missing, stale, upstream) and every reason, in words."""
+
+    stage: str
+    state: str
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The state of the project; `tracked` counts pointers, `clean` is True when nothing changed and no stage is stale."""
+
+    data: tuple[DataChange, ...]
+    stages: tuple[StageStatus, ...]
+    tracked: int
+    clean: bool
+
+
+def status(project: Project, targets: Sequence[str] = (), *, emit: Emit = ignore) -> Status:
+    """Compare the workspace with the records; targets are tracked paths, directories around them, or stages."""
+    tracked = records.load(project)
+    graph = build(tracked.stages, tracked.pointers)
+    stages, paths = _chosen(tracked, targets)
+    index = project.stat_index(emit)
+    try:
+        rules = project.rules()
+        seen = observe(project, [*paths, *stage_paths(stages)], index=index, rules=rules, emit=emit)
+        data = _changes(project, tracked, paths, seen, index, emit)
+        now = snapshot(project, stages, tracked.lock, index=index, rules=rules, emit=emit, seen=seen)
+        ordered = [stage for stage in order(graph) if stage in stages]
+        verdicts = forecast(ordered, tracked.lock, now, graph.upstream)
+        index.flush()
+    finally:
+        index.close()
+    found = tuple(
+        StageStatus(verdict.stage.address, verdict.state, tuple(reason.text for reason in verdict.reasons))
+        for verdict in verdicts
+    )
+    clean = not data and all(verdict.state == FRESH for verdict in verdicts)
+    return Status(tuple(data), found, len(paths), clean)
+
+
+def _chosen(tracked: Tracked, targets: Sequence[str]) -> tuple[list[Stage], list[str]]:
+    if not targets:
+        return list(tracked.stages), list(tracked.pointers)
+    stages: list[Stage] = []
+    paths: list[str] = []
+    for target in targets:
+        named = [stage for stage in tracked.stages if target in (stage.address, stage.name)]
+        named += [
+            stage
+            for stage in tracked.stages
+            if any(contains(target, out.path) or contains(out.path, target) for out in stage.outs) and stage not in named
+        ]
+        below = [path for path in tracked.pointers if contains(target, path) or contains(path, target)]
+        if not named and not below and target:
+            raise records.not_tracked(tracked, target)
+        stages += [stage for stage in named if stage not in stages]
+        paths += [path for path in below if path not in paths]
+    return stages, paths
+
+
+def _changes(
+    project: Project,
+    tracked: Tracked,
+    paths: Sequence[str],
+    seen: Mapping[str, Content | None],
+    index: StatIndex,
+    emit: Emit,
+) -> list[DataChange]:
+    changes = []
+    for path in sorted(paths):
+        recorded = tracked.pointers[path][1].content
+        now = seen[path]
+        if now == recorded:
+            continue
+        if now is None:
+            changes.append(_gone(project, path, recorded, emit))
+        elif now.kind != recorded.kind:
+            changes.append(DataChange(path, "modified", f"a {_word(recorded)} became a {_word(now)}"))
+        elif now.kind == TREE:
+            text = describe(project, path, recorded, now, index=index, emit=emit)
+            changes.append(DataChange(path, "modified", text))
+        elif now.id == recorded.id:
+            changes.append(DataChange(path, "modified", "only its execute permission"))
+        else:
+            changes.append(DataChange(path, "modified", f"{recorded.size:,} → {now.size:,} bytes"))
+    return changes
+
+
+def _gone(project: Project, path: str, recorded: Content, emit: Emit) -> DataChange:
+    cache = project.cache(emit)
+    try:
+        held = bool(cache.have([recorded.id]))
+    finally:
+        cache.close()
+    return DataChange(path, "deleted", "") if held else DataChange(path, "missing", "not in the workspace, not in the cache")
+
+
+def _word(content: Content) -> str:
+    return "directory" if content.kind == TREE else "file"

@@ -1,0 +1,285 @@
+"""Project: where it is and how it is set up. It has no verbs; it builds the tools the verbs use."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dvcx.core.config import Config
+from dvcx.core.paths import check_path
+from dvcx.errors import DiskRefused, NoProject, NotFound, UnsafeInput, UsageError, disk_refused, display
+from dvcx.events import Emit, Noted, Warned
+from dvcx.io import configfile, lock
+from dvcx.io.files import private_directory
+from dvcx.io.git import Git, open_git
+
+if TYPE_CHECKING:
+    from dvcx.io.statindex import StatIndex
+    from dvcx.io.store.store import Store
+    from dvcx.io.workspace import Rules
+
+MARK = ".dvcx"
+MAX_IGNORE = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """A project: its absolute real `root`, merged `config`, absolute state and cache directories, its git repository.
+
+    `warnings` are about the configuration, to be shown once.
+    """
+
+    root: str
+    config: Config
+    state_dir: str
+    cache_dir: str
+    git: Git | None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def algorithm(self) -> str:
+        """The algorithm of the project's ids."""
+        return str(self.config.get("core.hash"))
+
+    @property
+    def staging_dir(self) -> str:
+        """Where files wait before they are renamed into the workspace."""
+        return f"{self.root}/{MARK}/tmp"
+
+    @property
+    def jobs(self) -> int:
+        """Threads for transfer."""
+        return int(self.config.get("core.jobs") or 0) or min(16, max(4, 2 * (os.cpu_count() or 1)))
+
+    @property
+    def fsync(self) -> str:
+        """How hard files are pushed to the disk: full, batch or none."""
+        return str(self.config.get("core.fsync"))
+
+    @property
+    def links(self) -> tuple[str, ...]:
+        """How files are placed, first that works."""
+        return tuple(self.config.get("cache.link"))
+
+    def relpath(self, cwd: str, argument: str) -> str:
+        """A path the user typed in directory `cwd`, as a project path; "" is the root. `..` and links in `cwd` are resolved.
+
+        Raises `UnsafeInput` for a path outside the project or one the path rule refuses.
+        """
+        if not argument:
+            raise UsageError("a path is empty", "name a file or directory")
+        joined = argument if os.path.isabs(argument) else os.path.join(os.path.realpath(cwd), argument)
+        path = posixpath.normpath(joined)
+        for root in (self.root, os.path.realpath(self.root)):
+            if path == root:
+                return ""
+            if path.startswith(root + "/"):
+                return check_path(path[len(root) + 1 :], "argument")
+        real = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
+        if real.startswith(self.root + "/"):
+            return check_path(real[len(self.root) + 1 :], "argument")
+        raise UnsafeInput(
+            f"{display(argument)}: it is outside the project {display(self.root)}",
+            "copy or move it into the project, then add it",
+        )
+
+    # Tools
+
+    @contextmanager
+    def lock(self, command: str, emit: Emit) -> Iterator[None]:
+        """Hold the project while records and workspace change. Raises `Busy` naming the holder."""
+        with self._hold(f"{self.state_dir}/lock", command, emit):
+            yield
+
+    @contextmanager
+    def repro_lock(self, command: str, emit: Emit) -> Iterator[None]:
+        """Hold the right to run stages, which lasts longer than holding the project."""
+        with self._hold(f"{self.state_dir}/repro.lock", command, emit):
+            yield
+
+    @contextmanager
+    def _hold(self, path: str, command: str, emit: Emit, *, shared: bool = False) -> Iterator[None]:
+        timeout = float(self.config.get("core.lock_timeout"))
+        with lock.hold(path, command=command, timeout=timeout, shared=shared, waiting=lambda text: emit(Noted(text))):
+            yield
+
+    @contextmanager
+    def cache_writer_lock(self, command: str, emit: Emit) -> Iterator[None]:
+        """Hold the cache against its collector; writers do not exclude one another."""
+        self._make_cache()
+        with self._hold(f"{self.cache_dir}/lock", command, emit, shared=True):
+            yield
+
+    def stat_index(self, emit: Emit) -> StatIndex:
+        """The stat index of the workspace."""
+        from dvcx.io.statindex import StatIndex
+
+        self._make_state()
+        return StatIndex(f"{self.state_dir}/statindex.sqlite", _warn(emit))
+
+    def cache(self, emit: Emit, *, write: bool = False) -> Store:
+        """The project's cache. `write` prepares it for new objects."""
+        from dvcx.io.store.local import LocalBackend
+        from dvcx.io.store.store import create_store, open_store
+
+        self._make_state()
+        if write:
+            self._make_cache()
+        self._check_cache()
+        backend = LocalBackend(self.cache_dir, fsync=self.fsync)
+        warn = _warn(emit)
+        store = open_store(backend, self.state_dir, algorithm=self.algorithm, label="the cache", is_cache=True, warn=warn)
+        if write:
+            create_store(store, self.state_dir, warn)
+        return store
+
+    def remote_name(self, name: str = "") -> str:
+        """`name`, or the default remote's. Raises `NotFound` or `UsageError` when there is none."""
+        chosen = name or str(self.config.get("core.remote") or "")
+        known = self.config.remotes()
+        if not chosen and len(known) == 1:
+            chosen = known[0]
+        if not chosen:
+            raise UsageError(
+                "no default remote is set" if known else "this project has no remote",
+                f"dvcx remote default {known[0]}" if known else "dvcx remote add -d origin s3://BUCKET/PREFIX (or a directory)",
+            )
+        if chosen not in known:
+            from dvcx.core.spelling import did_you_mean
+
+            raise NotFound(f"no remote is called '{display(chosen)}'", did_you_mean(chosen, known) or "dvcx remote list shows them")
+        return chosen
+
+    def remote(self, name: str, emit: Emit, *, write: bool = False) -> Store:
+        """The store of a remote ("" is the default one). `write` prepares it for new objects."""
+        from dvcx.io.store.schemes import open_backend
+        from dvcx.io.store.store import create_store, open_store
+
+        self._make_state()
+        name = self.remote_name(name)
+        options = dict(self.config.remote(name))
+        url = options.pop("url")
+        backend = open_backend(url, options, base=self.root)
+        warn = _warn(emit)
+        label = f"remote '{name}'"
+        store = open_store(backend, self.state_dir, algorithm=self.algorithm, label=label, is_cache=False, warn=warn)
+        if write:
+            create_store(store, self.state_dir, warn)
+        return store
+
+    def compresses(self, name: str) -> bool:
+        """Whether packs sent to a remote are compressed: by its setting, else unless it is a directory."""
+        options = self.config.remote(self.remote_name(name))
+        chosen = options.get("compression")
+        return chosen == "zstd" if chosen else "://" in options["url"] and not options["url"].startswith("file://")
+
+    def rules(self) -> Rules:
+        """What the walk leaves out: the project's .dvcxignore."""
+        from dvcx.io.files import read_record
+        from dvcx.io.workspace import Rules
+
+        objects = f"{self.cache_dir}/objects"
+        data = read_record(self.root, ".dvcxignore", MAX_IGNORE)
+        if not data or not data.strip():
+            return Rules(None, "", objects)
+        import pathspec
+
+        try:
+            spec = pathspec.GitIgnoreSpec.from_lines(data.decode("utf-8").splitlines())
+        except (UnicodeDecodeError, ValueError) as error:
+            raise UsageError(f".dvcxignore: it cannot be read ({error})", "it has the syntax of a .gitignore") from None
+        from dvcx.io.hashing import seal
+
+        def ignored(path: str, is_directory: bool) -> bool:
+            return bool(spec.match_file(f"{path}/" if is_directory else path))
+
+        return Rules(ignored, seal(data).hex(), objects)
+
+    def _make_state(self) -> None:
+        try:
+            private_directory(self.state_dir)
+        except DiskRefused:
+            # Questions are answered on a read-only disk too; what needs the directory will say so itself.
+            if not os.access(os.path.dirname(self.state_dir), os.W_OK):
+                return
+            raise
+
+    def _make_cache(self) -> None:
+        if os.path.isdir(self.cache_dir):
+            return
+        shared = bool(self.config.get("cache.shared"))
+        try:
+            os.makedirs(self.cache_dir, exist_ok=True)
+            os.chmod(self.cache_dir, 0o2775 if shared else 0o755)
+        except OSError as error:
+            raise disk_refused(error, "making the cache", self.cache_dir) from None
+
+    def _check_cache(self) -> None:
+        try:
+            mode = os.stat(self.cache_dir).st_mode
+        except OSError:
+            return
+        if mode & 0o022 and not self.config.get("cache.shared"):
+            raise UnsafeInput(
+                f"{display(self.cache_dir)}: other users may write into this cache",
+                "chmod go-w it, or say that this is meant: dvcx config set cache.shared true",
+            )
+
+
+def open_project(start: str = ".", *, environ: Mapping[str, str] | None = None) -> Project:
+    """The project that `start` lies in, found by walking up. Settings come from its files, the user's and `environ`.
+
+    Raises `NoProject`, and `UnsafeInput` for one that belongs to another user.
+    """
+    environ = os.environ if environ is None else environ
+    root = find_root(start)
+    _check_owner(root, environ)
+    config, warnings = configfile.load(root, environ, _user_file(environ))
+    state = f"{root}/{MARK}/state"
+    cache = os.path.join(root, os.path.expanduser(str(config.get("cache.dir"))))
+    return Project(root, config, state, os.path.normpath(cache), open_git(root), warnings)
+
+
+def find_root(start: str) -> str:
+    """The nearest directory from `start` upwards that holds `.dvcx/config.toml`. Raises `NoProject`."""
+    here = os.path.realpath(start)
+    while True:
+        if os.path.isfile(f"{here}/{MARK}/config.toml") and not os.path.islink(f"{here}/{MARK}"):
+            return here
+        above = os.path.dirname(here)
+        if above == here:
+            raise NoProject(f"{display(os.path.realpath(start))} is not in a dvcx project", "make one here: dvcx init")
+        here = above
+
+
+def _check_owner(root: str, environ: Mapping[str, str]) -> None:
+    owner, me = os.stat(f"{root}/{MARK}").st_uid, os.geteuid()
+    if owner == me or (me == 0 and environ.get("SUDO_UID") == str(owner)):
+        return
+    trusted = environ.get("DVCX_SAFE_DIRECTORY", "")
+    if trusted in ("*", root):
+        return
+    raise UnsafeInput(
+        f"the project {display(root)} belongs to another user (uid {owner})",
+        f"if you trust it: export DVCX_SAFE_DIRECTORY={display(root)}",
+    )
+
+
+def _user_file(environ: Mapping[str, str]) -> str:
+    # platformdirs costs 15 ms to import; on Linux its answer is this line.
+    import sys
+
+    if sys.platform == "linux":
+        base = environ.get("XDG_CONFIG_HOME") or os.path.join(environ.get("HOME") or os.path.expanduser("~"), ".config")
+        return os.path.join(base, "dvcx", "config.toml") if os.path.isabs(base) else ""
+    import platformdirs
+
+    return os.path.join(platformdirs.user_config_dir("dvcx", appauthor=False), "config.toml")
+
+
+def _warn(emit: Emit) -> Callable[[str], None]:
+    return lambda message: emit(Warned(message))
