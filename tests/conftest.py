@@ -8,6 +8,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# Machines that run tests are slow at times; an example has no deadline.
+settings.register_profile("dvcx", deadline=None)
+settings.load_profile("dvcx")
 
 _DROPPED = ("GIT_", "AWS_", "DVCX_", "XDG_", "AZURE_", "GOOGLE_", "SSH_ASKPASS")
 _IDENTITY = """\

@@ -26,7 +26,7 @@ _LOCK_STAGE_KEYS = frozenset({"cmd", "deps", "params", "outs"})
 
 @dataclass(frozen=True, slots=True)
 class Pointer:
-    """A tracked path: `path` is relative to the pointer's own directory. `notes` holds desc, labels, meta."""
+    """A tracked path: `path` is relative to the pointer's own directory. `notes` holds desc, labels, meta, source."""
 
     path: str
     content: Content
@@ -64,11 +64,13 @@ def is_record(path: str) -> bool:
 def encode_pointer(pointer: Pointer) -> bytes:
     """Canonical bytes of a pointer file."""
     record: dict[str, Any] = {"dvcx": VERSION, **_content_record(pointer.path, pointer.content)}
-    record.update(pointer.notes)
+    record.update({key: pointer.notes[key] for key in ("desc", "labels", "meta") if key in pointer.notes})
     if pointer.remote:
         record["remote"] = pointer.remote
     if not pointer.push:
         record["push"] = False
+    if "source" in pointer.notes:
+        record["source"] = pointer.notes["source"]
     return _dump(record, pointer.path, indent=2)
 
 
