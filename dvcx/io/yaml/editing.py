@@ -148,7 +148,8 @@ def _mark_end(found: _Outline, path: list[str], depth: int, end: int) -> None:
 def _with_stage(text: str, outline: _Outline, name: str, record: Mapping[str, Any]) -> str:
     if outline.root == "null" or (outline.root == "flow" and not text[outline.root_start + 1 : outline.root_end - 1].strip()):
         if outline.root_end > outline.root_start >= 0:
-            text = text[: outline.root_start] + text[outline.root_end :]
+            before, behind = text[: outline.root_start], text[outline.root_end :]
+            text = before + (behind if before and not before.endswith("\n") else behind.lstrip("\n"))
         return _ended(text) + "stages:\n" + _block(name, record, 2, outline)
     if outline.root == "flow" and not outline.stages:
         at = outline.root_start + 1
@@ -198,8 +199,12 @@ def _without_stage(text: str, outline: _Outline, name: str) -> str:
     if outline.stages == "flow":
         comma = re.compile(r"\s*,[ \t]*").match(text, span.end)
         return text[: span.start] + text[comma.end() if comma else span.end :]
+    before = text[: span.start - span.column]
     after = _after_comments(text, _line_end(text, span.end), span.column + 1)
-    return text[: span.start - span.column] + text[after:]
+    # The empty line that set the stage apart goes with it.
+    if before.endswith("\n\n") or name == next(iter(outline.spans)):
+        after += len(text[after:]) - len(text[after:].lstrip("\n"))
+    return before + text[after:]
 
 
 def _checked(source: Source, text: str, wanted: Any, name: str, where: str) -> bytes:
@@ -259,10 +264,8 @@ def _after_comments(text: str, at: int, column: int) -> int:
 
 def _spaced(text: str, outline: _Outline) -> bool:
     """Whether the stages stand apart by an empty line."""
-    for span in list(outline.spans.values())[1:]:
-        before = text[: span.start - span.column].rstrip("\n")
-        if len(before) < span.start - span.column - 1:
-            return True
-        if not before.rpartition("\n")[2].lstrip().startswith("#"):
-            return False
+    for span in list(outline.spans.values())[1:2]:
+        for line in reversed(text[: span.start - span.column].split("\n")[:-1]):
+            if not line.lstrip().startswith("#"):
+                return not line.strip()
     return False
