@@ -65,10 +65,12 @@ def holder(path: str) -> str:
         pid, since = int(facts["pid"]), float(facts["since"])
     except (KeyError, ValueError):
         return "another dvcx"
+    if not 0 <= since < 1e11:
+        return "another dvcx"
     host = facts.get("host", "")
     if host == _host() and not _alive(pid):
         return "another dvcx"
-    begun = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(max(0.0, min(since, 253402300799.0))))
+    begun = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(since))
     running = display(facts.get("command", "dvcx"))
     return f"pid {pid} on {display(host)}, running '{running}' for {_age(time.time() - since)} (since {begun})"
 
