@@ -56,9 +56,9 @@ def item_lines(face: Face, result: Added) -> list[str]:
     for item in result.items:
         files = f"  {output.plural(item.files, 'file')}" if item.kind == "tree" else ""
         word = _WORDS.get(item.state, item.state)
-        rows.append(
-            (f"would be {word}" if result.dry_run else word, face.path(item.path), output.size(item.size) + files)
-        )
+        if result.dry_run and item.state != "unchanged":
+            word = f"would be {word}"
+        rows.append((word, face.path(item.path), output.size(item.size) + files))
     return [_tint(face, line) for line in output.columns(rows)]
 
 

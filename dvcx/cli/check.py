@@ -6,13 +6,14 @@ from typer import Context
 
 from dvcx.cli.face import Face
 from dvcx.cli.frame import Verb, app
+from dvcx.cli.options import Targets
 from dvcx.cli.status import status_lines
 
 app = app()
 
 
 @app.command("check", cls=Verb)
-def check(ctx: Context) -> int:
+def check(ctx: Context, targets: Targets = None) -> int:
     """Exit with 1 unless everything is up to date.
 
     It answers like `dvcx status`, but needs no data: pointers, locks and the files kept in git say enough. Made for
@@ -27,6 +28,7 @@ def check(ctx: Context) -> int:
     from dvcx.ops.check import check as op
 
     face: Face = ctx.obj
-    result = op(face.project(), emit=face.emit)
+    project = face.project()
+    result = op(project, face.targets(project, targets), emit=face.emit)
     face.done(result, lambda: status_lines(face, result))
     return 0 if result.clean else 1

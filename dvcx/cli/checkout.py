@@ -57,6 +57,6 @@ def checkout_lines(face: Face, result: CheckedOut, *, dry_run: bool = False) -> 
     if not result.placed and not result.removed:
         yield "everything is in place already"
         return
-    would = "would place" if dry_run else "placed"
-    removed = f", removed {result.removed:,}" if result.removed else ""
-    yield f"{would} {output.plural(result.placed, 'file')} ({output.size(result.bytes)}){removed}"
+    done = [f"{output.plural(result.placed, 'file')} ({output.size(result.bytes)}) placed"] if result.placed else []
+    done += [f"{output.plural(result.removed, 'file')} removed"] if result.removed else []
+    yield f"{'dry run: ' if dry_run else ''}{', '.join(done)}"

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from typer import Context
 
 from dvcx.cli import output
 from dvcx.cli.face import Face
 from dvcx.cli.frame import Verb, app
 from dvcx.cli.options import Jobs, NoWait, Remote, Targets
+from dvcx.errors import display
+
+if TYPE_CHECKING:
+    from dvcx.ops.fetch import Fetched
 
 app = app()
 
@@ -29,4 +35,17 @@ def fetch(ctx: Context, targets: Targets = None, remote: Remote = "", jobs: Jobs
     face: Face = ctx.obj
     project = face.project(jobs=jobs, no_wait=no_wait)
     result = op(project, face.targets(project, targets), remote=remote, jobs=jobs, emit=face.emit)
-    face.done(result, lambda: output.outline(result))
+    face.done(result, lambda: fetch_lines(result))
+
+
+def fetch_lines(result: Fetched) -> list[str]:
+    """What arrived, from where, and what was repaired."""
+    there = f"remote '{display(result.remote)}'" if result.remote else "the remote"
+    if not result.objects:
+        return ["the cache holds everything already"]
+    lines = [f"fetched {output.plural(result.objects, 'object')} ({output.size(result.bytes)}) from {there}"]
+    if result.repaired:
+        lines.append(
+            f"replaced {output.plural(result.repaired, 'corrupt object')} in the cache; the bad bytes are in quarantine"
+        )
+    return lines

@@ -21,6 +21,7 @@ STATE_STYLES = {
     "restored": "green",
     "modified": "yellow",
     "updated": "yellow",
+    "replaced": "yellow",
     "renamed": "yellow",
     "stale": "yellow",
     "upstream": "yellow",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typer import Context
 
-from dvcx.cli import output
+from dvcx.cli.checkout import checkout_lines
 from dvcx.cli.face import Face
+from dvcx.cli.fetch import fetch_lines
 from dvcx.cli.frame import Verb, app
 from dvcx.cli.options import Force, Jobs, NoWait, Remote, Targets
 
@@ -35,4 +36,4 @@ def pull(
     face: Face = ctx.obj
     project = face.project(jobs=jobs, no_wait=no_wait)
     result = op(project, face.targets(project, targets), remote=remote, jobs=jobs, force=force, emit=face.emit)
-    face.done(result, lambda: output.outline(result))
+    face.done(result, lambda: [*fetch_lines(result.fetched), *checkout_lines(face, result.checkout)])

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from typer import Context
 
 from dvcx.cli import output
 from dvcx.cli.face import Face
 from dvcx.cli.frame import Verb, app
 from dvcx.cli.options import DryRun, Jobs, NoWait, Remote, Targets
+from dvcx.errors import display
+
+if TYPE_CHECKING:
+    from dvcx.ops.push import Pushed
 
 app = app()
 
@@ -35,4 +41,13 @@ def push(
     face: Face = ctx.obj
     project = face.project(jobs=jobs, no_wait=no_wait)
     result = op(project, face.targets(project, targets), remote=remote, jobs=jobs, dry_run=dry_run, emit=face.emit)
-    face.done(result, lambda: output.outline(result))
+    face.done(result, lambda: _lines(result))
+
+
+def _lines(result: Pushed) -> list[str]:
+    there = f"remote '{display(result.remote)}'"
+    if not result.objects:
+        return [f"{there} holds everything already"]
+    would = "would send" if result.dry_run else "sent"
+    stored = f", stored as {output.size(result.sent)}" if result.sent and result.sent < 0.9 * result.bytes else ""
+    return [f"{would} {output.plural(result.objects, 'object')} ({output.size(result.bytes)}{stored}) to {there}"]

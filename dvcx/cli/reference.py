@@ -80,7 +80,8 @@ def _result(module: str, name: str) -> Any:
     except ModuleNotFoundError:
         return None
     operation = getattr(operations, _OPERATIONS.get(name, name.rpartition(" ")[2]), None)
-    returned = get_type_hints(operation).get("return") if operation is not None else None
+    # The annotation is text, and get_type_hints would stumble over names imported for type checking only.
+    returned = getattr(operations, str(operation.__annotations__.get("return")), None) if operation else None
     return returned if is_dataclass(returned) else None
 
 

@@ -72,5 +72,7 @@ def status_lines(face: Face, result: Status) -> Iterable[str]:
     states = {change.state for change in result.data}
     if "modified" in states:
         yield from face.next("dvcx commit to record the changes, or dvcx checkout --force to undo them")
-    if states & {"deleted", "missing"}:
-        yield from face.next("dvcx checkout to put it back (dvcx pull when it is not in the cache)")
+    if "deleted" in states:
+        yield from face.next("dvcx checkout to put back what was deleted, or dvcx remove to stop tracking it")
+    if "missing" in states:
+        yield from face.next("dvcx pull to bring what is missing")

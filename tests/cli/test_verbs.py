@@ -101,7 +101,7 @@ def test_data_verbs(project: Path, git: Git) -> None:
     assert "recorded  data.csv  12 B" in _ok("commit", cwd=project)
     git("commit", "-qm", "two")
     git("checkout", "-q", "HEAD~1")
-    assert "placed 1 file (8 B)" in _ok("checkout", cwd=project)
+    assert "1 file (8 B) placed" in _ok("checkout", cwd=project)
     assert (project / "data.csv").read_text() == "a,b\n1,2\n"
     assert "everything is in place already" in _ok("checkout", cwd=project)
     assert _ok("ls", cwd=project).split() == ["8", "B", "data.csv"]
