@@ -23,7 +23,8 @@ MAX_SIZE = 1 << 62
 
 _ID = re.compile(r"xxh128:[0-9a-f]{32}|blake3:[0-9a-f]{64}")
 _SEAL = re.compile(r"[0-9a-f]{64}")
-_LINE = re.compile(
+# Compiled when the first tree is read; every command imports this file.
+_LINE = (
     rb"((?:[^\t\n\r\\\x00]|\\[\\tnr])+)\t"
     rb"(file|exec|link|dir|shard)\t"
     rb"(0|[1-9][0-9]{0,18})\t"
@@ -112,7 +113,7 @@ def decode_tree(data: bytes, where: str) -> list[Entry]:
         raise _broken(where, "it does not begin and end like a tree")
     entries: list[Entry] = []
     append = entries.append
-    match = _LINE.fullmatch
+    match = re.compile(_LINE).fullmatch
     before = b""
     sharded = False
     for number, line in enumerate(data[len(TREE_HEADER) :].split(b"\n")[:-1], 2):

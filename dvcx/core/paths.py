@@ -12,10 +12,10 @@ MAX_PATH = 4096
 MAX_DEPTH = 255
 
 # Code points HFS+ ignores in names: `.g\u200cit` opens `.git` there (git's CVE-2014-9390).
-_IGNORABLE = re.compile("[\u200c-\u200f\u202a-\u202e\u206a-\u206f\ufeff]")
+_IGNORABLE = dict.fromkeys([*range(0x200C, 0x2010), *range(0x202A, 0x202F), *range(0x206A, 0x2070), 0xFEFF])
 _RESERVED = frozenset({".git", ".dvcx"})
-_SHORT_NAME = re.compile(r"(git|dvcx)~[0-9]+", re.IGNORECASE)
-_DRIVE = re.compile(r"[A-Za-z]:")
+# Compiled by re when it is needed, which is seldom; every command imports this file.
+_SHORT_NAME = "(git|dvcx)~[0-9]+"
 _PLAIN = re.compile(r"(?!tmp-dvcx-)[A-Za-z0-9_][A-Za-z0-9_.-]{0,200}").fullmatch
 
 
@@ -48,7 +48,7 @@ def path_problem(path: str) -> str:
         return "it is empty"
     if path.startswith("/"):
         return "it is absolute"
-    if _DRIVE.match(path):
+    if _has_drive(path):
         return "it names a drive"
     if len(path) > MAX_PATH or len(path.encode("utf-8", "surrogatepass")) > MAX_PATH:
         return f"it is longer than {MAX_PATH} bytes"
@@ -61,6 +61,10 @@ def path_problem(path: str) -> str:
             if problem:
                 return problem
     return ""
+
+
+def _has_drive(path: str) -> bool:
+    return path[1:2] == ":" and path[0].isascii() and path[0].isalpha()
 
 
 def _problem(name: str) -> str:
@@ -80,8 +84,8 @@ def _problem(name: str) -> str:
         return f"a component is longer than {MAX_COMPONENT} bytes"
     if name.startswith("tmp-dvcx-"):
         return "names starting with 'tmp-dvcx-' are dvcx's own temporary files"
-    folded = unicodedata.normalize("NFKC", _IGNORABLE.sub("", name)).casefold().rstrip(". ")
-    if folded in _RESERVED or folded.split(":", 1)[0].rstrip(". ") in _RESERVED or _SHORT_NAME.fullmatch(folded):
+    folded = unicodedata.normalize("NFKC", name.translate(_IGNORABLE)).casefold().rstrip(". ")
+    if folded in _RESERVED or folded.split(":", 1)[0].rstrip(". ") in _RESERVED or re.fullmatch(_SHORT_NAME, folded):
         return f"a file system may take '{display(name)}' for .git or .dvcx"
     if name.endswith("\r"):
         return "it ends with a carriage return"
@@ -98,7 +102,7 @@ def resolve(base: str, path: str, where: str) -> str:
 
     For paths in dvcx.yaml, which people write relative to a stage's wdir.
     """
-    if not isinstance(path, str) or not path or "\0" in path or path.startswith("/") or _DRIVE.match(path):
+    if not isinstance(path, str) or not path or "\0" in path or path.startswith("/") or _has_drive(path):
         check_path(path, where)
     parts = base.split("/") if base else []
     for part in path.split("/"):
