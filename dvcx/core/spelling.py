@@ -11,5 +11,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     import difflib
     from itertools import islice
 
-    near = difflib.get_close_matches(word[:100], list(islice(known, 2000)), n=1, cutoff=0.6)
+    near = difflib.get_close_matches(word[:100], list(islice(known, 2000)), n=3, cutoff=0.6)
+    # Letters in another order are the likeliest slip of all.
+    near.sort(key=lambda other: sorted(other) != sorted(word))
     return f"did you mean '{near[0]}'?" if near else ""

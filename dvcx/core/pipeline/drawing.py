@@ -108,10 +108,11 @@ class _Box:
     place: float = 0.0
     above: list[_Box] = field(default_factory=list)
     below: list[_Box] = field(default_factory=list)
+    arrivals: int = 0
 
     @property
     def width(self) -> int:
-        return len(self.text) + 4 if self.text else 1
+        return max(len(self.text) + 4, 2 * self.arrivals + 1) if self.text else 1
 
     @property
     def middle(self) -> int:
@@ -125,18 +126,18 @@ def _draw(nodes: Sequence[str], edges: Sequence[tuple[str, str]], lines: bool) -
     rows = _boxes(nodes, edges, layer_of)
     if rows is None:
         return None
+    nets = [_nets(row) for row in rows]
     _arrange(rows)
     _spread(rows)
     if max(box.x + box.width for row in rows for box in row) > _MOST_COLUMNS:
         return None
     canvas = _Canvas()
     y = 0
-    for number, row in enumerate(rows):
+    for row, below in zip(rows, nets, strict=True):
         for box in row:
             canvas.box(box, y)
         y += 3
-        if number + 1 < len(rows):
-            y += _route(canvas, row, y)
+        y += _route(canvas, below, y) if below else 0
     return canvas.text(_LINES if lines else "")
 
 
@@ -276,10 +277,15 @@ def _settle(row: list[_Box], down: bool) -> None:
 
 @dataclass(slots=True, eq=False)
 class _Net:
-    """Lines drawn as one: from columns above (`starts`) to columns below (`ends`), every start to every end."""
+    """Lines drawn as one: from boxes of one layer to boxes of the next, from every one to every one.
 
-    starts: list[int]
-    ends: list[int]
+    `starts` and `ends` are the columns where it leaves and arrives, `track` the row of its horizontal line.
+    """
+
+    sources: list[_Box]
+    targets: list[_Box]
+    starts: list[int] = field(default_factory=list)
+    ends: list[int] = field(default_factory=list)
     track: int = -1
 
     @property
@@ -287,46 +293,73 @@ class _Net:
         return min(*self.starts, *self.ends), max(*self.starts, *self.ends)
 
 
-def _route(canvas: _Canvas, row: list[_Box], y: int) -> int:
-    """Draw the lines from `row` to the layer below in the rows from `y` on; how many rows that took."""
-    groups: dict[tuple[int, ...], list[_Box]] = {}
+def _nets(row: list[_Box]) -> list[_Net]:
+    """The nets that leave a layer: boxes that need to reach the same boxes share one."""
+    nets: dict[tuple[int, ...], _Net] = {}
     for box in row:
         if box.below:
-            groups.setdefault(tuple(sorted(other.middle for other in box.below)), []).append(box)
-    nets = [_Net([box.middle for box in boxes], list(ends)) for ends, boxes in groups.items()]
+            key = tuple(sorted(id(other) for other in box.below))
+            nets.setdefault(key, _Net([], box.below)).sources.append(box)
+    for net in nets.values():
+        for target in net.targets:
+            target.arrivals += 1
+    return list(nets.values())
+
+
+def _route(canvas: _Canvas, nets: list[_Net], y: int) -> int:
+    """Draw the lines of the nets between two layers in the rows from `y` on; how many rows that took."""
+    _arrive(nets)
     bent = [net for net in nets if net.starts != net.ends]
-    _make_room(bent, {box.middle: box for box in row})
+    _make_room(bent)
     tracks = _assign_tracks(bent)
     height = tracks + 2 if tracks else 1
     for net in nets:
-        at = y + 1 + net.track
-        if net.track < 0:
-            canvas.down(net.starts[0], y - 1, y + height, net)
-            continue
-        canvas.across(*net.reach, at, net)
-        for start in net.starts:
-            canvas.down(start, y - 1, at, net)
+        at = y + 1 + net.track if net.track >= 0 else y
+        for box, start in zip(net.sources, net.starts, strict=True):
+            if not box.text and start != box.middle:
+                canvas.down(box.middle, y - 1, y, net)
+                canvas.across(min(box.middle, start), max(box.middle, start), y, net)
+                canvas.down(start, y, at, net)
+            else:
+                canvas.down(start, y - 1, at, net)
+        if net.track >= 0:
+            canvas.across(*net.reach, at, net)
         for end in net.ends:
             canvas.down(end, at, y + height, net)
     return height
 
 
-def _make_room(nets: list[_Net], boxes: Mapping[int, _Box]) -> None:
-    """Let a line start a little to the side where two lines would each have to turn before the other one arrives."""
+def _arrive(nets: list[_Net]) -> None:
+    """Give every net its columns; nets that arrive at one box do so side by side, or they would seem to be one."""
     arriving: dict[int, list[_Net]] = {}
+    targets: dict[int, _Box] = {}
     for net in nets:
-        for end in net.ends:
-            arriving.setdefault(end, []).append(net)
+        net.starts = [box.middle for box in net.sources]
+        for target in net.targets:
+            targets[id(target)] = target
+            arriving.setdefault(id(target), []).append(net)
+    for key, box in targets.items():
+        count = len(arriving[key])
+        step = max(2, min(4, (box.width - 3) // (count - 1))) if count > 1 else 0
+        column = box.middle - step * (count - 1) // 2
+        for net in sorted(arriving[key], key=lambda net: sum(net.starts) / len(net.starts)):
+            net.ends.append(column)
+            column += step
+
+
+def _make_room(nets: list[_Net]) -> None:
+    """Let a line start a little to the side where two lines would each have to turn before the other one arrives."""
+    arriving = {end: net for net in nets for end in net.ends}
     before: dict[int, set[int]] = {}
     for net in nets:
         for number, start in enumerate(net.starts):
-            others = [other for other in arriving.get(start, ()) if other is not net]
-            box = boxes[start]
-            if box.text and any(_reaches(before, id(net), id(other)) for other in others):
+            other = arriving.get(start, net)
+            if other is net:
+                continue
+            if _reaches(before, id(net), id(other)):
                 net.starts[number] = next((start + step for step in (1, -1) if start + step not in arriving), start)
             else:
-                for other in others:
-                    before.setdefault(id(other), set()).add(id(net))
+                before.setdefault(id(other), set()).add(id(net))
 
 
 def _assign_tracks(nets: list[_Net]) -> int:

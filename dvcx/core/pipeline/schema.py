@@ -378,7 +378,7 @@ def _flag(document: Document, at: Place, body: Mapping[str, Any], key: str, defa
     if not isinstance(value, bool):
         raise UsageError(
             f"{document.where(*at, key, value=True)}: {_field((*at, key))} must be true or false, not {_kind(value)}",
-            f"write {key}: {'false' if default else 'true'}",
+            f"write {key}: {'true' if default else 'false'}, its default, or {key}: {'false' if default else 'true'}",
         )
     return value
 

@@ -1,0 +1,265 @@
+"""dvcx.yaml: what it may say, what is refused with its place, and stages as a memory."""
+
+from __future__ import annotations
+
+import zlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dvcx.core.documents import Document
+from dvcx.core.pipeline.schema import Out, ParamsOf, Stage, dump_stages, load_stages, parse_stages, stage_record
+from dvcx.errors import Conflict, DvcxError, UnsafeInput, UsageError
+from dvcx.io.yaml import load
+
+FULL = b"""\
+stages:
+  extract:
+    cmd: python extract.py
+    wdir: src
+    desc: from raw to rows
+    deps: [extract.py, ../data/raw/, ./a/../b]
+    params:
+    - lr
+    - train.epochs
+    - lr
+    - ../config.json:
+      - model.depth
+    - all.toml:
+    outs:
+    - rows.csv
+    - model: {cache: false, persist: true, push: false, desc: weights}
+    metrics:
+    - scores.json: {cache: false}
+    - more.json
+    frozen: true
+    always_changed: true
+  train:
+    cmd:
+    - mkdir -p x
+    - python train.py
+"""
+
+
+def parse(text: str | bytes, file: str = "dvcx.yaml") -> tuple[Stage, ...]:
+    data = text.encode() if isinstance(text, str) else text
+    return parse_stages(load(data, file), file)
+
+
+def test_every_key() -> None:
+    extract, train = parse(FULL)
+    assert extract == Stage(
+        "extract",
+        "dvcx.yaml",
+        "python extract.py",
+        "src",
+        ("src/extract.py", "data/raw", "src/b"),
+        (
+            Out("src/rows.csv"),
+            Out("src/model", cache=False, persist=True, push=False, desc="weights"),
+            Out("src/scores.json", cache=False, metric=True),
+            Out("src/more.json", metric=True),
+        ),
+        (
+            ParamsOf("src/params.yaml", ("lr", "train.epochs")),
+            ParamsOf("config.json", ("model.depth",)),
+            ParamsOf("src/all.toml"),
+        ),
+        "from raw to rows",
+        True,
+        True,
+        2,
+    )
+    assert train == Stage("train", "dvcx.yaml", ("mkdir -p x", "python train.py"), line=22)
+    assert (extract.address, train.address) == ("extract", "train")
+
+
+def test_a_file_below_the_root() -> None:
+    (stage,) = parse("stages: {a: {cmd: x, wdir: ../w, deps: [d, ../../e], outs: [o]}}", "p/q/dvcx.yaml")
+    assert (stage.wdir, stage.deps, stage.outs[0].path) == ("p/w", ("p/w/d", "e"), "p/w/o")
+    assert stage.address == "p/q/dvcx.yaml:a"
+
+
+@pytest.mark.parametrize("text", ["", "# nothing", "{}", "stages:", "stages: {}"])
+def test_no_stages(text: str) -> None:
+    assert parse(text) == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "says", "hint"),
+    [
+        ("[1]", "dvcx.yaml: it must hold 'stages:', not a list", "stages:"),
+        ("stages: [a]", "dvcx.yaml:1:9: stages must be a mapping, not a list", ""),
+        ("stagse: {}", "dvcx.yaml:1:1: unknown key 'stagse'", "did you mean 'stages'?"),
+        ("vars: []", "dvcx.yaml:1:1: 'vars' is not supported yet by this version", "it understands: stages"),
+        ("plots: []", "dvcx.yaml:1:1: 'plots' is not supported yet", ""),
+        ("artifacts: {}", "dvcx.yaml:1:1: 'artifacts' is not supported yet", ""),
+        ("stages:\n  a:", "dvcx.yaml:2:5: stages.a must be a mapping, not nothing", ""),
+        ("stages:\n  a: {}", "dvcx.yaml:2:3: stages.a has no 'cmd'", "cmd: python train.py"),
+        ("stages:\n  a:\n    cmd: x\n    dpes: []", "dvcx.yaml:4:5: stages.a: unknown key 'dpes'", "did you mean 'deps'?"),
+        ("stages:\n  a:\n    foreach: []\n    do: 1", "dvcx.yaml:3:5: stages.a: 'foreach' is not supported yet", "cmd, deps"),
+        ("stages:\n  a:\n    matrix: {}\n    cmd: x", "dvcx.yaml:3:5: stages.a: 'matrix' is not supported yet", ""),
+        ("stages:\n  a:\n    cmd: echo ${x}", "dvcx.yaml:3:10: stages.a.cmd: '${…}' is not supported yet", "$NAME"),
+        ("stages:\n  a:\n    cmd: x\n    deps:\n    - ${f}", "dvcx.yaml:5:7: stages.a.deps[0]: '${…}' is not supported yet", ""),
+        ("stages:\n  a:\n    cmd: x\n    deps: x.csv", "dvcx.yaml:4:11: stages.a.deps must be a list, not text", "deps: [x.csv]"),
+        ("stages: {a: {cmd: x, deps: [1]}}", "dvcx.yaml:1:29: stages.a.deps[0] must be a path, not a number", "quotes"),
+        ("stages: {a: {cmd: x, deps: [a, ./a]}}", "dvcx.yaml:1:32: stages.a.deps[1]: 'a' is listed twice", "remove"),
+        ("stages: {a: {cmd: x, deps: ['s3://b/k']}}", "dvcx.yaml:1:29: stages.a.deps[0]: URLs are not supported yet", ""),
+        ("stages: {a: {cmd: x, deps: [.]}}", "dvcx.yaml:1:29: stages.a.deps[0] is the project itself", ""),
+        ("stages: {a: {cmd: 1}}", "dvcx.yaml:1:19: stages.a.cmd must be text, not a number", "quotes"),
+        ("stages: {a: {cmd: ' '}}", "dvcx.yaml:1:14: stages.a.cmd is empty", ""),
+        ("stages: {a: {cmd: []}}", "dvcx.yaml:1:14: stages.a.cmd is empty", ""),
+        ("stages: {a: {cmd: [x, 1]}}", "dvcx.yaml:1:23: stages.a.cmd[1] must be text, not a number", ""),
+        ("stages: {a: {cmd: x, frozen: yes}}", "dvcx.yaml:1:30: stages.a.frozen must be true or false, not", "frozen: true"),
+        ("stages: {a: {cmd: x, desc: 1}}", "dvcx.yaml:1:28: stages.a.desc must be text, not a number", ""),
+        ("stages: {a: {cmd: x, wdir: 1}}", "dvcx.yaml:1:28: stages.a.wdir must be a path, not a number", ""),
+        ("stages: {a: {cmd: x, outs: [{o: {cahce: 1}}]}}", "dvcx.yaml:1:34: stages.a.outs[0].o: unknown key 'cahce'", "cache"),
+        ("stages: {a: {cmd: x, outs: [{o: {cache: 1}}]}}", "dvcx.yaml:1:41: stages.a.outs[0].o.cache must be true or false", ""),
+        ("stages: {a: {cmd: x, outs: [{o: {remote: r}}]}}", "dvcx.yaml:1:34: stages.a.outs[0].o: 'remote' is not supported", ""),
+        ("stages: {a: {cmd: x, outs: [{o: {}, p: {}}]}}", "dvcx.yaml:1:29: stages.a.outs[0] must hold one path, not 2", ""),
+        ("stages: {a: {cmd: x, outs: [o, {./o: {}}]}}", "dvcx.yaml:1:10: stages.a: output 'o' is listed twice", ""),
+        ("stages: {a: {cmd: x, outs: [o], metrics: [o]}}", "dvcx.yaml:1:10: stages.a: output 'o' is listed twice", ""),
+        ("stages: {a: {cmd: x, outs: [.]}}", "dvcx.yaml:1:29: stages.a.outs[0] is the project itself", ""),
+        ("stages: {a: {cmd: x, wdir: w, outs: [.]}}", "dvcx.yaml:1:10: stages.a: output 'w' is the directory the stage", ""),
+        ("stages: {a: {cmd: x, wdir: w/v, outs: [..]}}", "dvcx.yaml:1:10: stages.a: output 'w' is the directory", ""),
+        ("stages: {a: {cmd: x, outs: [dvcx.lock]}}", "dvcx.yaml:1:10: stages.a: output 'dvcx.lock' would overwrite", ""),
+        ("stages: {a: {cmd: x, outs: [sub/dvcx.yaml]}}", "dvcx.yaml:1:10: stages.a: output 'sub/dvcx.yaml' would overwrite", ""),
+        ("stages: {a: {cmd: x, outs: [x.csv.dvcx]}}", "dvcx.yaml:1:10: stages.a: output 'x.csv.dvcx' would overwrite", ""),
+        ("stages: {a: {cmd: x, params: [1]}}", "dvcx.yaml:1:31: stages.a.params[0] must be text, not a number", ""),
+        ("stages: {a: {cmd: x, params: [.a]}}", "dvcx.yaml:1:31: stages.a.params[0] is no parameter: '.a'", "train.lr"),
+        ("stages: {a: {cmd: x, params: [{f: k}]}}", "dvcx.yaml:1:35: stages.a.params[0].f must be a list, not text", "f: [k]"),
+        ("stages: {a/b: {cmd: x}}", "dvcx.yaml:1:10: 'a/b' cannot name a stage", "letters"),
+        ("stages: {'-a': {cmd: x}}", "dvcx.yaml:1:10: '-a' cannot name a stage", ""),
+        ("stages: {'a:b': {cmd: x}}", "dvcx.yaml:1:10: 'a:b' cannot name a stage", ""),
+        ("stages: {'': {cmd: x}}", "dvcx.yaml:1:10: '' cannot name a stage", ""),
+    ],
+)
+def test_refused_with_place_and_hint(text: str, says: str, hint: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse(text)
+    assert caught.value.message.startswith(says)
+    assert hint in caught.value.hint
+    assert caught.value.hint
+
+
+_OUTSIDE = ["/etc/passwd", "../x", "a/../../x", ".git/hooks/post-checkout", ".GIT/x", ".dvcx/config.toml", "a/.dvcx"]
+_FIELDS = ["deps: [{}]", "outs: [{}]", "outs: [{{{}: {{cache: false}}}}]", "metrics: [{}]", "wdir: {}", "params: [{{{}: [a]}}]"]
+
+
+@pytest.mark.parametrize("path", _OUTSIDE)
+@pytest.mark.parametrize("field", _FIELDS)
+def test_paths_outside_are_unsafe(path: str, field: str) -> None:
+    with pytest.raises(UnsafeInput) as caught:
+        parse(f"stages:\n  a:\n    cmd: x\n    {field.format(path)}\n")
+    assert caught.value.message.startswith("dvcx.yaml:4:")
+    assert f"stages.a.{field.partition(':')[0]}" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "fields",
+    ["deps: [x], outs: [x]", "deps: [d/x], outs: [d]", "deps: [d], outs: [d/x]", "params: [a], outs: [params.yaml]"],
+)
+def test_a_stage_may_not_write_what_it_reads(fields: str) -> None:
+    with pytest.raises(Conflict) as caught:
+        parse(f"stages: {{a: {{cmd: x, {fields}}}}}")
+    assert "dvcx.yaml:1:10: stages.a: it reads" in caught.value.message
+
+
+def test_options_become_a_record() -> None:
+    record = stage_record(
+        "python t.py",
+        deps=["a"],
+        outs=["o"],
+        outs_no_cache=["n"],
+        outs_persist=["p"],
+        params=["lr,epochs", "lr", "c.json:a.b,c", "d.toml:"],
+        metrics=["m"],
+        metrics_no_cache=["k"],
+        wdir="w",
+        desc="why",
+        always_changed=True,
+    )
+    (stage,) = parse_stages(Document({"stages": {"t": record}}, "dvcx.yaml"), "dvcx.yaml")
+    assert stage.outs == (
+        Out("w/o"),
+        Out("w/n", cache=False),
+        Out("w/p", persist=True),
+        Out("w/m", metric=True),
+        Out("w/k", cache=False, metric=True),
+    )
+    assert stage.params == (
+        ParamsOf("w/params.yaml", ("lr", "epochs")),
+        ParamsOf("w/c.json", ("a.b", "c")),
+        ParamsOf("w/d.toml"),
+    )
+    assert (stage.wdir, stage.desc, stage.always_changed, stage.line) == ("w", "why", True, 0)
+    assert stage_record(["a", "b"], wdir=".") == {"cmd": ["a", "b"]}
+
+
+def test_a_value_from_no_file_is_refused_with_its_field() -> None:
+    with pytest.raises(UsageError, match=r"^dvcx\.yaml: stages\.t\.cmd is empty"):
+        parse_stages(Document({"stages": {"t": {"cmd": ""}}}, "dvcx.yaml"), "dvcx.yaml")
+
+
+_texts = st.text(max_size=10)
+_stages = st.builds(
+    Stage,
+    _texts,
+    st.just("dvcx.yaml"),
+    _texts | st.lists(_texts).map(tuple),
+    _texts,
+    st.lists(_texts).map(tuple),
+    st.lists(st.builds(Out, _texts, st.booleans(), st.booleans(), st.booleans(), st.booleans(), _texts), max_size=2).map(tuple),
+    st.lists(st.builds(ParamsOf, _texts, st.lists(_texts, max_size=2).map(tuple)), max_size=2).map(tuple),
+    _texts,
+    st.booleans(),
+    st.booleans(),
+    st.integers(0, 10**6),
+)
+
+
+@given(st.lists(_stages, max_size=3))
+def test_stages_are_remembered(stages: list[Stage]) -> None:
+    data = dump_stages(stages)
+    assert load_stages(data, "dvcx.yaml") == tuple(stages)
+    if stages:
+        assert load_stages(data, "other/dvcx.yaml") is None
+
+
+@given(st.binary(max_size=50), st.integers(0, 400), st.integers(0, 255))
+def test_a_damaged_memory_is_none(garbage: bytes, at: int, byte: int) -> None:
+    assert load_stages(garbage, "dvcx.yaml") is None
+    data = bytearray(dump_stages(parse(FULL)))
+    at %= len(data)
+    changed = data[at] != byte
+    data[at] = byte
+    found = load_stages(bytes(data), "dvcx.yaml")
+    assert found is None if changed else found == parse(FULL)
+    assert load_stages(bytes(data[:at]), "dvcx.yaml") is None
+
+
+_SHAPES = [b"1", b"[1]", b"[[]]", b"[[1,2,3,4,5,6,7,8,9,10,11]]", b"[" * 9999, b"nul", b'[["a","b",1,"",[],[],[],"",true,true,1]]']
+
+
+@pytest.mark.parametrize("body", _SHAPES)
+def test_a_memory_of_another_shape_is_none(body: bytes) -> None:
+    head = dump_stages([]).split(b" ")
+    data = b" ".join(head[:2]) + b" %08x\n" % zlib.crc32(body) + body
+    assert load_stages(data, "dvcx.yaml") is None
+
+
+_KEYS = ["cmd", "deps", "outs", "params", "metrics", "wdir", "desc", "frozen", "cache", "x", "é"]
+_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=6) | st.sampled_from(["a", "../x", "${a}", "s3://b", "."]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(_KEYS), inner),
+    max_leaves=10,
+)
+
+
+@given(_values, st.booleans())
+def test_any_value_is_read_or_refused(value: object, deep: bool) -> None:
+    try:
+        parse_stages(Document({"stages": {"s": {"cmd": "x", "outs": [value]}, "t": value}} if deep else value, "f"), "f")
+    except DvcxError:
+        pass
