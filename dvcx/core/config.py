@@ -207,7 +207,8 @@ def merge(layers: Sequence[Layer]) -> tuple[Config, tuple[str, ...]]:
                 continue
             if layer.kind == COMMITTED and not row.committed:
                 warnings.append(
-                    f"{layer.source}: '{key}' is ignored: a committed file may not set it; use: dvcx config --local {key} VALUE"
+                    f"{layer.source}: '{key}' is ignored: a committed file may not set it; "
+                    f"use: dvcx config set --local {key} VALUE"
                 )
             elif row.project_only and layer.kind != COMMITTED:
                 warnings.append(f"{layer.source}: '{key}' is ignored: it is fixed by dvcx init")

@@ -41,6 +41,11 @@ def load(root: str, environ: Mapping[str, str], user_file: str = "") -> tuple[Co
     return merged, warnings + unknown
 
 
+def stored(path: str, *, private: bool) -> dict[str, Any]:
+    """What stands in one file, by flat key, as it was read: nothing merged, nothing checked."""
+    return config.flatten(_parse(_read(path, config.USER if private else config.COMMITTED) or b"", display(path)))
+
+
 def edit(path: str, key: str, value: Any, *, private: bool) -> bool:
     """Set `key` to `value` in the TOML file at the absolute `path`, or take it out (None); whether the file changed.
 
@@ -58,7 +63,7 @@ def edit(path: str, key: str, value: Any, *, private: bool) -> bool:
         if not private and not config.find(key).committed:
             raise UsageError(
                 f"'{key}' may not stand in a committed file ({display(os.path.basename(path))})",
-                f"keep it in the private file: dvcx config --local {key} VALUE",
+                f"keep it in the private file: dvcx config set --local {key} VALUE",
             )
     data = _read(path, config.USER if private else config.COMMITTED) or b""
     before = config.flatten(_parse(data, display(path)))

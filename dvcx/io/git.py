@@ -143,17 +143,17 @@ def add(git: Git, paths: Iterable[str]) -> None:
         wanted = [path for path in wanted if path not in gone or path in known]
     if not wanted:
         return
-    names = os.fsencode("\0".join(wanted))
-    for pause in (0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.0):
-        try:
-            _run(git, "add", "--force", "--pathspec-from-file=-", "--pathspec-file-nul", feed=names)
-            return
-        except Busy:
-            if not pause:
-                raise
-            import time
+    _change_index(git, "add", "--force", paths=wanted)
 
-            time.sleep(pause)
+
+def untrack(git: Git, paths: Iterable[str]) -> None:
+    """Take files, and what is below directories, out of the index; in the work tree they stay. Unknown paths are passed over.
+
+    Raises `Busy` when another git holds the index for more than two seconds.
+    """
+    wanted = list(dict.fromkeys(paths))
+    if wanted:
+        _change_index(git, "rm", "-r", "--cached", "--quiet", "--ignore-unmatch", "--force", paths=wanted)
 
 
 def ignored(git: Git, paths: Iterable[str]) -> set[str]:
@@ -272,6 +272,30 @@ def fetch(git: Git) -> None:
         *("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"),
         protocols=_PROTOCOLS,
     )
+
+
+def version() -> str:
+    """The version of the git program, "" when there is none."""
+    import shutil
+
+    if shutil.which("git") is None:
+        return ""
+    words = _run(Git("", "", "", ""), "version").decode("utf-8", "replace").split()
+    return words[2] if len(words) > 2 else ""
+
+
+def _change_index(git: Git, *words: str, paths: Sequence[str]) -> None:
+    names = os.fsencode("\0".join(paths))
+    for pause in (0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.0):
+        try:
+            _run(git, *words, "--pathspec-from-file=-", "--pathspec-file-nul", feed=names)
+            return
+        except Busy:
+            if not pause:
+                raise
+            import time
+
+            time.sleep(pause)
 
 
 def _git_dir(top: str) -> str:

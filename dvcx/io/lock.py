@@ -174,7 +174,7 @@ def _busy(path: str, timeout: float) -> Busy:
     waited = f" after waiting {_age(timeout)}" if timeout else ""
     return Busy(
         f"the project is busy{waited}: {holder(path)}",
-        "wait for it to finish and run the command again; to wait longer: dvcx config --local core.lock_timeout 3600",
+        "wait for it to finish and run the command again; to wait longer: dvcx config set --local core.lock_timeout 3600",
     )
 
 
