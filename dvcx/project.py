@@ -184,7 +184,7 @@ class Project:
 
         objects = f"{self.cache_dir}/objects"
         data = read_record(self.root, ".dvcxignore", MAX_IGNORE)
-        if not data or not data.strip():
+        if not data or all(not line.strip() or line.startswith(b"#") for line in data.splitlines()):
             return Rules(None, "", objects)
         import pathspec
 
@@ -254,6 +254,11 @@ def find_root(start: str) -> str:
         if above == here:
             raise NoProject(f"{display(os.path.realpath(start))} is not in a dvcx project", "make one here: dvcx init")
         here = above
+
+
+def command_environment() -> dict[str, str]:
+    """The environment a stage's command is given: ours."""
+    return dict(os.environ)
 
 
 def _check_owner(root: str, environ: Mapping[str, str]) -> None:

@@ -11,10 +11,10 @@ from dvcx.errors import IntegrityError, NotFound, display
 from dvcx.events import Advanced, Began, Emit, Ended
 from dvcx.io.statindex import StatIndex
 from dvcx.io.store.intake import Looking
-from dvcx.io.store.store import Store
 from dvcx.io.workspace import Rules, look
 
 if TYPE_CHECKING:
+    from dvcx.io.store.store import Store
     from dvcx.project import Project
 
 

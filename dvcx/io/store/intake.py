@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import stat as stat_module
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from dvcx.core.objects import Digest
 from dvcx.core.packing import SMALL
 from dvcx.errors import UnsafeInput, disk_refused, display
 from dvcx.io.hashing import changed_while_reading, digest, digest_file, unchanged
-from dvcx.io.store.writer import Writer
+
+if TYPE_CHECKING:
+    from dvcx.io.store.writer import Writer
 
 
 class Looking:
