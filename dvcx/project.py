@@ -13,7 +13,7 @@ from dvcx.core.config import Config
 from dvcx.core.paths import check_path
 from dvcx.errors import DiskRefused, NoProject, NotFound, UnsafeInput, UsageError, disk_refused, display
 from dvcx.events import Emit, Noted, Warned
-from dvcx.io import configfile, lock
+from dvcx.io import configfile, git, lock
 from dvcx.io.files import private_directory
 from dvcx.io.git import Git, open_git
 
@@ -238,10 +238,12 @@ def open_project(start: str = ".", *, environ: Mapping[str, str] | None = None) 
     environ = os.environ if environ is None else environ
     root = find_root(start)
     _check_owner(root, environ)
+    repository = open_git(root)
+    _check_planted(root, repository)
     config, warnings = configfile.load(root, environ, _user_file(environ))
     state = f"{root}/{MARK}/state"
     cache = os.path.join(root, os.path.expanduser(str(config.get("cache.dir"))))
-    return Project(root, config, state, os.path.normpath(cache), open_git(root), warnings)
+    return Project(root, config, state, os.path.normpath(cache), repository, warnings)
 
 
 def find_root(start: str) -> str:
@@ -272,6 +274,19 @@ def _check_owner(root: str, environ: Mapping[str, str]) -> None:
         f"the project {display(root)} belongs to another user (uid {owner})",
         f"if you trust it: export DVCX_SAFE_DIRECTORY={display(root)}",
     )
+
+
+def _check_planted(root: str, repository: Git | None) -> None:
+    """What git brings may not stand where private settings and state belong: a clone must not redirect them."""
+    suspects = [f"{MARK}/{name}" for name in ("cache", "state", "tmp") if os.path.islink(f"{root}/{MARK}/{name}")]
+    if os.path.lexists(f"{root}/{MARK}/config.local.toml"):
+        suspects.append(f"{MARK}/config.local.toml")
+    planted = git.tracked(repository, suspects) if repository is not None and suspects else set()
+    if planted:
+        raise UnsafeInput(
+            f"{min(planted)} is committed to git: a repository may not bring private settings or state",
+            f"git rm --cached {min(planted)}, and find out who committed it",
+        )
 
 
 def _user_file(environ: Mapping[str, str]) -> str:

@@ -77,6 +77,7 @@ def run(
             wdir=wdir,
             desc=desc,
             force=force,
+            directory=face.here,
             no_exec=no_exec,
             emit=face.emit,
         )

@@ -98,6 +98,7 @@ def add(
         wdir=wdir,
         desc=desc,
         force=force,
+        directory=face.here,
         emit=face.emit,
     )
     face.done(result, lambda: [f"wrote stage {display(name)}", *face.next("dvcx repro")])

@@ -121,7 +121,7 @@ def summarise(changes: Iterable[Change]) -> str:
     for change in changes:
         counts[change.state] += 1
     words = {MODIFIED: "changed", ADDED: "added", DELETED: "deleted", RENAMED: "renamed"}
-    parts = []
+    parts: list[str] = []
     for state, count in counts.items():
         if count:
             noun = "" if parts else (" file" if count == 1 else " files")

@@ -208,13 +208,9 @@ def link_support(store_directory: str, staging: str) -> dict[str, bool]:
     try:
         with contextlib.closing(open(source, "xb")) as file:  # noqa: SIM115
             file.write(b"dvcx")
-        for kind, attempt in (
-            ("reflink", lambda: _reflink(source, path, 0o600)),
-            ("hardlink", lambda: _hardlink(source, path)),
-            ("symlink", lambda: os.symlink(source, path) is None),
-        ):
+        for kind in ("reflink", "hardlink", "symlink"):
             try:
-                found[kind] = bool(attempt())
+                found[kind] = _link_works(kind, source, path)
             except OSError:
                 found[kind] = False
             with contextlib.suppress(OSError):
@@ -223,6 +219,15 @@ def link_support(store_directory: str, staging: str) -> dict[str, bool]:
         with contextlib.suppress(OSError):
             os.unlink(source)
     return found
+
+
+def _link_works(kind: str, source: str, path: str) -> bool:
+    if kind == "reflink":
+        return _reflink(source, path, 0o600)
+    if kind == "hardlink":
+        return _hardlink(source, path)
+    os.symlink(source, path)
+    return True
 
 
 # Renames into the workspace

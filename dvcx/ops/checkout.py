@@ -76,7 +76,7 @@ def place(
     """The work of `checkout`, with the project's lock held."""
     rules = project.rules()
     goal: dict[str, Content | None] = {
-        path: _at(tracked, cache, path, content) for path, content in records.select(tracked, targets).items()
+        path: at(tracked, cache, path, content) for path, content in records.select(tracked, targets).items()
     }
     if not targets:
         goal.update(dict.fromkeys(_no_longer_tracked(project, tracked)))
@@ -103,7 +103,7 @@ def place(
     return CheckedOut(placed, len(plan.removed), unchanged, size, changes, kept)
 
 
-def _at(tracked: Tracked, cache: Store, path: str, content: Content) -> Content:
+def at(tracked: Tracked, cache: Store, path: str, content: Content) -> Content:
     """The content of `path`, which may lie inside the tracked directory that has `content`."""
     owner = records.owner_of(tracked, path)
     if owner == path or not owner:

@@ -40,7 +40,11 @@ def init(root: str, *, hash: str = "xxh128", git: bool = True, emit: Emit = igno
         raise Conflict(f"{display(root)} is a dvcx project already", "dvcx status")
     repository = _repository(root) if git else None
     made = (".dvcx/.gitignore", ".dvcx/config.toml", ".dvcxignore")
-    files.write_record(root, made[0], IGNORE.encode())
+    try:
+        os.makedirs(f"{root}/.dvcx", exist_ok=True)
+    except OSError as error:
+        raise disk_refused(error, "making the directory", f"{root}/.dvcx") from None
+    files.atomic_write(f"{root}/{made[0]}", IGNORE.encode())
     if not os.path.lexists(f"{root}/{made[2]}"):
         files.write_record(root, made[2], DVCXIGNORE.encode())
     path = f"{root}/.dvcx/config.toml"

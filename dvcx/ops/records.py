@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from dvcx.core.objects import Content
 from dvcx.core.paths import contains, join, parent, path_problem, relative, resolve
+from dvcx.core.pipeline.graph import build
 from dvcx.core.pipeline.schema import Stage, address, dump_stages, load_stages, parse_stages
 from dvcx.core.records import (
     MAX_LOCK,
@@ -106,7 +107,7 @@ def _tracked(project: Project, names: Sequence[str], read: Callable[[str, int], 
                 if path in pointers:
                     raise _two_owners(path, pointers[path][0], path, name)
                 pointers[path] = (name, pointer)
-    _check_owners(pointers, stages)
+    build(stages, pointers)
     return Tracked(pointers, tuple(stages), entries)
 
 
@@ -153,21 +154,6 @@ def _moved(entry: LockEntry, move: Callable[[str], str]) -> LockEntry:
         {move(path): values for path, values in entry.params.items()},
         {move(path): content for path, content in entry.outs.items()},
     )
-
-
-def _check_owners(pointers: Mapping[str, tuple[str, Pointer]], stages: Iterable[Stage]) -> None:
-    owners: dict[str, str] = {path: name for path, (name, _) in pointers.items()}
-    for stage in stages:
-        for out in stage.outs:
-            if out.path in owners:
-                raise _two_owners(out.path, owners[out.path], out.path, f"stage '{stage.address}'")
-            owners[out.path] = f"stage '{stage.address}'"
-    for path in owners:
-        above = parent(path)
-        while above:
-            if above in owners:
-                raise _two_owners(path, owners[path], above, owners[above])
-            above = parent(above)
 
 
 def _two_owners(path: str, first: str, other: str, second: str) -> Conflict:

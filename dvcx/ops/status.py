@@ -54,7 +54,7 @@ def status(project: Project, targets: Sequence[str] = (), *, emit: Emit = ignore
     """Compare the workspace with the records; targets are tracked paths, directories around them, or stages."""
     tracked = records.load(project)
     graph = build(tracked.stages, tracked.pointers)
-    stages, paths = _chosen(tracked, targets)
+    stages, paths = chosen(tracked, targets)
     index = project.stat_index(emit)
     try:
         rules = project.rules()
@@ -74,7 +74,8 @@ def status(project: Project, targets: Sequence[str] = (), *, emit: Emit = ignore
     return Status(tuple(data), found, len(paths), clean)
 
 
-def _chosen(tracked: Tracked, targets: Sequence[str]) -> tuple[list[Stage], list[str]]:
+def chosen(tracked: Tracked, targets: Sequence[str]) -> tuple[list[Stage], list[str]]:
+    """The stages and the tracked paths that targets name: all without any. Raises `NotFound`."""
     if not targets:
         return list(tracked.stages), list(tracked.pointers)
     stages: list[Stage] = []
@@ -117,6 +118,8 @@ def _changes(
             changes.append(DataChange(path, "modified", text))
         elif now.id == recorded.id:
             changes.append(DataChange(path, "modified", "only its execute permission"))
+        elif now.size == recorded.size:
+            changes.append(DataChange(path, "modified", f"other content, {now.size:,} bytes as before"))
         else:
             changes.append(DataChange(path, "modified", f"{recorded.size:,} → {now.size:,} bytes"))
     return changes

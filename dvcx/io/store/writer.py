@@ -398,7 +398,7 @@ class Writer:
                 self._pending.pop()
                 directories.add(os.path.dirname(target))
             if self._fsync != "none":
-                for directory in sorted(directories | {local.path("objects"), local.path("packs")} if directories else ()):
+                for directory in sorted(directories | {os.path.dirname(directory) for directory in directories}):
                     _sync_directory(directory)
         except OSError as error:
             raise disk_refused(error, "making objects durable", error.filename or local.path("")) from None

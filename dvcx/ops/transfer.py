@@ -1,0 +1,161 @@
+"""Moving objects between the cache and a remote: which ones records need, which are missing, verified on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from dvcx.core.objects import DIR, TREE, Content, Digest, Entry, entry_content
+from dvcx.core.packing import SMALL
+from dvcx.core.paths import contains, join
+from dvcx.errors import IntegrityError, NotFound, display
+from dvcx.events import Advanced, Emit
+from dvcx.io import pool
+from dvcx.io.store.store import Batch, Store, Wanted, join_tree, wanted
+from dvcx.io.store.writer import Writer
+
+
+@dataclass(frozen=True, slots=True)
+class Needed:
+    """Every object some records need, each with a path that needs it; `trees` holds the bytes of trees read elsewhere."""
+
+    objects: Mapping[Wanted, str]
+    trees: Mapping[Wanted, bytes]
+
+
+def needed(contents: Mapping[str, Content], cache: Store, remote: Store | None = None, *, only: str = "") -> Needed:
+    """Walk the trees of recorded contents, each read from the cache or else from the remote.
+
+    `only` keeps to one path: listings on the way to it and everything at or below it.
+
+    Raises `NotFound` naming the path whose listing is in neither.
+    """
+    objects: dict[Wanted, str] = {}
+    trees: dict[Wanted, bytes] = {}
+    todo = [(path, content) for path, content in contents.items()]
+    while todo:
+        level = [(path, content) for path, content in todo if content.kind == TREE and wanted(content) not in objects]
+        objects.update({wanted(content): path for path, content in todo if content.kind != TREE})
+        elsewhere = _prefetch([wanted(content) for _, content in level], cache, remote, trees)
+        todo = []
+        for path, content in level:
+            if wanted(content) in objects:
+                continue
+            entries, own = _read(path, content, cache, remote, trees, elsewhere)
+            objects.update(dict.fromkeys(own, path))
+            for entry in entries:
+                name = join(path, entry.name)
+                if only and not (contains(only, name) or contains(name, only)):
+                    continue
+                if entry.kind == DIR:
+                    todo.append((name, entry_content(entry)))
+                else:
+                    objects.setdefault(wanted(entry), name)
+    return Needed(objects, trees)
+
+
+def _prefetch(level: list[Wanted], cache: Store, remote: Store | None, trees: dict[Wanted, bytes]) -> set[str]:
+    """Read all trees of one depth that the cache lacks from the remote at once; their ids."""
+    if remote is None:
+        return set()
+    absent = cache.missing(level)
+    for batch in remote.batches(absent):
+        for item, data in remote.read_batch(batch):
+            trees[item] = bytes(data)
+    return {item.id for item in absent}
+
+
+def _read(
+    path: str, content: Content, cache: Store, remote: Store | None, trees: dict[Wanted, bytes], elsewhere: set[str]
+) -> tuple[list[Entry], list[Wanted]]:
+    try:
+        if content.id not in elsewhere:
+            return cache.read_directory(content)
+        assert remote is not None
+
+        def read(item: Wanted) -> bytes:
+            if item not in trees:
+                if not cache.missing([item]):
+                    return cache.read(item)
+                trees[item] = remote.read(item)
+            return trees[item]
+
+        return join_tree(content, read, remote.label)
+    except NotFound:
+        asked = f"the cache nor {remote.label}" if remote is not None else "the cache"
+        raise NotFound(
+            f"the listing of '{display(path)}' ({content.id}) is in neither {asked}"
+            if remote is not None
+            else f"the listing of '{display(path)}' ({content.id}) is not in the cache",
+            "push it from where it was made, or ask another remote: dvcx fetch --remote NAME",
+        ) from None
+
+
+def move(
+    items: Iterable[Wanted],
+    source: Store,
+    writer: Writer,
+    *,
+    jobs: int,
+    lacking: Callable[[list[Wanted]], Exception],
+    emit: Emit,
+) -> None:
+    """Bring objects from one store into a writer of another; every byte is verified when it is read.
+
+    Raises what `lacking` makes of objects the source does not have, and `IntegrityError`.
+    """
+    chosen = set(items)
+    batches = source.batches(chosen)
+    absent = chosen.difference(item for batch in batches for item, _ in batch.items)
+    if absent:
+        raise lacking(sorted(absent))
+
+    def bring(batch: Batch) -> None:
+        item = batch.items[0][0]
+        if not batch.pack and item.size >= SMALL:
+            writer.receive(item, source)
+            emit(Advanced(1))
+            return
+        size = 0
+        for item, data in source.read_batch(batch):
+            writer.put(Digest(item.id, item.seal), bytes(data), tree=item.tree)
+            size += len(data)
+        emit(Advanced(len(batch.items), size))
+
+    for _ in pool.run(bring, batches, workers=jobs):
+        pass
+
+
+def damaged(items: Iterable[Wanted], cache: Store, *, jobs: int) -> list[Wanted]:
+    """Those of `items` whose bytes in the cache are not what they should be."""
+
+    def check(batch: Batch) -> list[Wanted]:
+        bad: list[Wanted] = []
+        for item, frame in batch.items:
+            try:
+                if batch.pack:
+                    for _ in cache.read_batch(Batch(batch.pack, ((item, frame),), frame.stored)):
+                        pass
+                else:
+                    for _ in cache.stream(item) if item.size >= 0 else [cache.read(item)]:
+                        pass
+            except IntegrityError:
+                bad.append(item)
+        return bad
+
+    return [item for bad in pool.run(check, cache.batches(items), workers=jobs) for item in bad]
+
+
+def not_on(remote: Store, objects: Mapping[Wanted, str]) -> Callable[[list[Wanted]], Exception]:
+    """The error for objects that neither the cache nor the remote asked has."""
+
+    def error(absent: list[Wanted]) -> NotFound:
+        first = absent[0]
+        more = f" and {len(absent) - 1:,} more" if len(absent) > 1 else ""
+        return NotFound(
+            f"'{display(objects.get(first, '?'))}' needs object {first.id}{more}: neither in the cache nor on {remote.label}",
+            "push it from where it was made, or ask another remote: dvcx fetch --remote NAME",
+        )
+
+    return error
+
