@@ -110,12 +110,31 @@ class Store:
         wanted = {digest_bytes(object_id): object_id for object_id in ids}
         found = {wanted[key]: place.seal for key, place in self._find(list(wanted)).items()}
         if self.is_cache:
-            directories = self._loose_directories()
+            directories = self.loose_directories()
             for object_id in wanted.values():
                 if object_id not in found and _hex(object_id)[:2] in directories and self._loose_size(object_id) is not None:
                     known = self.catalog.verified(digest_bytes(object_id))
                     found[object_id] = known[0] if known else b""
         return found
+
+    def count(self) -> int:
+        """About how many objects the indexes name."""
+        self.sync()
+        return self.catalog.count()
+
+    def seals(self) -> dict[bytes, bytes]:
+        """Seals of all objects the indexes name and the listing shows, by raw id."""
+        self.sync()
+        if self.is_cache:
+            return self.catalog.seals()
+        lost = {key for key, size in self.catalog.loose() if self._loose.get(key) != size}
+        return {key: value for key, value in self.catalog.seals().items() if key not in lost}
+
+    def seal_of(self, key: bytes) -> bytes | None:
+        """The seal of one object the indexes name."""
+        self.sync()
+        place = self._find([key]).get(key)
+        return place.seal if place else None
 
     def missing(self, wanted: Iterable[Wanted]) -> list[Wanted]:
         """Those of `wanted` that are not here. Raises `IntegrityError` when an id is here with another seal."""
@@ -218,7 +237,7 @@ class Store:
                 batches.append(Batch(pack, tuple((items[frame.id], frame) for frame in group), sum(f.stored for f in group)))
         if self.is_cache:
             placed = {item.id for batch in batches for item, _ in batch.items}
-            directories = self._loose_directories()
+            directories = self.loose_directories()
             for key, item in items.items():
                 if item.id in placed or _hex(item.id)[:2] not in directories:
                     continue
@@ -373,7 +392,8 @@ class Store:
             return None
         return found.st_size if stat_module.S_ISREG(found.st_mode) else None
 
-    def _loose_directories(self) -> set[str]:
+    def loose_directories(self) -> set[str]:
+        """First two digits of the loose objects of a local store."""
         assert self.local is not None
         try:
             return set(os.listdir(self.local.path("objects")))

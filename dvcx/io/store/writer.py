@@ -33,7 +33,8 @@ from dvcx.io.store.store import Store, Wanted, object_name, pack_name, stamp
 FLUSH = 1 << 20
 HELD = 32 << 20
 NOT_COMPRESSED = 256
-_SAMPLE = 64 << 10
+ASK_SINGLY = 500
+"""So many questions to the catalog cost as much as reading all of it at once."""
 
 
 class Summary(NamedTuple):
@@ -69,6 +70,7 @@ class Writer:
         self._lock = threading.Lock()
         self._new: dict[bytes, bytes] = {}
         self._known: dict[bytes, bytes] | None = None
+        self._directories: set[str] | None = None
         self._asked = 0
         self._held: list[tuple[Digest, int, bytes]] = []
         self._held_bytes = 0
@@ -107,18 +109,20 @@ class Writer:
         return True
 
     def _in_store(self, key: bytes, object_id: str) -> bytes | None:
-        self._store.sync()
-        if self._known is None:
-            self._asked += 1
-            if self._store.catalog.count() == 0 or self._asked > 1000:
-                self._known = self._store.catalog.seals()
-        if self._known is not None and key in self._known:
-            return self._known[key]
-        here = self._store.have([object_id]) if self._known is None or self._store.is_cache else {}
-        found = here.get(object_id)
-        if found == b"" and self._store.is_cache:
+        """The seal the store knows for an object; None when it is not there."""
+        if self._directories is None:
+            self._directories = self._store.loose_directories() if self._store.is_cache else set()
+        self._asked += 1
+        if self._known is None and (self._asked > ASK_SINGLY or self._store.count() < ASK_SINGLY):
+            self._known = self._store.seals()
+        if self._known is not None:
+            found = self._known.get(key)
+        else:
+            found = self._store.seal_of(key)
+        if found is None and object_id[7:9] in self._directories and self._store.is_loose(object_id):
+            known = self._store.catalog.verified(key)
             # A loose object nobody remembers: its seal is in its bytes.
-            return self._seal_of_loose(object_id)
+            found = known[0] if known else self._seal_of_loose(object_id)
         return found
 
     def _seal_of_loose(self, object_id: str) -> bytes | None:
