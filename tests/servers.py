@@ -1,0 +1,270 @@
+"""Real servers for tests, on 127.0.0.1 only: SeaweedFS, `rclone serve s3`, and a faulty proxy.
+
+A server is a process of its own session, ended with its children when its context ends, whatever the test did.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import sysconfig
+import threading
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ACCESS_KEY = "dvcxtestkey"
+SECRET_KEY = "dvcx-test-secret-canary"
+BUCKET = "dvcx-test"
+REGION = "us-east-1"
+
+
+@dataclass(frozen=True)
+class S3Server:
+    """A running S3 server with one bucket. `port` is its HTTP port on 127.0.0.1."""
+
+    name: str
+    port: int
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def options(self, **changes: str) -> dict[str, str]:
+        """The remote's options to reach it."""
+        options = {
+            "endpoint": self.endpoint,
+            "region": REGION,
+            "access_key_id": ACCESS_KEY,
+            "secret_access_key": SECRET_KEY,
+            "timeout": "20",
+        }
+        return {**options, **changes}
+
+    def fresh(self) -> tuple[str, dict[str, str]]:
+        """A url nobody has used yet, and the options to reach it."""
+        return f"s3://{BUCKET}/{uuid.uuid4().hex}", self.options()
+
+
+def program(name: str) -> str:
+    """Where the program of a PyPI package is: beside this Python, else on PATH; "" when absent."""
+    beside = Path(sysconfig.get_path("scripts")) / name
+    return str(beside) if beside.exists() else shutil.which(name) or ""
+
+
+@contextlib.contextmanager
+def seaweedfs(directory: Path) -> Iterator[S3Server]:
+    """SeaweedFS in one process (`weed mini`: master, volume, filer, S3 gateway). It is up in about 1.3 seconds."""
+    names = ("s3", "master", "volume", "filer", "admin")
+    ports = _free_ports(2 * len(names))
+    identity = {
+        "name": "dvcx",
+        "credentials": [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}],
+        "actions": ["Admin", "Read", "List", "Tagging", "Write"],
+    }
+    config = directory / "identities.json"
+    config.write_text(json.dumps({"identities": [identity]}))
+    data = directory / "data"
+    data.mkdir()
+    command = [
+        program("weed"),
+        "mini",
+        f"-dir={data}",
+        "-ip=127.0.0.1",
+        "-ip.bind=127.0.0.1",
+        f"-s3.config={config}",
+        "-s3.autoCreateBucket=false",
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
+        "-webdav=false",
+        "-admin.ui=false",
+        "-master.telemetry=false",
+    ]
+    for index, name in enumerate(names):
+        command += [f"-{name}.port={ports[2 * index]}", f"-{name}.port.grpc={ports[2 * index + 1]}"]
+    try:
+        with _running(command, directory, ports[0]):
+            server = S3Server("seaweedfs", ports[0])
+            _make_bucket(server)
+            yield server
+    finally:
+        for port in ports:  # it listens on sockets in /tmp, whatever TMPDIR says
+            for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
+                left.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def rclone(directory: Path) -> Iterator[S3Server]:
+    """`rclone serve s3` over a directory."""
+    (port,) = _free_ports(1)
+    data = directory / "data"
+    (data / BUCKET).mkdir(parents=True)
+    config = directory / "rclone.conf"
+    config.write_text("")
+    command = [
+        program("rclone"),
+        "serve",
+        "s3",
+        f"--config={config}",
+        f"--addr=127.0.0.1:{port}",
+        f"--auth-key={ACCESS_KEY},{SECRET_KEY}",
+        f"--cache-dir={directory / 'cache'}",
+        str(data),
+    ]
+    with _running(command, directory, port):
+        yield S3Server("rclone", port)
+
+
+@contextlib.contextmanager
+def faulty_proxy(upstream: int, mode: str, count: int) -> Iterator[int]:
+    """A TCP proxy on 127.0.0.1 that hurts each connection after `count` bytes; yields its port.
+
+    mode "cut": reset after bytes sent to the server; "cutdown": after bytes received from it; "stall": stop forwarding.
+    """
+    stop = threading.Event()
+    listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+    sockets = [listener]
+
+    def reset(sock: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            sock.close()
+
+    def pump(source: socket.socket, target: socket.socket, way: str, seen: dict[str, int]) -> None:
+        try:
+            while data := source.recv(65536):
+                seen[way] += len(data)
+                if (mode, way) in (("cut", "up"), ("cutdown", "down")) and seen[way] > count:
+                    reset(source)
+                    reset(target)
+                    return
+                if mode == "stall" and seen["up"] > count:
+                    stop.wait()
+                    return
+                target.sendall(data)
+        except OSError:
+            pass
+        finally:
+            for sock in (source, target):
+                with contextlib.suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
+
+    def accept() -> None:
+        while not stop.is_set():
+            try:
+                client, _ = listener.accept()
+                server = socket.create_connection(("127.0.0.1", upstream))
+            except OSError:
+                return
+            sockets.extend((client, server))
+            seen = {"up": 0, "down": 0}
+            for pair in ((client, server, "up"), (server, client, "down")):
+                threading.Thread(target=pump, args=(*pair, seen), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        stop.set()
+        for sock in sockets:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+            sock.close()
+
+
+@contextlib.contextmanager
+def _running(command: list[str], directory: Path, port: int) -> Iterator[None]:
+    environment = {"PATH": os.environ.get("PATH", ""), "HOME": str(directory), "TMPDIR": str(directory)}
+    with (directory / "server.log").open("wb") as log:
+        process = subprocess.Popen(
+            command, cwd=directory, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        _wait_until_it_answers(process, directory, port)
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(10)
+
+
+def _wait_until_it_answers(process: subprocess.Popen[bytes], directory: Path, port: int) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(f"http://127.0.0.1:{port}/", timeout=5):
+                return
+        except urllib.error.HTTPError as error:
+            error.close()
+            if error.code < 500:
+                return
+        except OSError:
+            pass
+        if process.poll() is not None:
+            break
+        time.sleep(0.05)
+    log = (directory / "server.log").read_text(errors="replace")
+    raise RuntimeError(f"the server did not start:\n{log[-3000:]}")
+
+
+def _make_bucket(server: S3Server) -> None:
+    """Create the bucket and wait until the server takes an object (a fresh SeaweedFS needs a moment to grow a volume)."""
+    import boto3
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    client = boto3.client(
+        "s3",
+        endpoint_url=server.endpoint,
+        region_name=REGION,
+        aws_access_key_id=ACCESS_KEY,
+        aws_secret_access_key=SECRET_KEY,
+        config=Config(proxies={}, retries={"total_max_attempts": 1}, s3={"addressing_style": "path"}),
+    )
+    deadline = time.monotonic() + 60
+    created = False
+    while True:
+        try:
+            if not created:
+                client.create_bucket(Bucket=BUCKET)
+                created = True
+            client.put_object(Bucket=BUCKET, Key="ready", Body=b"x" * 100_000)
+            client.delete_object(Bucket=BUCKET, Key="ready")
+            break
+        except (BotoCoreError, ClientError):
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+    client.close()
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports nobody listened on a moment ago, below 55536: SeaweedFS derives some ports by adding 10000."""
+    chosen: list[int] = []
+    with contextlib.ExitStack() as stack:
+        while len(chosen) < count:
+            sock = stack.enter_context(socket.socket())
+            sock.bind(("127.0.0.1", 0))
+            port = sock.getsockname()[1]
+            if port < 55536:
+                chosen.append(port)
+    return chosen
+
+
+if __name__ == "__main__":
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as scratch, {"seaweedfs": seaweedfs, "rclone": rclone}[sys.argv[1]](Path(scratch)) as up:
+        print(json.dumps(up.options()), flush=True)
+        signal.sigwait({signal.SIGINT, signal.SIGTERM})
