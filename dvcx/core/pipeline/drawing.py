@@ -309,7 +309,7 @@ def _nets(row: list[_Box]) -> list[_Net]:
 def _route(canvas: _Canvas, nets: list[_Net], y: int) -> int:
     """Draw the lines of the nets between two layers in the rows from `y` on; how many rows that took."""
     _arrive(nets)
-    bent = [net for net in nets if net.starts != net.ends]
+    bent = [net for net in nets if len(net.starts) > 1 or net.starts != net.ends]
     _make_room(bent)
     tracks = _assign_tracks(bent)
     height = tracks + 2 if tracks else 1
@@ -416,7 +416,7 @@ class _Canvas:
         self.across(left, right, y + 2, None)
         self.down(left, y, y + 2, None)
         self.down(right, y, y + 2, None)
-        for at, char in enumerate(f" {box.text} ", left + 1):
+        for at, char in enumerate(box.text.center(box.width - 2), left + 1):
             self._cells.setdefault(y + 1, {})[at] = char
 
     def across(self, left: int, right: int, y: int, net: _Net | None) -> None:

@@ -70,6 +70,20 @@ def test_a_line_passes_a_layer() -> None:
 """
 
 
+def test_two_that_need_the_same_two() -> None:
+    assert picture("a>c a>d b>c b>d") == """
++---+   +---+
+| a |   | b |
++-+-+   +-+-+
+  |       |
+  +-------+
+  |       |
++-+-+   +-+-+
+| c |   | d |
++---+   +---+
+"""
+
+
 def test_lines_that_cross_do_not_join() -> None:
     assert picture("x>a x>c y>b z>b z>d", lines=True).count("┼") == 0
 
@@ -116,9 +130,9 @@ def test_every_edge_can_be_followed_and_no_other(case: tuple[int, set[tuple[int,
     boxes = {}
     for y, row in enumerate(grid):
         for name in nodes:
-            at = row.find(f"│ {name} │")
+            at = row.find(name)
             if at >= 0:
-                boxes[name] = (at, at + len(name) + 3, y)
+                boxes[name] = (row.rindex("│", 0, at), row.index("│", at), y)
     assert set(boxes) == set(nodes)
     tops = {(x, y - 1): name for name, (left, right, y) in boxes.items() for x in range(left, right + 1)}
     followed = set()
