@@ -7,7 +7,7 @@ from typing import Annotated
 from typer import Argument, Context, Option
 
 from dvcx.cli import output
-from dvcx.cli.face import Face
+from dvcx.cli.face import Face, working_directory
 from dvcx.cli.frame import Verb, app
 from dvcx.cli.options import Local
 from dvcx.errors import UsageError, display
@@ -37,7 +37,8 @@ def add(
     from dvcx.ops.remote import add as op
 
     face: Face = ctx.obj
-    result = op(face.project(), name, url, default=default, force=force, local=local)
+    project = face.project()
+    result = op(project, name, url, default=default, force=force, local=local, base=working_directory())
     face.done(
         result, lambda: [f"added remote {display(name)}{' (default)' if default else ''}", *face.next("dvcx push")]
     )
@@ -122,5 +123,5 @@ def modify(
             f"no value for {display(key)}", f"dvcx remote modify {display(name)} {display(key)} VALUE, or --unset"
         )
     face: Face = ctx.obj
-    result = op(face.project(), name, key, value, unset=unset, local=local)
+    result = op(face.project(), name, key, value, unset=unset, local=local, base=working_directory())
     face.done(result, lambda: [f"{'removed' if unset else 'set'} {display(key)} of remote {display(name)}"])

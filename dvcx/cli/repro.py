@@ -65,7 +65,15 @@ def repro(
             emit=face.emit,
         )
     face.done(result, lambda: _lines(face, result, dry_run=dry_run))
+    if result.failed and not face.json:
+        raise _failure(result)
     return StageFailed.exit_code if result.failed else 0
+
+
+def _failure(result: Reproduced) -> StageFailed:
+    """The stages' own errors as one, with the first hint."""
+    errors = [run.error.partition("\n") for run in result.runs if run.how == "failed"]
+    return StageFailed("\n".join(message for message, _, _ in errors), next((hint for _, _, hint in errors if hint), ""))
 
 
 def _lines(face: Face, result: Reproduced, *, dry_run: bool) -> Iterable[str]:
@@ -78,9 +86,6 @@ def _lines(face: Face, result: Reproduced, *, dry_run: bool) -> Iterable[str]:
         if dry_run or face.verbose:
             for reason in run.reasons:
                 yield f"    {display(reason)}"
-        if run.error:
-            for line in run.error.splitlines():
-                yield f"    {face.paint(display(line), 'red')}"
     if not result.runs:
         yield "there are no stages"
         yield from face.next("dvcx run -n NAME -d INPUT -o OUTPUT COMMAND")

@@ -47,7 +47,7 @@ def run(
     no_exec: Annotated[bool, Option("--no-exec", help="Only write the stage.")] = False,
     no_wait: NoWait = False,
 ) -> None:
-    """Write a stage to dvcx.yaml, run its command, record what it read and wrote.
+    """Write a stage to the dvcx.yaml of the current directory, run its command, record what it read and wrote.
 
     The command's own options stay its own: dvcx stops reading options at the first word that is none. A command with
     pipes or wildcards is quoted as one word and goes to the shell as it is.
@@ -81,12 +81,11 @@ def run(
             no_exec=no_exec,
             emit=face.emit,
         )
-    verb = "wrote" if no_exec else "ran"
-    face.done(
-        result,
-        lambda: [
-            f"{verb} stage {display(name)}",
-            *(output.outline(result, "  ") if face.verbose else []),
-            *(face.next("dvcx repro") if no_exec else face.next("git commit") if project.git else []),
-        ],
-    )
+
+    def lines() -> list[str]:
+        if result.run is None:
+            return [f"wrote stage {display(result.stage.name)}", *face.next("dvcx repro")]
+        told = f"{face.paint.state(result.run.how)} stage {display(result.stage.name)}"
+        return [f"{told}  {output.seconds(result.run.seconds)}", *(face.next("git commit") if project.git else [])]
+
+    face.done(result, lines)

@@ -74,7 +74,7 @@ def add(
     force: StageForce = False,
     no_wait: NoWait = False,
 ) -> None:
-    """Write a stage to dvcx.yaml without running it.
+    """Write a stage to the dvcx.yaml of the current directory without running it.
 
     Examples:
       dvcx stage add -n extract -d data.csv -d extract.py -o features.csv python extract.py
