@@ -13,7 +13,8 @@ from dvcx.cli.frame import Verb, app
 from dvcx.errors import display
 
 if TYPE_CHECKING:
-    from dvcx.ops.diff import Change, Diff
+    from dvcx.core.changes import Change
+    from dvcx.ops.diff import Diff
 
 app = app()
 

@@ -140,7 +140,7 @@ def test_pipeline_verbs(project: Path) -> None:
     _ok("add", "data.csv", cwd=project)
     ran = dvcx_run("run", "-n", "copy", "-d", "data.csv", "-o", "out.csv", "cp", "data.csv", "out.csv", cwd=project)
     assert ran.returncode == 0, ran.stderr
-    assert ran.stdout.splitlines()[0] == "ran stage copy"
+    assert ran.stdout.startswith("ran stage copy  ")
     assert "> copy: cp data.csv out.csv" in ran.stderr
     assert _ok("stage", "list", cwd=project).split() == ["copy", "cp", "data.csv", "out.csv"]
     assert _ok("repro", cwd=project) == "everything is up to date (1 stage)\n"
@@ -172,7 +172,12 @@ def test_what_a_stage_prints_stays_out_of_the_json(project: Path) -> None:
 def test_a_failing_stage_exits_with_10(project: Path) -> None:
     ran = dvcx_run("run", "-n", "bad", "-o", "out", "false", cwd=project)
     assert ran.returncode == 10
-    assert dvcx_run("repro", cwd=project).returncode == 10
+    assert ran.stderr.splitlines()[-2].startswith("error: stage 'bad'")
+    _ok("stage", "add", "-n", "bad", "-o", "out", "false", cwd=project)
+    ran = dvcx_run("repro", cwd=project)
+    assert (ran.returncode, ran.stdout) == (10, "failed  bad\n")
+    ran = dvcx_run("repro", "--json", cwd=project)
+    assert (ran.returncode, json.loads(ran.stdout)["failed"]) == (10, 1)
 
 
 def test_sharing_verbs(project: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
