@@ -289,6 +289,24 @@ def move_out(root: str, path: str, aside: str) -> bool:
         os.close(parent)
 
 
+def rename(root: str, path: str, destination: str) -> None:
+    """Rename a file or directory of the workspace; parents are made. Onto another file system it is copied, then removed."""
+    here, leaf = open_parent(root, path)
+    try:
+        there, name = open_parent(root, destination, create=True)
+        try:
+            os.rename(leaf, name, src_dir_fd=here, dst_dir_fd=there)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise disk_refused(error, f"renaming it to {display(destination)}", path) from None
+            _move_across(there, name, f"{root}/{path}", destination)
+            remove_below(f"{root}/{path}")
+        finally:
+            os.close(there)
+    finally:
+        os.close(here)
+
+
 def remove_file(root: str, path: str) -> None:
     """Remove a file or link of the workspace; absent is fine."""
     parent, leaf = open_parent(root, path, create=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from dvcx.core.changes import ReadTree
-from dvcx.core.objects import Content, Entry
+from dvcx.core.changes import ReadTree, as_entry
+from dvcx.core.objects import DIR, Content, Entry, entry_content
 from dvcx.errors import IntegrityError, NotFound, display
 from dvcx.events import Advanced, Began, Emit, Ended
 from dvcx.io.statindex import StatIndex
@@ -59,3 +59,17 @@ def stored_trees(store: Store) -> ReadTree:
             ) from None
 
     return read
+
+
+def entry_at(read: ReadTree, owner: str, content: Content, path: str) -> Entry | None:
+    """The entry of `path` in the tracked path `owner`, which has `content`; None when nothing is there. `path` may be `owner`."""
+    entry = as_entry("", content)
+    here = owner
+    for name in path[len(owner) + 1 :].split("/") if path != owner else ():
+        if entry.kind != DIR:
+            return None
+        found = next((child for child in read(here, entry_content(entry)) if child.name == name), None)
+        if found is None:
+            return None
+        entry, here = found, f"{here}/{name}"
+    return entry
