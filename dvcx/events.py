@@ -1,13 +1,15 @@
-"""What work tells about itself while it runs, in domain words. Values only; the face decides what is drawn."""
+"""What work tells about itself while it runs, in domain words. Values only; the face decides what is drawn.
+
+Named tuples: a frozen dataclass costs five times as much to define, and every command defines these.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Began:
+class Began(NamedTuple):
     """A phase began. `files` and `bytes` are its totals, 0 when unknown. Phases do not nest."""
 
     phase: str
@@ -15,38 +17,33 @@ class Began:
     bytes: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Advanced:
+class Advanced(NamedTuple):
     """The running phase did this much more."""
 
     files: int = 0
     bytes: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(NamedTuple):
     """The running phase is over."""
 
     phase: str
 
 
-@dataclass(frozen=True, slots=True)
-class Warned:
+class Warned(NamedTuple):
     """Something the user should know that is no failure."""
 
     message: str
     hint: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Noted:
+class Noted(NamedTuple):
     """A step taken, told as it happens (shown unless --quiet)."""
 
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class StageBegan:
+class StageBegan(NamedTuple):
     """A stage's command starts. `command` as it is run, `reasons` why."""
 
     stage: str
@@ -54,8 +51,7 @@ class StageBegan:
     reasons: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class StageEnded:
+class StageEnded(NamedTuple):
     """A stage is over: `how` is ran, restored, unchanged, skipped or failed; seconds of wall time."""
 
     stage: str
