@@ -151,7 +151,9 @@ class Project:
         if chosen not in known:
             from dvcx.core.spelling import did_you_mean
 
-            raise NotFound(f"no remote is called '{display(chosen)}'", did_you_mean(chosen, known) or "dvcx remote list shows them")
+            raise NotFound(
+                f"no remote is called '{display(chosen)}'", did_you_mean(chosen, known) or "dvcx remote list shows them"
+            )
         return chosen
 
     def remote(self, name: str, emit: Emit, *, write: bool = False) -> Store:

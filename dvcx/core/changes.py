@@ -43,7 +43,9 @@ def as_entry(name: str, content: Content) -> Entry:
     return Entry(name, kind, content.size, content.id, content.seal, content.files)
 
 
-def differences(path: str, old: Content | None, new: Content | None, read_old: ReadTree, read_new: ReadTree) -> Iterator[Difference]:
+def differences(
+    path: str, old: Content | None, new: Content | None, read_old: ReadTree, read_new: ReadTree
+) -> Iterator[Difference]:
     """Where two contents of one path differ. Equal sub-trees are recognised by id and never read."""
     yield from _entry(
         path,
@@ -127,4 +129,3 @@ def summarise(changes: Iterable[Change]) -> str:
             noun = "" if parts else (" file" if count == 1 else " files")
             parts.append(f"{count}{noun} {words[state]}")
     return ", ".join(parts)
-

@@ -28,7 +28,9 @@ class Placement:
         return not (self.files or self.directories or self.removed or self.removed_directories)
 
 
-def plan_placement(path: str, now: Content | None, target: Content | None, read_now: ReadTree, read_target: ReadTree, plan: Placement) -> None:
+def plan_placement(
+    path: str, now: Content | None, target: Content | None, read_now: ReadTree, read_target: ReadTree, plan: Placement
+) -> None:
     """Add to `plan` what turns `now` into `target` at `path`."""
     for item in differences(path, now, target, read_now, read_target):
         if item.old is not None:

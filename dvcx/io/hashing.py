@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat as stat_module
 from collections.abc import Callable
 from typing import Any
 
@@ -10,9 +11,11 @@ import xxhash
 from blake3 import blake3
 
 from dvcx.core.objects import Digest
-from dvcx.errors import DiskRefused, IntegrityError, disk_refused
+from dvcx.errors import DiskRefused, IntegrityError, UnsafeInput, disk_refused, display
 
 BUFFER = 1 << 20
+SMALL = 1 << 20
+"""Files below this are read in one piece."""
 
 xxh128: Callable[[bytes], bytes] = xxhash.xxh3_128_digest
 """Checksum of tables and indexes, 16 bytes."""
@@ -102,8 +105,6 @@ def unchanged(before: os.stat_result, after: os.stat_result) -> bool:
 
 def changed_while_reading(path: str) -> DiskRefused:
     """The error for a file that another program keeps writing."""
-    from dvcx.errors import display
-
     return DiskRefused(f"{display(path)}: it changed while it was read", "wait until its writer is done, then run it again")
 
 
@@ -121,4 +122,38 @@ def mismatch(found: Digest, wanted: Digest, where: str) -> IntegrityError:
             f"{where}: forged: the id {wanted.id} matches but the BLAKE3 seal does not",
             "do not use this store before you know who wrote that object; get the right one with: dvcx fetch --remote OTHER",
         )
-    return IntegrityError(f"{where}: hash mismatch: {wanted.id} was expected, the bytes are {found.id}", "get it again: dvcx pull")
+    return IntegrityError(
+        f"{where}: hash mismatch: {wanted.id} was expected, the bytes are {found.id}", "get it again: dvcx pull"
+    )
+
+
+def open_file(name: str, directory: int, where: str, *, follow: bool) -> int:
+    """A descriptor of a file for reading; `follow` for a link into the cache."""
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
+    try:
+        return os.open(name, flags, dir_fd=directory)
+    except OSError as error:
+        raise disk_refused(error, "opening it", where) from None
+
+
+def read_small(fd: int, algorithm: str, where: str) -> tuple[Digest, int, bytes]:
+    """(names, size, bytes) of a file below 1 MiB read whole; size -1 for a larger one. Retried while it changes."""
+    try:
+        for _ in range(3):
+            before = os.fstat(fd)
+            size = before.st_size
+            if not stat_module.S_ISREG(before.st_mode):
+                raise UnsafeInput(f"{display(where)}: it is no longer a regular file", "look at it, then run the command again")
+            if size >= SMALL:
+                return _NOTHING, -1, b""
+            data = os.read(fd, size + 1)
+            after = os.fstat(fd)
+            if len(data) == size and unchanged(before, after):
+                return digest(data, algorithm), size, data
+            os.lseek(fd, 0, os.SEEK_SET)
+    except OSError as error:
+        raise disk_refused(error, "reading it", where) from None
+    raise changed_while_reading(where)
+
+
+_NOTHING = Digest("", "")

@@ -206,7 +206,7 @@ def link_support(store_directory: str, staging: str) -> dict[str, bool]:
     path = f"{staging}/tmp-dvcx-{secrets.token_hex(8)}"
     found = {}
     try:
-        with contextlib.closing(open(source, "xb")) as file:  # noqa: SIM115
+        with contextlib.closing(open(source, "xb")) as file:
             file.write(b"dvcx")
         for kind in ("reflink", "hardlink", "symlink"):
             try:
@@ -228,6 +228,23 @@ def _link_works(kind: str, source: str, path: str) -> bool:
         return _hardlink(source, path)
     os.symlink(source, path)
     return True
+
+
+def file_system(path: str) -> str:
+    """The type of the file system at a path ("ext4", "xfs", "nfs4"), "" where the platform does not say."""
+    try:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+            lines = file.readlines()
+    except OSError:
+        return ""
+    real = os.path.realpath(path)
+    best, kind = "", ""
+    for line in lines:
+        words = line.split(" ")
+        at = words[4].encode("latin-1", "replace").decode("unicode_escape")
+        if (real == at or real.startswith(at.rstrip("/") + "/")) and len(at) >= len(best):
+            best, kind = at, words[words.index("-") + 1]
+    return kind
 
 
 # Renames into the workspace

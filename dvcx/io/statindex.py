@@ -8,6 +8,7 @@ import sqlite3
 from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from urllib.parse import quote
 
 from dvcx.core.objects import DIR, EXEC, FILE, LINK, Content, Entry
 
@@ -23,7 +24,7 @@ CODES = {kind: code for code, kind in enumerate(KINDS)}
 class Row:
     """What a directory looked like. Entries sorted by name; `names` NUL-joined; `stats` FIELDS int64 per entry.
 
-    `hashes` holds "id seal" per entry, newline-joined; `content` is the directory's. `ignores` fingerprints the ignore rules in force.
+    `hashes` holds "id seal" per entry, newline-joined; `content` is the directory's. `ignores` fingerprints the rules in force.
     A distrusted (racy) entry has ctime 0, which no file has.
     """
 
@@ -102,7 +103,8 @@ class StatIndex:
             return None
         try:
             found = self._db.execute(
-                "SELECT names, stats, hashes, files, id, seal, size, count, ignores FROM directories WHERE path = ?", (_key(path),)
+                "SELECT names, stats, hashes, files, id, seal, size, count, ignores FROM directories WHERE path = ?",
+                (_key(path),),
             ).fetchone()
         except sqlite3.DatabaseError as error:
             self._db.close()
@@ -130,7 +132,18 @@ class StatIndex:
         if self._db is None:
             return
         rows = [
-            (_key(p), r.names, r.stats, r.hashes, r.files, r.content.id, r.content.seal, r.content.size, r.content.files, r.ignores)
+            (
+                _key(p),
+                r.names,
+                r.stats,
+                r.hashes,
+                r.files,
+                r.content.id,
+                r.content.seal,
+                r.content.size,
+                r.content.files,
+                r.ignores,
+            )
             for p, r in self._pending.items()
             if r is not None
         ]
@@ -138,7 +151,9 @@ class StatIndex:
             with self._db:
                 for path in self._dropped:
                     low, high = _key(path + "/"), _key(path + "0")
-                    self._db.execute("DELETE FROM directories WHERE path = ? OR (path >= ? AND path < ?)", (_key(path), low, high))
+                    self._db.execute(
+                        "DELETE FROM directories WHERE path = ? OR (path >= ? AND path < ?)", (_key(path), low, high)
+                    )
                 self._db.executemany("INSERT OR REPLACE INTO directories VALUES (?,?,?,?,?,?,?,?,?,?)", rows)
         except sqlite3.Error as error:
             if "readonly" not in str(error):
@@ -157,6 +172,18 @@ class StatIndex:
                 row = self.get(name)
                 if row is not None:
                     yield name, row
+
+
+def health(path: str) -> str:
+    """How the database of a local memory is: "ok", "none yet", or what is wrong with it. It is only read."""
+    if not os.path.exists(path):
+        return "none yet"
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True, timeout=2)) as db:
+            said = str(db.execute("PRAGMA quick_check(1)").fetchone()[0])
+    except sqlite3.Error as error:
+        said = str(error)
+    return "ok" if said == "ok" else f"damaged ({said}); it is rebuilt when it is needed"
 
 
 def _key(path: str) -> bytes:

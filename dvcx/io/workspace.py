@@ -31,6 +31,7 @@ from dvcx.core.objects import (
 from dvcx.core.paths import MAX_DEPTH, check_name, join
 from dvcx.errors import NotFound, UnsafeInput, disk_refused, display
 from dvcx.io.files import open_parent
+from dvcx.io.hashing import digest, digest_file, open_file, read_small
 from dvcx.io.statindex import CODES, FIELDS, Row, StatIndex
 
 RACY_NS = 20_000_000
@@ -61,6 +62,39 @@ class Sink(Protocol):
 
     def holds(self, names: Sequence[Digest]) -> bool:
         """Whether nothing needs reading again for objects of these names."""
+
+
+class Looking:
+    """Only hashes what is read."""
+
+    checks = False
+
+    def __init__(self, algorithm: str) -> None:
+        self._algorithm = algorithm
+
+    def file(self, name: str, directory: int, where: str, *, follow: bool = False) -> tuple[Digest, int]:
+        """Names and size of a file; `follow` for a link into the cache."""
+        fd = open_file(name, directory, where, follow=follow)
+        try:
+            found, size = read_small(fd, self._algorithm, where)[:2]
+            if size >= 0:
+                return found, size
+        finally:
+            os.close(fd)
+        target = os.readlink(name, dir_fd=directory) if follow else name
+        return digest_file(target, self._algorithm, dir_fd=directory), os.stat(name, dir_fd=directory).st_size
+
+    def link(self, target: bytes) -> Digest:
+        """Names of a link's target."""
+        return digest(target, self._algorithm)
+
+    def tree(self, data: bytes) -> Digest:
+        """Names of a tree's bytes."""
+        return digest(data, self._algorithm)
+
+    def holds(self, names: Sequence[Digest]) -> bool:
+        """Looking needs nothing again."""
+        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +138,8 @@ class _Walker:
         self._sink = sink
         self._rules = rules
         self._advanced = advanced
+        # Names of links into the cache met so far; whoever reads one looks again whether it is a link.
+        self._placed: set[str] = set()
 
     def look(self, parent: int, name: str, path: str) -> Content | None:
         try:
@@ -136,7 +172,7 @@ class _Walker:
                     self._advanced(1)
                 return Content(BLOB, known.id, known.seal, known.size, 1, kind == EXEC)
         began = _settled(status)
-        placed = _is_link(name, parent)
+        placed = name in self._placed and _is_link(name, parent)
         names, size = self._sink.file(name, parent, path, follow=placed)
         with contextlib.suppress(OSError):
             # A file that went into the cache as a hard link has another ctime now.
@@ -152,7 +188,9 @@ class _Walker:
 
     def _directory(self, fd: int, path: str, depth: int) -> Content:
         if depth > MAX_DEPTH:
-            raise UnsafeInput(f"{display(path[:80])}…: directories nest more than {MAX_DEPTH} deep", "flatten them, or add their parts")
+            raise UnsafeInput(
+                f"{display(path[:80])}…: directories nest more than {MAX_DEPTH} deep", "flatten them, or add their parts"
+            )
         found = self._scan(fd, path)
         children: dict[str, Content] = {}
         for name, code, _ in found:
@@ -180,9 +218,7 @@ class _Walker:
             self._advanced(len(found) - len(children))
         return row.content
 
-    def _signature(
-        self, found: list[Found], flat: list[int], children: dict[str, Content], row: Row
-    ) -> bool | None:
+    def _signature(self, found: list[Found], flat: list[int], children: dict[str, Content], row: Row) -> bool | None:
         """True when the row describes exactly what was found, None otherwise."""
         if not children:
             return True if array("q", flat).tobytes() == row.stats else None
@@ -229,6 +265,7 @@ class _Walker:
         if stat_module.S_ISLNK(mode):
             if self._rules.objects and os.readlink(name, dir_fd=parent).startswith(self._rules.objects + "/"):
                 try:
+                    self._placed.add(name)
                     return FILE, os.stat(name, dir_fd=parent)
                 except OSError:
                     raise NotFound(
@@ -236,9 +273,7 @@ class _Walker:
                     ) from None
             return LINK, status
         what = next((word for test, word in _SPECIAL if test(mode)), "special file")
-        raise UnsafeInput(
-            f"{display(path)}: a {what} cannot be tracked", "remove it, or name it in .dvcxignore"
-        )
+        raise UnsafeInput(f"{display(path)}: a {what} cannot be tracked", "remove it, or name it in .dvcxignore")
 
     def _changed(
         self, fd: int, path: str, found: list[Found], children: dict[str, Content], row: Row | None, names: bytes
@@ -266,8 +301,8 @@ class _Walker:
             else:
                 if status.st_size >= SETTLE:
                     began = _settled(status)
-                follow = bool(self._rules.objects) and _is_link(name, fd)
-                digest, size = self._sink.file(name, fd, join(path, name), follow=follow)
+                follow = name in self._placed and _is_link(name, fd)
+                digest, size = self._sink.file(name, fd, f"{path}/{name}", follow=follow)
                 trusted = _trusted(status, began) and size == status.st_size
                 flat += (code, status.st_ino, size, status.st_mtime_ns, status.st_ctime_ns if trusted else 0)
             entries.append(Entry(name, (FILE, EXEC, LINK)[code], size, digest.id, digest.seal))

@@ -16,10 +16,10 @@ from dvcx.errors import Conflict, NotFound, UnsafeInput, UsageError, disk_refuse
 from dvcx.events import Advanced, Began, Emit, Ended, ignore
 from dvcx.io import git
 from dvcx.io.files import open_parent
-from dvcx.io.store.intake import Intake, Looking
+from dvcx.io.store.intake import Intake
 from dvcx.io.store.store import Store
 from dvcx.io.store.writer import Writer
-from dvcx.io.workspace import Rules, Sink, look, store_tree
+from dvcx.io.workspace import Looking, Rules, Sink, look, store_tree
 from dvcx.ops import records
 from dvcx.ops.records import Tracked
 from dvcx.ops.relink import relink
@@ -50,9 +50,7 @@ class Added:
     dry_run: bool
 
 
-def add(
-    project: Project, paths: Sequence[str], *, force: bool = False, dry_run: bool = False, emit: Emit = ignore
-) -> Added:
+def add(project: Project, paths: Sequence[str], *, force: bool = False, dry_run: bool = False, emit: Emit = ignore) -> Added:
     """Track files and directories (project paths). A path inside a tracked directory updates that directory.
 
     `force` takes paths over from git and from pointers below them. Raises `NotFound`, `UnsafeInput`, `Conflict`,
@@ -83,7 +81,7 @@ def add(
             emit(Ended("adding"))
             index.flush()
             items, changed = _record(project, tracked, contents, absorbed, force=force)
-            relink(project, cache, index, rules, [path for path in wanted], emit=emit)
+            relink(project, cache, index, rules, wanted, emit=emit)
             records.autostage(project, changed)
             records.remember(project, records.load(project))
         finally:
@@ -162,9 +160,7 @@ def _take(
     """Contents by the path that gets the pointer; changes inside one tracked directory are put together."""
     contents: dict[str, Content] = {}
     for path in paths:
-        content = look(
-            project.root, path, index=index, sink=sink, rules=rules, advanced=lambda files: emit(Advanced(files))
-        )
+        content = look(project.root, path, index=index, sink=sink, rules=rules, advanced=lambda files: emit(Advanced(files)))
         if content is None:
             raise NotFound(f"{display(path)} vanished while it was read", "run the command again")
         owner = inner[path]

@@ -123,15 +123,11 @@ def _no_longer_tracked(project: Project, tracked: Tracked) -> list[str]:
     contents = tracked.contents()
     known = [*contents, *(out.path for stage in tracked.stages for out in stage.outs)]
     return [
-        path
-        for path in records.remembered(project)
-        if not any(contains(other, path) or contains(path, other) for other in known)
+        path for path in records.remembered(project) if not any(contains(other, path) or contains(path, other) for other in known)
     ]
 
 
-def _leave_unsaved(
-    goal: dict[str, Content | None], now: Mapping[str, Content | None], cache: Store, index: StatIndex
-) -> None:
+def _leave_unsaved(goal: dict[str, Content | None], now: Mapping[str, Content | None], cache: Store, index: StatIndex) -> None:
     """What is no longer tracked goes only when every byte of it is in the cache; else it simply stays."""
     for path in [path for path, content in goal.items() if content is None]:
         plan = Placement()
@@ -165,4 +161,3 @@ def _paths(plan: Placement) -> tuple[PathChange, ...]:
 def _amount(plan: Placement) -> tuple[int, int]:
     entries = [entry for _, entry in (*plan.files, *plan.directories)]
     return sum(entry.files for entry in entries), sum(entry.size for entry in entries)
-

@@ -30,9 +30,7 @@ class Fetched:
     repaired: int
 
 
-def fetch(
-    project: Project, targets: Sequence[str] = (), *, remote: str = "", jobs: int = 0, emit: Emit = ignore
-) -> Fetched:
+def fetch(project: Project, targets: Sequence[str] = (), *, remote: str = "", jobs: int = 0, emit: Emit = ignore) -> Fetched:
     """Bring the objects that targets (all without any) need and the cache lacks; verified for size, id and seal.
 
     Raises `NotFound` naming the path of an object that is in neither place, `IntegrityError`, `RemoteFailed`.

@@ -10,17 +10,14 @@ from dvcx.core.objects import DIR, Content, Entry, entry_content
 from dvcx.errors import IntegrityError, NotFound, display
 from dvcx.events import Advanced, Began, Emit, Ended
 from dvcx.io.statindex import StatIndex
-from dvcx.io.store.intake import Looking
-from dvcx.io.workspace import Rules, look
+from dvcx.io.workspace import Looking, Rules, look
 
 if TYPE_CHECKING:
     from dvcx.io.store.store import Store
     from dvcx.project import Project
 
 
-def observe(
-    project: Project, paths: Iterable[str], *, index: StatIndex, rules: Rules, emit: Emit
-) -> dict[str, Content | None]:
+def observe(project: Project, paths: Iterable[str], *, index: StatIndex, rules: Rules, emit: Emit) -> dict[str, Content | None]:
     """What is at each path now. Only what changed since it was last hashed is read."""
     sink = Looking(project.algorithm)
     emit(Began("checking files"))

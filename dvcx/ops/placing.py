@@ -1,4 +1,4 @@
-"""Carrying out a placement: stage everything, verified, then rename it into the workspace. Nothing is touched before all is ready."""
+"""Carrying out a placement: stage everything, verified, then rename it into the workspace. Nothing is touched before that."""
 
 from __future__ import annotations
 
@@ -32,9 +32,7 @@ class Kept:
     id: str
 
 
-def carry_out(
-    project: Project, cache: Store, index: StatIndex, rules: Rules, plan: Placement, *, emit: Emit
-) -> tuple[int, int]:
+def carry_out(project: Project, cache: Store, index: StatIndex, rules: Rules, plan: Placement, *, emit: Emit) -> tuple[int, int]:
     """Place and remove what the plan says; (files placed, bytes placed). Hold the project's lock.
 
     Raises `NotFound` naming the path when an object is not in the cache; then nothing was touched.
@@ -120,9 +118,7 @@ def _swap(project: Project, plan: Placement, staging: place.Staging) -> None:
         place.move_in(root, path, f"{staging.path}/d{number}")
 
 
-def _row(
-    entries: list[Entry], content: Content, directory: str, staged: dict[tuple[str, str], place.Stat], rules: Rules
-) -> Row:
+def _row(entries: list[Entry], content: Content, directory: str, staged: dict[tuple[str, str], place.Stat], rules: Rules) -> Row:
     ordered = sorted(entries, key=lambda entry: entry.name)
     flat: list[int] = []
     for entry in ordered:

@@ -101,4 +101,3 @@ def _lacking(objects: Mapping[Wanted, str]) -> Callable[[list[Wanted]], Exceptio
         )
 
     return error
-

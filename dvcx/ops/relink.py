@@ -20,9 +20,7 @@ if TYPE_CHECKING:
     from dvcx.project import Project
 
 
-def relink(
-    project: Project, cache: Store, index: StatIndex, rules: Rules, paths: Sequence[str], *, emit: Emit
-) -> None:
+def relink(project: Project, cache: Store, index: StatIndex, rules: Rules, paths: Sequence[str], *, emit: Emit) -> None:
     """Turn files of these paths whose objects stand alone in the cache into the preferred hard or symbolic links."""
     if project.links[0] not in ("hardlink", "symlink"):
         return

@@ -92,9 +92,7 @@ def repro(
     return Reproduced(tuple(runs), sum(1 for item in runs if item.how in ("failed", "skipped")))
 
 
-def _record_sources(
-    project: Project, tracked: Tracked, graph: Graph, chosen: Sequence[Stage], emit: Emit
-) -> None:
+def _record_sources(project: Project, tracked: Tracked, graph: Graph, chosen: Sequence[Stage], emit: Emit) -> None:
     """Tracked data that these stages read and that was edited is recorded first: a lock never names bytes that are nowhere."""
     sources = {path for stage in chosen for path in graph.sources[stage.address]}
     if not sources:
@@ -181,4 +179,3 @@ def _forecast(
         how = "would run" if force else words.get(verdict.state, "would run")
         runs.append(StageRun(verdict.stage.address, how, reasons, 0.0))
     return Reproduced(tuple(runs), 0)
-

@@ -101,7 +101,8 @@ def run(shop: Workshop, stage: Stage, now: Snapshot, reasons: Sequence[Reason]) 
         directory = f"{project.root}/{stage.wdir}" if stage.wdir else project.root
         if not os.path.isdir(directory):
             raise StageFailed(
-                f"stage '{display(stage.address)}': its wdir {display(stage.wdir)} does not exist", "make it, or correct dvcx.yaml"
+                f"stage '{display(stage.address)}': its wdir {display(stage.wdir)} does not exist",
+                "make it, or correct dvcx.yaml",
             )
         seconds = run_commands(
             commands, directory=directory, environment={**shop.environment, MARK: stage.address}, stage=stage.address
@@ -250,7 +251,7 @@ def _take_outputs(shop: Workshop, stage: Stage, before: Snapshot, key: str) -> L
 
 
 def _look(shop: Workshop, stage: Stage, path: str, intake: Intake | None) -> Content:
-    from dvcx.io.store.intake import Looking
+    from dvcx.io.workspace import Looking
 
     sink = intake or Looking(shop.project.algorithm)
     content = look(shop.project.root, path, index=shop.index, sink=sink, rules=shop.rules)

@@ -126,4 +126,3 @@ def undo(project: Project, directory: str, data: bytes | None) -> None:
         files.remove_record(project.root, file)
     else:
         files.write_record(project.root, file, data)
-

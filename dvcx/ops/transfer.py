@@ -158,4 +158,3 @@ def not_on(remote: Store, objects: Mapping[Wanted, str]) -> Callable[[list[Wante
         )
 
     return error
-

@@ -46,7 +46,9 @@ def _run(command: str, directory: str, environment: Mapping[str, str]) -> int:
             stdin=None if not own_group else subprocess.DEVNULL,
         )
     except OSError as error:
-        raise DiskRefused(f"{display(directory)}: the command cannot be started: {error.strerror}", "check the stage's wdir") from None
+        raise DiskRefused(
+            f"{display(directory)}: the command cannot be started: {error.strerror}", "check the stage's wdir"
+        ) from None
     try:
         return process.wait()
     except BaseException:

@@ -161,7 +161,9 @@ def _open(path: str) -> sqlite3.Connection:
     db = sqlite3.connect(path, timeout=30, check_same_thread=False)
     try:
         if db.execute("PRAGMA user_version").fetchone()[0] != SCHEMA:
-            for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type='table' AND name NOT LIKE 'sqlite_%'").fetchall():
+            for (name,) in db.execute(
+                "SELECT name FROM sqlite_master WHERE type='table' AND name NOT LIKE 'sqlite_%'"
+            ).fetchall():
                 db.execute(f'DROP TABLE "{name}"')
             db.executescript(
                 """

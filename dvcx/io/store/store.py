@@ -8,6 +8,7 @@ import os
 import secrets
 import stat as stat_module
 from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from dvcx.core.objects import (
@@ -259,7 +260,8 @@ class Store:
         for item, frame in batch.items:
             if frame.size != item.size if item.size >= 0 else frame.size > MAX_TREE:
                 raise IntegrityError(
-                    f"{self.label}: {name}: object {item.id} has {frame.size} bytes instead of {item.size}", "get it again: dvcx pull"
+                    f"{self.label}: {name}: object {item.id} has {frame.size} bytes instead of {item.size}",
+                    "get it again: dvcx pull",
                 )
             stored = view[frame.offset - start : frame.offset - start + frame.stored]
             try:
@@ -288,7 +290,9 @@ class Store:
             decoder = zstandard.ZstdDecompressor()
             data = decoder.decompress(stored, max_output_size=frame.size, allow_extra_data=False)
         except zstandard.ZstdError as error:
-            raise IntegrityError(f"{self.label}: {name}: a frame cannot be decompressed ({error})", "get it again: dvcx pull") from None
+            raise IntegrityError(
+                f"{self.label}: {name}: a frame cannot be decompressed ({error})", "get it again: dvcx pull"
+            ) from None
         return memoryview(data)
 
     def _checked(self, item: Wanted, data: memoryview, where: str) -> memoryview:
@@ -469,7 +473,7 @@ def join_tree(content: Content, read: Callable[[Wanted], bytes], label: str) -> 
                 raise IntegrityError(f"{label}: tree {shard.id}: shards nest", "get it again: dvcx fetch")
             joined.extend(part)
         names = [entry.name.encode() for entry in joined]
-        if any(name <= before for before, name in zip(names, names[1:], strict=False)):
+        if any(name <= before for before, name in pairwise(names)):
             raise IntegrityError(f"{label}: tree {content.id}: its shards are out of order", "get it again: dvcx fetch")
         entries = joined
     if totals(entries) != (content.size, content.files):
@@ -529,4 +533,3 @@ def _read_store_json(data: bytes, label: str) -> dict[str, Any]:
 
 def _hex(object_id: str) -> str:
     return object_id.partition(":")[2]
-

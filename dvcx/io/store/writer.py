@@ -1,4 +1,4 @@
-"""Writing into a store: small objects become packs or loose files, then one index names them. Nothing is visible before commit."""
+"""Writing into a store: small objects become packs or loose files, an index names them last. Nothing is visible before that."""
 
 from __future__ import annotations
 
@@ -65,6 +65,7 @@ class Writer:
         self._scratch = store.local.path("packs") if store.local is not None else scratch
         self._packing = packing
         self._compress = compress
+        self._compressor: Any = None
         self._fsync = fsync
         self._advanced = advanced
         self._lock = threading.Lock()
@@ -74,6 +75,7 @@ class Writer:
         self._asked = 0
         self._held: list[tuple[Digest, int, bytes]] = []
         self._held_bytes = 0
+        self._packed = False
         self._pack: _OpenPack | None = None
         self._closing: list[_Closing] = []
         self._finished: list[tuple[PackInfo, str]] = []
@@ -94,17 +96,19 @@ class Writer:
 
     def has(self, names: Digest) -> bool:
         """Whether the store or this batch holds the object. Raises `IntegrityError` for the same id with another seal."""
-        key = digest_bytes(names.id)
+        return self._has(digest_bytes(names.id), bytes.fromhex(names.seal), names)
+
+    def _has(self, key: bytes, sealed: bytes, names: Digest) -> bool:
         found = self._new.get(key)
         if found is None:
             found = self._in_store(key, names.id)
-        if found is None:
-            return False
-        if found and found.hex() != names.seal:
+            if found is None:
+                return False
+        if found and found != sealed:
             raise IntegrityError(
                 f"{names.id}: {self._store.label} holds other bytes under this id "
                 f"(BLAKE3 {found.hex()[:12]}…, these bytes have {names.seal[:12]}…)",
-                "one of the two files was forged to collide; find out who made it, and use 'dvcx init --hash blake3' for such data",
+                "one of the two was forged to collide: find out who made it; 'dvcx init --hash blake3' is safe for such data",
             )
         return True
 
@@ -147,12 +151,17 @@ class Writer:
 
     def put(self, names: Digest, data: bytes, *, tree: bool = False) -> bool:
         """Take a small object; False when it is there already."""
+        key, sealed = digest_bytes(names.id), bytes.fromhex(names.seal)
         with self._lock:
-            if self.has(names):
+            if self._has(key, sealed, names):
                 return False
-            self._new[digest_bytes(names.id)] = bytes.fromhex(names.seal)
+            self._new[key] = sealed
             self._bytes += len(data)
-            self._place(names, KIND_TREE if tree else KIND_BLOB, data)
+            kind = KIND_TREE if tree else KIND_BLOB
+            if self._packed and len(data) < SMALL:
+                self._append(key, sealed, kind, data)
+            else:
+                self._place(names, kind, data)
             return True
 
     def replace(self, names: Digest, data: bytes) -> None:
@@ -163,15 +172,14 @@ class Writer:
     def _place(self, names: Digest, kind: int, data: bytes) -> None:
         if len(data) >= SMALL or not self._packing:
             self._write_loose(names, kind, data)
-        elif self._pack is not None or self._closing or self._finished:
-            self._append(names, kind, data)
         else:
             self._held.append((names, kind, data))
             self._held_bytes += len(data)
             if len(self._held) >= BATCH:
                 held, self._held, self._held_bytes = self._held, [], 0
-                for item in held:
-                    self._append(*item)
+                self._packed = True
+                for name, its_kind, its_data in held:
+                    self._append(digest_bytes(name.id), bytes.fromhex(name.seal), its_kind, its_data)
             elif self._held_bytes > HELD:
                 self._flush_held()
 
@@ -180,20 +188,22 @@ class Writer:
         for item in held:
             self._write_loose(*item)
 
-    def _append(self, names: Digest, kind: int, data: bytes) -> None:
+    def _append(self, key: bytes, sealed: bytes, kind: int, data: bytes) -> None:
         if self._pack is None:
             self._pack = _OpenPack(self._scratch, ALGORITHMS[self._store.algorithm])
         encoding, stored = self._encoded(data)
-        self._pack.append(digest_bytes(names.id), bytes.fromhex(names.seal), kind, encoding, stored, len(data))
+        self._pack.append(key, sealed, kind, encoding, stored, len(data))
         if self._pack.size >= PACK_SIZE:
             self._close_pack()
 
     def _encoded(self, data: bytes) -> tuple[int, bytes]:
         if not self._compress or len(data) < NOT_COMPRESSED:
             return RAW, data
-        import zstandard
+        if self._compressor is None:
+            import zstandard
 
-        stored = zstandard.ZstdCompressor(level=3).compress(data)
+            self._compressor = zstandard.ZstdCompressor(level=3)
+        stored = self._compressor.compress(data)
         return (ZSTD, stored) if len(stored) * 10 <= len(data) * 9 else (RAW, data)
 
     def _close_pack(self) -> None:
