@@ -1,5 +1,122 @@
-"""The public Python API of dvcx; names are resolved lazily, so that `import dvcx` costs nothing."""
+"""The public Python API of dvcx; names are resolved lazily, so that `import dvcx` costs nothing.
 
-from __future__ import annotations
+    import dvcx
+    project = dvcx.open_project()
+    dvcx.add(project, ["data.csv"])
+    with dvcx.open("data.csv", rev="v1.0", mode="r") as file: ...
+
+Every operation takes a `Project` and paths relative to its root, and returns a frozen dataclass. What goes wrong is a
+`DvcxError` with a message, a hint and an exit code.
+"""
 
 __version__ = "0.1.0"
+
+# Not imported from typing: that alone would cost more than everything else here.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from dvcx.core.changes import Change as Change
+    from dvcx.errors import AnswerIsNo as AnswerIsNo
+    from dvcx.errors import Busy as Busy
+    from dvcx.errors import Conflict as Conflict
+    from dvcx.errors import DiskRefused as DiskRefused
+    from dvcx.errors import DvcxError as DvcxError
+    from dvcx.errors import IntegrityError as IntegrityError
+    from dvcx.errors import NoProject as NoProject
+    from dvcx.errors import NotFound as NotFound
+    from dvcx.errors import RemoteFailed as RemoteFailed
+    from dvcx.errors import StageFailed as StageFailed
+    from dvcx.errors import UnsafeInput as UnsafeInput
+    from dvcx.errors import UsageError as UsageError
+    from dvcx.ops.add import Added as Added
+    from dvcx.ops.add import AddedItem as AddedItem
+    from dvcx.ops.add import add as add
+    from dvcx.ops.check import check as check
+    from dvcx.ops.checkout import CheckedOut as CheckedOut
+    from dvcx.ops.checkout import PathChange as PathChange
+    from dvcx.ops.checkout import checkout as checkout
+    from dvcx.ops.commit import Committed as Committed
+    from dvcx.ops.commit import commit as commit
+    from dvcx.ops.dag import Graph as Graph
+    from dvcx.ops.dag import dag as dag
+    from dvcx.ops.diff import Diff as Diff
+    from dvcx.ops.diff import diff as diff
+    from dvcx.ops.fetch import Fetched as Fetched
+    from dvcx.ops.fetch import fetch as fetch
+    from dvcx.ops.init import Initialized as Initialized
+    from dvcx.ops.init import init as init
+    from dvcx.ops.list import Listed as Listed
+    from dvcx.ops.list import Listing as Listing
+    from dvcx.ops.list import list_ as list_
+    from dvcx.ops.move import Moved as Moved
+    from dvcx.ops.move import move as move
+    from dvcx.ops.open import open as open
+    from dvcx.ops.placing import Kept as Kept
+    from dvcx.ops.pull import Pulled as Pulled
+    from dvcx.ops.pull import pull as pull
+    from dvcx.ops.push import Pushed as Pushed
+    from dvcx.ops.push import push as push
+    from dvcx.ops.remove import Removed as Removed
+    from dvcx.ops.remove import RemovedItem as RemovedItem
+    from dvcx.ops.remove import remove as remove
+    from dvcx.ops.repro import Reproduced as Reproduced
+    from dvcx.ops.repro import StageRun as StageRun
+    from dvcx.ops.repro import repro as repro
+    from dvcx.ops.run import Ran as Ran
+    from dvcx.ops.run import run as run
+    from dvcx.ops.status import DataChange as DataChange
+    from dvcx.ops.status import StageStatus as StageStatus
+    from dvcx.ops.status import Status as Status
+    from dvcx.ops.status import status as status
+    from dvcx.ops.unprotect import Unprotected as Unprotected
+    from dvcx.ops.unprotect import unprotect as unprotect
+    from dvcx.project import Project as Project
+    from dvcx.project import open_project as open_project
+
+# Module -> the names that come from it; the same as above.
+_NAMES = {
+    "core.changes": ("Change",),
+    "errors": (
+        *("AnswerIsNo", "Busy", "Conflict", "DiskRefused", "DvcxError", "IntegrityError", "NoProject", "NotFound"),
+        *("RemoteFailed", "StageFailed", "UnsafeInput", "UsageError"),
+    ),
+    "ops.add": ("Added", "AddedItem", "add"),
+    "ops.check": ("check",),
+    "ops.checkout": ("CheckedOut", "PathChange", "checkout"),
+    "ops.commit": ("Committed", "commit"),
+    "ops.dag": ("Graph", "dag"),
+    "ops.diff": ("Diff", "diff"),
+    "ops.fetch": ("Fetched", "fetch"),
+    "ops.init": ("Initialized", "init"),
+    "ops.list": ("Listed", "Listing", "list_"),
+    "ops.move": ("Moved", "move"),
+    "ops.open": ("open",),
+    "ops.placing": ("Kept",),
+    "ops.pull": ("Pulled", "pull"),
+    "ops.push": ("Pushed", "push"),
+    "ops.remove": ("Removed", "RemovedItem", "remove"),
+    "ops.repro": ("Reproduced", "StageRun", "repro"),
+    "ops.run": ("Ran", "run"),
+    "ops.status": ("DataChange", "StageStatus", "Status", "status"),
+    "ops.unprotect": ("Unprotected", "unprotect"),
+    "project": ("Project", "open_project"),
+}
+_HOME = {name: module for module, names in _NAMES.items() for name in names}
+
+__all__ = ["__version__", *_HOME]
+
+
+def __getattr__(name: str) -> object:
+    """A public name, imported when it is first used."""
+    module = _HOME.get(name)
+    if module is None:
+        raise AttributeError(f"module 'dvcx' has no attribute '{name}'")
+    from importlib import import_module
+
+    value = getattr(import_module(f"dvcx.{module}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """The public names."""
+    return sorted(__all__)

@@ -28,7 +28,19 @@ def size(ctx: Context) -> None:
 
     face: Face = ctx.obj
     result = op(face.project())
-    face.answer(result, lambda: output.outline(result))
+
+    def lines() -> list[str]:
+        rows = [
+            ("in all", output.plural(result.objects, "object"), output.size(result.bytes)),
+            ("one by one", output.plural(result.loose, "object"), output.size(result.loose_bytes)),
+            (f"in {output.plural(result.packs, 'pack')}", output.plural(result.packed, "object"), output.size(result.pack_bytes)),
+            ("free on its disk", "", output.size(result.free_bytes)),
+        ]
+        if result.quarantined:
+            rows.append(("in quarantine", output.plural(result.quarantined, "corrupt object"), ""))
+        return [display(result.dir), *output.columns(rows, "  ")]
+
+    face.answer(result, lines)
 
 
 @app.command("dir", cls=Verb)
@@ -40,9 +52,11 @@ def directory(ctx: Context) -> None:
 
     Exits: 3 4
     """
+    from dvcx.ops.cache import directory as op
+
     face: Face = ctx.obj
-    where = face.project().cache_dir
-    face.answer({"dir": where}, lambda: [display(where)])
+    result = op(face.project())
+    face.answer(result, lambda: [display(result.dir)])
 
 
 @app.command("get", cls=Verb)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from typer import Context
 
 from dvcx.cli import output
 from dvcx.cli.face import Face, working_directory
 from dvcx.cli.frame import Verb, app
+from dvcx.errors import display
 
 app = app()
 
@@ -27,4 +30,11 @@ def doctor(ctx: Context) -> None:
 
     face: Face = ctx.obj
     result = op(working_directory())
-    face.answer(result, lambda: output.outline(result))
+
+    def lines() -> list[str]:
+        facts = {name: value for name, value in asdict(result).items() if value and name not in ("warnings", "problems")}
+        told = [f"{face.paint('warning:', 'yellow')} {display(text)}" for text in result.warnings]
+        told += [f"{face.paint('problem:', 'red')} {display(text)}" for text in result.problems]
+        return [*output.outline(facts), "", *(told or ["no problems found"])]
+
+    face.answer(result, lines)

@@ -26,6 +26,7 @@ seconds, paths relative to the project's root. When a command fails it prints
 # Where the result of a command is not that of the operation of the same name.
 _OPERATIONS = {
     "config list": "show",
+    "cache dir": "directory",
     "config set": "set_",
     "remote list": "list_",
     "stage list": "list_",

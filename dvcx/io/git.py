@@ -226,6 +226,11 @@ def unignore_all(root: str, paths: Iterable[str]) -> list[str]:
     return changed
 
 
+def is_bare(path: str) -> bool:
+    """Whether the directory `path` is a repository without a work tree."""
+    return _is_git_dir(path)
+
+
 def clone_bare(url: str, directory: str) -> Git:
     """A bare clone of `url` in `directory` (made with its parents; one that is there already is used as it is).
 

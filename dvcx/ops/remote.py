@@ -136,10 +136,10 @@ def modify(
 
 def _place(project: Project, url: str, base: str) -> tuple[str, str]:
     """The url as it is stored, and the project path it lies at when it is a directory inside the project."""
-    scheme, mark, rest = url.partition("://")
+    scheme, mark, _ = url.partition("://")
     if mark and scheme.lower() != "file":
         return url, ""
-    typed = rest if mark else os.path.expanduser(url)
+    typed = _path_of(url) if mark else os.path.expanduser(url)
     if not typed or "\0" in typed or (mark and not typed.startswith("/")):
         raise UsageError(f"not the place of a remote: '{display(url)}'", "give a directory, s3://BUCKET/PREFIX, or another URL")
     start = os.path.realpath(base) if base else project.root
@@ -148,6 +148,15 @@ def _place(project: Project, url: str, base: str) -> tuple[str, str]:
     if mark or posixpath.isabs(typed):
         return (url if mark else absolute), inside
     return posixpath.relpath(absolute, project.root), inside
+
+
+def _path_of(url: str) -> str:
+    from urllib.parse import unquote, urlsplit
+
+    try:
+        return unquote(urlsplit(url).path)
+    except ValueError:
+        return ""
 
 
 def _inside(project: Project, absolute: str) -> str:
