@@ -23,6 +23,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ACCESS_KEY = "dvcxtestkey"
 SECRET_KEY = "dvcx-test-secret-canary"
@@ -139,6 +140,7 @@ def faulty_proxy(upstream: int, mode: str, count: int) -> Iterator[int]:
     def reset(sock: socket.socket) -> None:
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            sock.shutdown(socket.SHUT_RD)  # wakes the thread that reads it, which would keep it open
             sock.close()
 
     def pump(source: socket.socket, target: socket.socket, way: str, seen: dict[str, int]) -> None:
@@ -218,20 +220,20 @@ def _wait_until_it_answers(process: subprocess.Popen[bytes], directory: Path, po
     raise RuntimeError(f"the server did not start:\n{log[-3000:]}")
 
 
+def unfinished_uploads(server: S3Server) -> list[str]:
+    """Keys of multipart uploads that were begun and neither completed nor aborted."""
+    client = _client(server)
+    try:
+        return [upload["Key"] for upload in client.list_multipart_uploads(Bucket=BUCKET).get("Uploads", [])]
+    finally:
+        client.close()
+
+
 def _make_bucket(server: S3Server) -> None:
     """Create the bucket and wait until the server takes an object (a fresh SeaweedFS needs a moment to grow a volume)."""
-    import boto3
-    from botocore.config import Config
     from botocore.exceptions import BotoCoreError, ClientError
 
-    client = boto3.client(
-        "s3",
-        endpoint_url=server.endpoint,
-        region_name=REGION,
-        aws_access_key_id=ACCESS_KEY,
-        aws_secret_access_key=SECRET_KEY,
-        config=Config(proxies={}, retries={"total_max_attempts": 1}, s3={"addressing_style": "path"}),
-    )
+    client = _client(server)
     deadline = time.monotonic() + 60
     created = False
     while True:
@@ -247,6 +249,20 @@ def _make_bucket(server: S3Server) -> None:
                 raise
             time.sleep(0.1)
     client.close()
+
+
+def _client(server: S3Server) -> Any:
+    import boto3
+    from botocore.config import Config
+
+    return boto3.client(
+        "s3",
+        endpoint_url=server.endpoint,
+        region_name=REGION,
+        aws_access_key_id=ACCESS_KEY,
+        aws_secret_access_key=SECRET_KEY,
+        config=Config(proxies={}, retries={"total_max_attempts": 1}, s3={"addressing_style": "path"}),
+    )
 
 
 def _free_ports(count: int) -> list[int]:

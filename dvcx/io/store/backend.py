@@ -36,7 +36,7 @@ def ignore_bytes(count: int) -> None:
 class Backend(Protocol):
     """Bytes under names. Safe to use from several threads at once.
 
-    Names are relative POSIX paths under the path rule, without control characters; another one raises `UnsafeInput`.
+    Names are relative POSIX paths under the path rule, without control characters and backslashes, else `UnsafeInput`.
     Every failure is a `RemoteFailed`, or a `DiskRefused` where a local disk said no. Messages hold no credentials.
     """
 
@@ -77,8 +77,11 @@ class Backend(Protocol):
 def check_name(name: str, url: str) -> str:
     """`name` if a store may hold it, else `UnsafeInput`."""
     paths.check_path(name, url)
-    if any(char < " " or char == "\x7f" for char in name):
-        raise UnsafeInput(f"{display(url)}: unsafe name '{display(name)}': it holds a control character", "rename it")
+    if any(char < " " or char in "\x7f\\" for char in name):  # some services take a backslash for a slash
+        raise UnsafeInput(
+            f"{display(url)}: unsafe name '{display(name)}': it holds a control character or a backslash",
+            "a store cannot hold such a name",
+        )
     return name
 
 
@@ -126,6 +129,17 @@ def too_large(where: str, limit: int) -> IntegrityError:
         f"{display(where)}: holds more than the {limit} bytes that are recorded for it",
         "the store is damaged or was tampered with; check it (dvcx fsck)",
     )
+
+
+def heard(chunks: Iterable[bytes], emit_bytes: Callable[[int], None], raised: list[BaseException]) -> Iterator[bytes]:
+    """`chunks`, told to `emit_bytes`. What that raises is kept in `raised` too: it is no failure of the store."""
+    for chunk in chunks:
+        try:
+            emit_bytes(len(chunk))
+        except BaseException as error:
+            raised.append(error)
+            raise
+        yield chunk
 
 
 def timeout_of(options: Mapping[str, str]) -> float:

@@ -62,7 +62,7 @@ class LocalBackend:
 
     def path(self, name: str) -> str:
         """Where the file `name` is, whether it exists or not; "" is the root."""
-        return os.path.join(self.root, check_name(name, self.url)) if name else self.root
+        return self._file(name) if name else self.root
 
     def list(self, prefix: str) -> Iterator[Listed]:
         """See `Backend.list`. Links are neither followed nor listed."""
@@ -92,7 +92,7 @@ class LocalBackend:
 
     def size(self, name: str) -> int | None:
         """See `Backend.size`. What is no regular file counts as absent; a write replaces it."""
-        path = self.path(name)
+        path = self._file(name)
         try:
             found = os.lstat(path)
         except (FileNotFoundError, NotADirectoryError):
@@ -104,7 +104,7 @@ class LocalBackend:
     def read(self, name: str, start: int = 0, length: int = -1) -> bytes:
         """See `Backend.read`."""
         check_range(start, length)
-        path = self.path(name)
+        path = self._file(name)
         with self._open(path) as (descriptor, size):
             wanted = size - start if length < 0 else length
             if wanted < 0 or start > size:
@@ -124,7 +124,7 @@ class LocalBackend:
 
     def stream(self, name: str, limit: int) -> Iterator[bytes]:
         """See `Backend.stream`."""
-        path = self.path(name)
+        path = self._file(name)
         with self._open(path) as (descriptor, _):
             yield from capped(_pieces(descriptor, path), limit, path)
 
@@ -143,12 +143,13 @@ class LocalBackend:
             touched: set[str] = set()
             barrier = -1
             for name, data in items:
-                final = self.path(name)
-                touched |= self._make_directories(name)
+                final = self._file(name)
                 if barrier < 0:
+                    touched |= self._make_directories(name)
                     barrier = os.open(self.root, os.O_RDONLY | _CLOEXEC)  # before the writes: it reports their errors
                     descriptors.append(barrier)
-                descriptor, temporary = _create_temporary(os.path.dirname(final))
+                changed, descriptor, temporary = self._begin(name, final)
+                touched |= changed
                 waiting.append((temporary, final))
                 try:
                     _write_all(descriptor, data, final)
@@ -190,7 +191,7 @@ class LocalBackend:
 
     def delete(self, name: str) -> None:
         """See `Backend.delete`."""
-        path = self.path(name)
+        path = self._file(name)
         try:
             os.unlink(path)
         except (FileNotFoundError, NotADirectoryError):
@@ -218,6 +219,9 @@ class LocalBackend:
                             count += 1
         return count
 
+    def _file(self, name: str) -> str:
+        return os.path.join(self.root, check_name(name, self.url))
+
     @contextlib.contextmanager
     def _open(self, path: str) -> Iterator[tuple[int, int]]:
         try:
@@ -237,19 +241,8 @@ class LocalBackend:
             os.close(descriptor)
 
     def _place(self, name: str, fill: Callable[[int, str], None]) -> None:
-        final = self.path(name)
-        touched = self._make_directories(name)
-        try:
-            descriptor, temporary = _create_temporary(os.path.dirname(final))
-        except FileNotFoundError:  # somebody removed the empty directory since
-            self._known.clear()
-            touched |= self._make_directories(name)
-            try:
-                descriptor, temporary = _create_temporary(os.path.dirname(final))
-            except OSError as error:
-                raise disk_refused(error, "writing", final) from error
-        except OSError as error:
-            raise disk_refused(error, "writing", final) from error
+        final = self._file(name)
+        touched, descriptor, temporary = self._begin(name, final)
         try:
             try:
                 fill(descriptor, final)
@@ -263,6 +256,18 @@ class LocalBackend:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)  # there only when something went wrong
         self._sync_directories(touched)
+
+    def _begin(self, name: str, final: str) -> tuple[set[str], int, str]:
+        """The directories that change, and a temporary file beside `final`: its descriptor and its path."""
+        for again in (True, False):
+            touched = self._make_directories(name)
+            try:
+                return (touched, *_create_temporary(os.path.dirname(final)))
+            except OSError as error:
+                if not (again and error.errno == errno.ENOENT):
+                    raise disk_refused(error, "writing", final) from error
+                self._known.clear()  # somebody removed the empty directory since
+        raise AssertionError
 
     def _finish(self, descriptor: int, name: str, *, sync: bool) -> None:
         with contextlib.suppress(PermissionError, NotImplementedError):  # some mounts have no modes, and no mode is evidence

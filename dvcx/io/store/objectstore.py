@@ -1,0 +1,576 @@
+"""A backend in an object store: s3://, gs:// and az:// through obstore. Owns how its failures are told in words.
+
+Nothing of obstore or botocore leaves this file: what they raise becomes `RemoteFailed`, built from codes and never from the
+text of an answer, because answers repeat keys and signed addresses.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from dvcx.errors import DvcxError, NotFound, RemoteFailed, UsageError, display
+from dvcx.io.store.backend import (
+    Listed,
+    capped,
+    check_name,
+    check_prefix,
+    check_range,
+    heard,
+    ignore_bytes,
+    reading,
+    short,
+    timeout_of,
+    too_large,
+)
+
+PART = 16 << 20  # S3 takes at most 10,000 parts, so files above 9,000 of these have larger ones
+MOST_PARTS = 9000
+LANES = 4  # parts of one file under way at once
+CONNECT_TIMEOUT = 10.0
+RETRIES = 3
+
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_PERMISSION = {
+    "s3": {"listing": "s3:ListBucket", "reading": "s3:GetObject", "writing": "s3:PutObject", "deleting": "s3:DeleteObject"},
+    "gs": {
+        "listing": "storage.objects.list",
+        "reading": "storage.objects.get",
+        "writing": "storage.objects.create and storage.objects.delete",
+        "deleting": "storage.objects.delete",
+    },
+    "az": {
+        "listing": "Storage Blob Data Reader",
+        "reading": "Storage Blob Data Reader",
+        "writing": "Storage Blob Data Contributor",
+        "deleting": "Storage Blob Data Contributor",
+    },
+}
+_LOGIN = {
+    "s3": "aws sso login (or: aws configure; or set access_key_id and secret_access_key in .dvcx/config.local.toml)",
+    "gs": "gcloud auth application-default login",
+    "az": "az login (or set AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY)",
+}
+
+
+class ObjectBackend:
+    """The objects below a prefix of a bucket. The contract is `Backend`'s.
+
+    Options: `timeout`; for s3 and az `endpoint`, `access_key_id` and `secret_access_key` (az: the account and its key); for s3
+    `region`, `profile` and `session_token`. What is not given is looked up where the service's own tools look.
+    A request that makes no progress fails after `timeout` seconds, a connection that cannot be made after 10 s.
+    """
+
+    def __init__(self, url: str, options: Mapping[str, str]) -> None:
+        parts = urlsplit(url)
+        self._scheme, self._bucket, self._prefix = parts.scheme, parts.netloc, parts.path.strip("/")
+        self.url = f"{self._scheme}://{self._bucket}" + (f"/{self._prefix}" if self._prefix else "")
+        self._timeout = timeout_of(options)
+        self._window = _Window(self._timeout)
+        self._bucket_seen = False
+        self._ranges = True
+        if not self._bucket:
+            raise UsageError(f"{display(url)} names no bucket", f"dvcx remote modify NAME url {self._scheme}://BUCKET/PREFIX")
+        with self._in_words("opening", ""):
+            self._store = self._open(dict(options))
+
+    def list(self, prefix: str) -> Iterator[Listed]:
+        """See `Backend.list`."""
+        prefix = check_prefix(prefix, self.url)
+        with self._in_words("listing", prefix):
+            batches = iter(self._store.list(prefix or None, chunk_size=1000))
+        empty = True
+        while True:
+            with self._in_words("listing", prefix):
+                batch = next(batches, None)
+            if batch is None:
+                break
+            empty = False
+            for found in batch:
+                yield Listed(found["path"], found["size"], found["last_modified"].timestamp())
+        if empty:
+            self._check_service()
+        self._bucket_seen = True
+
+    def size(self, name: str) -> int | None:
+        """See `Backend.size`."""
+        check_name(name, self.url)
+        with self._in_words("reading", name):
+            try:
+                found = self._store.head(name)
+            except FileNotFoundError:
+                found = None
+        if found is None:
+            self._check_bucket()  # the answer to a HEAD does not tell a missing object from a missing bucket
+            return None
+        self._bucket_seen = True
+        return int(found["size"])
+
+    def read(self, name: str, start: int = 0, length: int = -1) -> bytes:
+        """See `Backend.read`."""
+        check_name(name, self.url)
+        check_range(start, length)
+        if start == 0 and length < 0:
+            return b"".join(self._chunks(name, None))
+        if length == 0:
+            return b""
+        if self._ranges:
+            with self._in_words("reading", name):
+                data = self._read_range(name, start, length)
+            if data is not None:
+                if 0 <= length != len(data):
+                    raise short(f"{self.url}/{name}", length, len(data))
+                return data
+        return self._read_and_slice(name, start, length)
+
+    def stream(self, name: str, limit: int) -> Iterator[bytes]:
+        """See `Backend.stream`. A connection that breaks is taken up again where it broke."""
+        check_name(name, self.url)
+        yield from capped(self._chunks(name, limit), limit, f"{self.url}/{name}")
+
+    def write(self, name: str, data: bytes) -> None:
+        """See `Backend.write`."""
+        check_name(name, self.url)
+        with self._in_words("writing", name):
+            self._put(name, data, len(data))
+
+    def upload(self, name: str, path: str, emit_bytes: Callable[[int], None] = ignore_bytes) -> None:
+        """See `Backend.upload`. Above 16 MiB in parts; obstore drops the parts when anything is raised in between."""
+        check_name(name, self.url)
+        raised: list[BaseException] = []
+        with reading(path) as source:
+            chunks = heard(source.chunks(), emit_bytes, raised)
+            try:
+                with self._in_words("writing", name):
+                    self._put(name, b"".join(chunks) if source.size <= PART else chunks, source.size)
+            except RemoteFailed:
+                if raised:  # not the service failed but the listener
+                    raise raised[0] from None
+                raise
+
+    def delete(self, name: str) -> None:
+        """See `Backend.delete`."""
+        check_name(name, self.url)
+        with self._in_words("deleting", name):
+            try:
+                self._store.delete(name)
+            except FileNotFoundError as error:
+                if _code(str(error)) in _NO_BUCKET:
+                    raise
+
+    def close(self) -> None:
+        """See `Backend.close`."""
+        self._store = None
+
+    # opening
+
+    def _open(self, options: dict[str, str]) -> Any:
+        import datetime
+
+        from obstore.store import AzureStore, GCSStore, S3Store
+
+        endpoint = options.get("endpoint", "")
+        provider = None
+        if self._scheme == "s3":
+            config, provider, endpoint = self._s3_config(options)
+        elif self._scheme == "az":
+            account, key = options.get("access_key_id"), options.get("secret_access_key")
+            config = _some(endpoint=endpoint, account_name=account, account_key=key)
+        else:
+            config = _some(base_url=endpoint)
+        client: dict[str, Any] = {
+            "allow_http": self._allows_http(endpoint, explicitly=bool(options.get("endpoint"))),
+            "connect_timeout": datetime.timedelta(seconds=min(CONNECT_TIMEOUT, self._timeout)),
+            "read_timeout": datetime.timedelta(seconds=self._timeout),
+            "timeout": datetime.timedelta(days=1),  # of a whole transfer: a slow one that moves is no failure
+        }
+        if self._scheme == "s3":
+            client.update(_only_to(endpoint))
+        retry = {"max_retries": RETRIES, "retry_timeout": datetime.timedelta(seconds=self._timeout / 2)}
+        arguments: dict[str, Any] = {"prefix": self._prefix or None, "client_options": client, "retry_config": retry}
+        if self._scheme == "az":
+            return AzureStore(self._bucket, config=config, **arguments)
+        if self._scheme == "gs":
+            return GCSStore(self._bucket, config=config, **arguments)
+        return S3Store(self._bucket, config=config, **_some(credential_provider=provider), **arguments)
+
+    def _s3_config(self, options: dict[str, str]) -> tuple[dict[str, Any], Callable[[], Any] | None, str]:
+        """obstore's configuration, where credentials come from (None: they are in the configuration), and the endpoint."""
+        key, secret = options.get("access_key_id"), options.get("secret_access_key")
+        if bool(key) != bool(secret):
+            raise UsageError(
+                f"{self.url}: access_key_id and secret_access_key go together, only one is set",
+                "set both in .dvcx/config.local.toml, or neither",
+            )
+        endpoint, region = options.get("endpoint", ""), options.get("region", "")
+        provider = None
+        if not (key and endpoint):
+            session = self._session(options.get("profile"))
+            endpoint = endpoint or _configured_endpoint(session)
+            region = region or session.get_config_variable("region") or ""
+            if not key:
+                provider = self._provider(session)
+        config = _some(
+            endpoint=endpoint,
+            region=region or "us-east-1",
+            access_key_id=key,
+            secret_access_key=secret,
+            session_token=options.get("session_token") if key else None,
+        )
+        return {**config, "disable_bulk_delete": True}, provider, endpoint
+
+    def _session(self, profile: str | None) -> Any:
+        from botocore.exceptions import BotoCoreError, ProfileNotFound
+        from botocore.session import Session
+
+        try:
+            session = Session(profile=profile or None)
+            session.get_scoped_config()
+        except ProfileNotFound:
+            raise UsageError(
+                f"{self.url}: the AWS profile '{display(profile or 'named by AWS_PROFILE')}' is not in ~/.aws",
+                "aws configure list-profiles shows the ones there are; dvcx remote modify NAME profile PROFILE --local",
+            ) from None
+        except BotoCoreError as error:
+            raise UsageError(f"{self.url}: the files in ~/.aws cannot be read ({type(error).__name__})", "repair them") from None
+        return session
+
+    def _provider(self, session: Any) -> Callable[[], dict[str, Any]]:
+        """What obstore calls for credentials, every half hour: botocore's chain, which knows profiles, SSO, roles, instances."""
+        import datetime
+
+        from botocore.exceptions import BotoCoreError
+
+        def provide() -> dict[str, Any]:
+            try:
+                frozen = found.get_frozen_credentials()
+            except (BotoCoreError, OSError) as error:  # its text may quote what it was given
+                raise RuntimeError(f"credentials:{type(error).__name__}") from None
+            until = datetime.datetime.now(datetime.UTC) + datetime.timedelta(minutes=30)
+            return {
+                "access_key_id": frozen.access_key,
+                "secret_access_key": frozen.secret_key,
+                "token": frozen.token,
+                "expires_at": until,
+            }
+
+        try:
+            found = session.get_credentials()
+        except (BotoCoreError, OSError) as error:
+            raise self._no_credentials(type(error).__name__) from None
+        if found is None:
+            raise self._no_credentials("")
+        return provide
+
+    def _allows_http(self, endpoint: str, *, explicitly: bool) -> bool:
+        if not endpoint:
+            return False
+        try:
+            parts = urlsplit(endpoint)
+            host, secret = parts.hostname, parts.username or parts.password or parts.query
+        except ValueError:
+            host, secret = None, None
+        if secret:
+            raise UsageError(
+                f"{self.url}: the endpoint holds credentials",
+                "put access_key_id and secret_access_key into .dvcx/config.local.toml",
+            )
+        if not host or parts.scheme not in ("http", "https"):
+            raise UsageError(
+                f"{self.url}: the endpoint must be an address such as https://s3.example.com",
+                "dvcx remote modify NAME endpoint https://HOST --local",
+            )
+        if parts.scheme == "http" and not explicitly and host not in _LOOPBACK:
+            raise UsageError(
+                f"{self.url}: the endpoint {display(endpoint)} from the environment or ~/.aws is not encrypted",
+                f"use https, or accept it: dvcx remote modify NAME endpoint {display(endpoint)} --local",
+            )
+        return parts.scheme == "http"
+
+    # reading
+
+    def _chunks(self, name: str, limit: int | None) -> Iterator[bytes]:
+        """The bytes of an object, all of them; taken up again where the connection broke, as long as it is the same object."""
+        where = f"{self.url}/{name}"
+        done, total, etag, left = 0, -1, None, RETRIES
+        while True:
+            began = time.monotonic()
+            try:
+                options = {"range": {"offset": done}, **_some(if_match=etag)} if done else None
+                answer = self._store.get(name, options=options)
+                if not done:
+                    total, etag = answer.meta["size"], answer.meta["e_tag"]
+                    if limit is not None and total > limit:
+                        raise too_large(where, limit)
+                began = time.monotonic()
+                for chunk in answer.stream(1 << 20):
+                    done += len(chunk)
+                    began, left = time.monotonic(), RETRIES
+                    yield chunk
+                if done != total:
+                    raise short(where, total, done)
+                self._bucket_seen = True
+                return
+            except DvcxError:
+                raise
+            except Exception as error:
+                stalled = time.monotonic() - began >= self._timeout / 2
+                if not done or not left or stalled or isinstance(error, FileNotFoundError):
+                    raise self._failure(error, "reading", name) from None
+            time.sleep(0.2 * 2 ** (RETRIES - left))
+            left -= 1
+
+    def _read_range(self, name: str, start: int, length: int) -> bytes | None:
+        """The range, shorter at the end of the object; None when this server does not do ranges right."""
+        for left in range(RETRIES - 1, -1, -1):
+            began = time.monotonic()
+            try:
+                if length < 0:
+                    return bytes(self._store.get(name, options={"range": {"offset": start}}).bytes())
+                return bytes(self._store.get_range(name, start=start, length=length))
+            except FileNotFoundError:
+                raise
+            except Exception as error:
+                text = str(error)
+                if "non-partial response" in text:  # `rclone serve s3` sends the range with status 200
+                    self._ranges = False
+                    return None
+                if _status(text) == 416:
+                    return self._nothing_there(name, start, length)
+                if not left or "body error" not in text or time.monotonic() - began >= self._timeout / 2:
+                    raise
+        return None
+
+    def _nothing_there(self, name: str, start: int, length: int) -> bytes:
+        size = self.size(name)
+        if size is None or start != size or length > 0:
+            raise short(f"{self.url}/{name}", start + max(length, 0), size or 0)
+        return b""
+
+    def _read_and_slice(self, name: str, start: int, length: int) -> bytes:
+        """A range by reading from the beginning, for servers without ranges."""
+        parts, position = [], 0
+        end = None if length < 0 else start + length
+        for chunk in self._chunks(name, None):
+            parts.append(chunk[max(0, start - position) : None if end is None else max(0, end - position)])
+            position += len(chunk)
+            if end is not None and position >= end:
+                break
+        if position < (start if end is None else end):
+            raise short(f"{self.url}/{name}", start if end is None else end, position)
+        return b"".join(parts)
+
+    # writing
+
+    def _put(self, name: str, content: Any, size: int) -> None:
+        part = part_size(size)
+        if size <= part:
+            with self._window.of(size):
+                self._store.put(name, content, use_multipart=False)
+            return
+        with self._window.of(part, LANES, parts=-(-size // part)) as lanes:
+            self._store.put(name, content, use_multipart=True, chunk_size=part, max_concurrency=lanes)
+
+    # failures
+
+    @contextlib.contextmanager
+    def _in_words(self, doing: str, name: str) -> Iterator[None]:
+        try:
+            yield
+        except DvcxError:
+            raise
+        except Exception as error:
+            raise self._failure(error, doing, name) from None
+
+    def _failure(self, error: Exception, doing: str, name: str) -> DvcxError:
+        """`error`, met while `doing` something to `name`, as one of ours. Only codes of its text are used."""
+        text = str(error)
+        where = display(f"{self.url}/{name}" if name else self.url)
+        code, status = _code(text), _status(text)
+        if isinstance(error, ImportError):
+            return UsageError(f"{where} needs packages that are not installed", f'pip install "dvcx[{self._scheme}]"')
+        if isinstance(error, FileNotFoundError) and doing == "reading" and code not in _NO_BUCKET:
+            self._check_bucket()
+            return NotFound(f"{where} does not exist", "check what the store holds")
+        if "credential provider" in text or "credentials:" in text:
+            named = re.search(r"credentials:(\w+)", text)
+            return self._no_credentials(named[1] if named else "")
+        words, hint = self._explain(text, code, status, doing)
+        return RemoteFailed(f"{where}: {words} (while {doing} in bucket '{display(self._bucket)}')", hint)
+
+    def _explain(self, text: str, code: str, status: int, doing: str) -> tuple[str, str]:
+        for codes, words, hint in _CODES:
+            if code in codes:
+                return words.format(bucket=self._bucket), hint.format(login=_LOGIN[self._scheme])
+        if status in (401, 403):
+            permission = _PERMISSION[self._scheme].get(doing, "access")
+            return f"access denied, {status} {code}".rstrip(), f"grant {permission} on '{self._bucket}', or use other credentials"
+        if status == 404 and doing in ("listing", "writing", "deleting"):
+            return "the bucket does not exist", "create it, or correct the address: dvcx remote modify NAME url URL"
+        if status in (301, 302, 303, 307, 308) or "without LOCATION" in text:
+            return (
+                f"answered with a redirect ({status or 301}), which is not followed; the region is probably wrong",
+                "dvcx remote modify NAME region REGION",
+            )
+        if status in (429, 503):
+            return f"the service asks to slow down ({status} {code})".rstrip(), "use fewer --jobs, or run it again later"
+        if status == 507:
+            return "the store is full (507)", "free some space there, then run it again"
+        if status:
+            return f"the service answered {status} {code}".rstrip(), "run it again; if it persists, look at the service"
+        return self._explain_transport(text)
+
+    def _explain_transport(self, text: str) -> tuple[str, str]:
+        text = text.partition("inner:")[2] or text
+        if "127.0.0.1:0," in text:
+            return "answered with a redirect to another host, which is not followed", "check the endpoint"
+        if "TimedOut" in text or "kind: Timeout" in text:
+            return (
+                f"no progress for {self._timeout:g} seconds, or no connection within {min(CONNECT_TIMEOUT, self._timeout):g}",
+                "check the network; on a slow line: dvcx remote modify NAME timeout 300 --local",
+            )
+        if "dns error" in text:
+            return "the host's name cannot be resolved", "check the endpoint, the region and the network"
+        if "BadScheme" in text:
+            return "the connection would not be encrypted, which is refused", "use an https endpoint"
+        if "kind: Connect" in text and re.search(r"ertificate|InvalidMessage|UnknownIssuer|tls", text):
+            return "no secure connection (TLS) could be made", "check the endpoint's certificate, and that it speaks https"
+        if "kind: Connect" in text:
+            return "the endpoint cannot be reached", "check the endpoint and the network, then run it again"
+        if "body error" in text or "error sending request" in text:
+            return "the connection broke", "check the network, then run it again"
+        if "Precondition" in text:
+            return "the object changed while it was read", "run it again"
+        return "the service's answer makes no sense", "check that the endpoint is such a service; run it again"
+
+    def _no_credentials(self, why: str) -> RemoteFailed:
+        return RemoteFailed(
+            f"{self.url}: no credentials for bucket '{display(self._bucket)}' were found{f' ({why})' if why else ''}; "
+            f"reading needs {_PERMISSION[self._scheme]['reading']}, pushing {_PERMISSION[self._scheme]['writing']}",
+            _LOGIN[self._scheme],
+        )
+
+    def _check_service(self) -> None:
+        """`RemoteFailed` unless the service knows what is absent: obstore takes any HTML for an empty listing."""
+        if self._bucket_seen:
+            return
+        with self._in_words("listing", ""):
+            try:
+                self._store.head(f"absent-{time.time_ns():x}")
+            except FileNotFoundError:
+                return
+        raise RemoteFailed(
+            f"{display(self.url)}: what answers is no object store (while listing in bucket '{display(self._bucket)}')",
+            "check the endpoint, and whether the network asks for a login",
+        )
+
+    def _check_bucket(self) -> None:
+        """`RemoteFailed` when the bucket is missing. Asked at most once: after that an absent object is just absent."""
+        if not self._bucket_seen:
+            next(iter(self.list("")), None)
+            self._bucket_seen = True
+
+
+def part_size(size: int) -> int:
+    """Bytes of one part of an upload of `size` bytes: 16 MiB, more when that would make too many parts."""
+    return max(PART, -(-size // MOST_PARTS))
+
+
+class _Window:
+    """How many bytes may be on their way up at once, over all threads.
+
+    A request's clock runs from its start to its answer, so with many at once on a slow line each would take longer than the
+    timeout. The window opens while requests are quick and closes when they come near the timeout.
+    """
+
+    def __init__(self, timeout: float) -> None:
+        self._slow = timeout / 4
+        self._limit = 2 * PART
+        self._flying = 0
+        self._changed = threading.Condition()
+
+    @contextlib.contextmanager
+    def of(self, size: int, at_most: int = 1, parts: int = 1) -> Iterator[int]:
+        """Room for up to `at_most` requests of `size` bytes each; how many there is room for, at least one."""
+        with self._changed:
+            while self._flying and self._flying + size > self._limit:
+                self._changed.wait(0.5)
+            lanes = max(1, min(at_most, (self._limit - self._flying) // max(size, 1)))
+            self._flying += lanes * size
+        began = time.monotonic()
+        try:
+            yield lanes
+        finally:
+            seconds = (time.monotonic() - began) * lanes / max(parts, lanes)
+            with self._changed:
+                self._flying -= lanes * size
+                if seconds > self._slow:
+                    self._limit = max(PART, self._limit // 2)
+                elif size * lanes >= PART // 4:
+                    self._limit = min(32 * PART, self._limit + size * lanes)
+                self._changed.notify_all()
+
+
+_NO_BUCKET = ("NoSuchBucket", "ContainerNotFound", "ContainerBeingDeleted")
+_CODES: tuple[tuple[tuple[str, ...], str, str], ...] = (
+    (_NO_BUCKET, "the bucket '{bucket}' does not exist", "create it, or correct the address: dvcx remote modify NAME url URL"),
+    (("SignatureDoesNotMatch", "AuthenticationFailed"), "the secret key is wrong", "{login}"),
+    (("InvalidAccessKeyId",), "the access key is not known there", "{login}"),
+    (("ExpiredToken", "InvalidToken", "TokenRefreshRequired"), "the credentials have expired", "{login}"),
+    (
+        ("RequestTimeTooSkewed", "RequestExpired"),
+        "this machine's clock differs too much from the service's",
+        "set the clock: timedatectl set-ntp true",
+    ),
+    (
+        ("PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "TemporaryRedirect"),
+        "the bucket '{bucket}' is in another region",
+        "dvcx remote modify NAME region REGION",
+    ),
+    (("SlowDown", "RequestLimitExceeded", "ServerBusy"), "the service asks to slow down", "use fewer --jobs, or try later"),
+    (("QuotaExceeded", "XMinioStorageFull"), "the store is full", "free some space there, then run it again"),
+    (("PreconditionFailed", "ConditionNotMet"), "the object changed while it was read", "run it again"),
+)
+
+
+def _code(text: str) -> str:
+    found = re.search(r"<Code>\s*([A-Za-z0-9.]{1,60})\s*</Code>", text)
+    return found[1] if found else ""
+
+
+def _status(text: str) -> int:
+    found = re.search(r"status code: (\d{3})", text)
+    return int(found[1]) if found else 0
+
+
+def _some(**values: Any) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value}
+
+
+def _configured_endpoint(session: Any) -> str:
+    """The endpoint that AWS's own tools would use: AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, or the profile's."""
+    import os
+
+    from botocore.configprovider import ConfiguredEndpointProvider
+
+    provider = ConfiguredEndpointProvider(session.full_config, session.get_scoped_config(), "s3", os.environ)
+    return provider.provide() or ""
+
+
+def _only_to(endpoint: str) -> dict[str, str]:
+    """Client options under which requests go to the endpoint's host and nowhere else.
+
+    obstore follows redirects and cannot be told not to. A proxy nobody listens on, with the endpoint excepted, makes a redirect
+    to any other host fail. Where the user has a proxy, requests must go through it, and it decides.
+    """
+    import urllib.request
+
+    if set(urllib.request.getproxies()) - {"no", "ftp"}:
+        return {}
+    host = urlsplit(endpoint).hostname if endpoint else "amazonaws.com,amazonaws.com.cn"
+    return {"proxy_url": "http://127.0.0.1:0", "proxy_excludes": host or ""}
