@@ -13,7 +13,7 @@ from dvcx.core.paths import join
 from dvcx.core.plans import Placement
 from dvcx.errors import Conflict, DiskRefused, NotFound, display
 from dvcx.events import Advanced, Began, Emit, Ended
-from dvcx.io import place, pool
+from dvcx.io import place
 from dvcx.io.statindex import CODES, Row, StatIndex
 from dvcx.io.store.store import Store, Wanted, wanted
 from dvcx.io.workspace import Rules
@@ -46,7 +46,7 @@ def carry_out(project: Project, cache: Store, index: StatIndex, rules: Rules, pl
             cache,
             jobs,
             links=project.links,
-            run=lambda function, items: list(pool.run(function, items, workers=2)),
+            workers=max(2, min(project.jobs, os.cpu_count() or 1)),
             advanced=lambda count, amount: emit(Advanced(count, amount)),
             absent=lambda lacking: _absent(project, lacking, plan, cache),
         )

@@ -1,0 +1,124 @@
+"""Forked helpers for work that is many small system calls: Python's one lock keeps threads from doing it side by side."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import struct
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+from dvcx import errors
+from dvcx.errors import DiskRefused, DvcxError
+
+Item = TypeVar("Item")
+
+_HEAD = struct.Struct("<qq")
+_ERROR = -1
+_DONE = -2
+
+
+def available() -> bool:
+    """Whether forking is safe here: on Linux, while this process has no other threads."""
+    return sys.platform == "linux" and threading.active_count() == 1
+
+
+def spread(function: Callable[[Item], bytes], items: Sequence[Item], *, workers: int) -> Iterator[tuple[int, bytes]]:
+    """(number of the item, what `function` returned for it), as they get ready, each worker taking one stretch of the items.
+
+    `function` runs in a forked child: it may use files, but no database or thread of the parent. The first error of a child
+    ends all and is raised here.
+    """
+    children: dict[int, int] = {}
+    try:
+        size = -(-len(items) // workers) if items else 1
+        for start in range(0, len(items), size):
+            children.update([_fork(function, items, start, min(start + size, len(items)))])
+        yield from _collect(children)
+    finally:
+        for pid in children.values():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, 0)
+        for pipe in children:
+            os.close(pipe)
+
+
+def _fork(function: Callable[[Item], bytes], items: Sequence[Item], start: int, end: int) -> tuple[int, int]:
+    taking, giving = os.pipe()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid = os.fork()
+    if pid:
+        os.close(giving)
+        return taking, pid
+    # The child leaves with os._exit, whatever happens: nothing of the parent's is closed, flushed or unwound twice.
+    code = 70
+    try:
+        os.close(taking)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in range(start, end):
+            _send(giving, number, function(items[number]))
+        _send(giving, _DONE, b"")
+        code = 0
+    except DvcxError as error:
+        _send(giving, _ERROR, json.dumps([type(error).__name__, error.message, error.hint]).encode())
+    except BaseException as error:
+        _send(giving, _ERROR, json.dumps(["", f"{type(error).__name__}: {error}", ""]).encode())
+    finally:
+        os._exit(code)
+
+
+def _send(pipe: int, number: int, data: bytes) -> None:
+    view = memoryview(_HEAD.pack(number, len(data)) + data)
+    while view:
+        view = view[os.write(pipe, view) :]
+
+
+def _collect(children: dict[int, int]) -> Iterator[tuple[int, bytes]]:
+    import selectors
+
+    buffers = {pipe: bytearray() for pipe in children}
+    finished = 0
+    with selectors.DefaultSelector() as selector:
+        for pipe in children:
+            selector.register(pipe, selectors.EVENT_READ)
+        while finished < len(children):
+            for key, _ in selector.select():
+                pipe = int(key.fd)
+                data = os.read(pipe, 1 << 20)
+                if not data:
+                    raise DiskRefused("a helper process was ended from outside", "look for memory pressure (dmesg), run it again")
+                buffers[pipe] += data
+                for number, body in _messages(buffers[pipe]):
+                    if number == _DONE:
+                        finished += 1
+                        selector.unregister(pipe)
+                    elif number == _ERROR:
+                        raise _raised(body)
+                    else:
+                        yield number, body
+
+
+def _messages(buffer: bytearray) -> Iterator[tuple[int, bytes]]:
+    while len(buffer) >= _HEAD.size:
+        number, length = _HEAD.unpack_from(buffer)
+        if len(buffer) < _HEAD.size + length:
+            return
+        body = bytes(buffer[_HEAD.size : _HEAD.size + length])
+        del buffer[: _HEAD.size + length]
+        yield number, body
+
+
+def _raised(body: bytes) -> Exception:
+    name, message, hint = json.loads(body)
+    kind = getattr(errors, name, None) if name else None
+    if isinstance(kind, type) and issubclass(kind, DvcxError):
+        return kind(message, hint)
+    return RuntimeError(message)
