@@ -33,7 +33,11 @@ def size(ctx: Context) -> None:
         rows = [
             ("in all", output.plural(result.objects, "object"), output.size(result.bytes)),
             ("one by one", output.plural(result.loose, "object"), output.size(result.loose_bytes)),
-            (f"in {output.plural(result.packs, 'pack')}", output.plural(result.packed, "object"), output.size(result.pack_bytes)),
+            (
+                f"in {output.plural(result.packs, 'pack')}",
+                output.plural(result.packed, "object"),
+                output.size(result.pack_bytes),
+            ),
             ("free on its disk", "", output.size(result.free_bytes)),
         ]
         if result.quarantined:

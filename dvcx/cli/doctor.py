@@ -32,7 +32,9 @@ def doctor(ctx: Context) -> None:
     result = op(working_directory())
 
     def lines() -> list[str]:
-        facts = {name: value for name, value in asdict(result).items() if value and name not in ("warnings", "problems")}
+        facts = {
+            name: value for name, value in asdict(result).items() if value and name not in ("warnings", "problems")
+        }
         told = [f"{face.paint('warning:', 'yellow')} {display(text)}" for text in result.warnings]
         told += [f"{face.paint('problem:', 'red')} {display(text)}" for text in result.problems]
         return [*output.outline(facts), "", *(told or ["no problems found"])]

@@ -93,7 +93,7 @@ class Face:
         if yes:
             return
         if not output.is_terminal(sys.stdin) or not output.is_terminal(sys.stderr):
-            raise UsageError(f"{question} There is no terminal to ask on", "add --yes to go ahead")
+            raise UsageError(f"{question} There is no terminal to ask on", "--yes answers yes")
         sys.stderr.write(f"{question} [y/N] ")
         sys.stderr.flush()
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):

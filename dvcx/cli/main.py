@@ -86,7 +86,7 @@ def _terminate(number: int, frame: object) -> None:
 def _run(face: Face, arguments: list[str]) -> int:
     try:
         # dvcx's own completion is quicker, so typer's entry (`Command.main`) is not used.
-        with root().make_context("dvcx", arguments, obj=face) as context:
+        with root().make_context("dvcx", arguments, obj=face, help_option_names=["-h", "--help"]) as context:
             if context.params.get("version"):
                 return _version()
             code = context.command.invoke(context)

@@ -134,8 +134,10 @@ def seconds(amount: float) -> str:
 
 
 def columns(rows: Iterable[Sequence[str]], indent: str = "") -> list[str]:
-    """`rows` as lines of aligned, left-justified columns. Cells are made safe to print."""
+    """`rows` as lines of aligned, left-justified columns. Cells are made safe to print; a column without text is left out."""
     cells = [[display(cell) for cell in row] for row in rows]
+    filled = [any(column) for column in zip(*cells, strict=True)]
+    cells = [[cell for cell, keep in zip(row, filled, strict=True) if keep] for row in cells]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return [
         (indent + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))).rstrip()

@@ -38,7 +38,9 @@ _WORDS = {str: "text", int: "integer", float: "number", bool: "true or false", t
 
 def reference() -> str:
     """The whole page as Markdown."""
-    parent = root().make_context("dvcx", [], resilient_parsing=True, terminal_width=WIDTH)
+    parent = root().make_context(
+        "dvcx", [], resilient_parsing=True, terminal_width=WIDTH, help_option_names=["-h", "--help"]
+    )
     lines = [_INTRODUCTION, "```text", root().get_help(parent), "```", ""]
     for section, title in SECTIONS.items():
         lines += [f"## {title}", ""]

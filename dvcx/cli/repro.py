@@ -73,7 +73,9 @@ def repro(
 def _failure(result: Reproduced) -> StageFailed:
     """The stages' own errors as one, with the first hint."""
     errors = [run.error.partition("\n") for run in result.runs if run.how == "failed"]
-    return StageFailed("\n".join(message for message, _, _ in errors), next((hint for _, _, hint in errors if hint), ""))
+    return StageFailed(
+        "\n".join(message for message, _, _ in errors), next((hint for _, _, hint in errors if hint), "")
+    )
 
 
 def _lines(face: Face, result: Reproduced, *, dry_run: bool) -> Iterable[str]:
