@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dvcx.core.changes import as_entry
-from dvcx.core.objects import DIR, TREE, Content, Entry
-from dvcx.core.paths import contains, join
+from dvcx.core.objects import DIR, TREE, Content, Entry, entry_content
+from dvcx.core.paths import contains
 from dvcx.core.records import POINTER_SUFFIX, Pointer
 from dvcx.errors import Conflict, NotFound, UnsafeInput, UsageError, disk_refused, display
 from dvcx.events import Advanced, Began, Emit, Ended, ignore
@@ -159,39 +159,46 @@ def _take(
 ) -> dict[str, Content]:
     """Contents by the path that gets the pointer; changes inside one tracked directory are put together."""
     contents: dict[str, Content] = {}
+    inside: dict[str, dict[str, Content | None]] = {}
     for path in paths:
         content = look(project.root, path, index=index, sink=sink, rules=rules, advanced=lambda files: emit(Advanced(files)))
         if content is None:
             raise NotFound(f"{display(path)} vanished while it was read", "run the command again")
         owner = inner[path]
         if owner:
-            base = contents.get(owner, tracked.pointers[owner][1].content)
-            contents[owner] = replaced(base, path[len(owner) + 1 :].split("/"), content, cache, sink, owner)
+            inside.setdefault(owner, {})[path[len(owner) + 1 :]] = content
         else:
             contents[path] = content
+    for owner, changes in inside.items():
+        contents[owner] = replaced(tracked.pointers[owner][1].content, changes, cache, sink, owner)
     return contents
 
 
-def replaced(base: Content, parts: list[str], content: Content | None, cache: Store, sink: Sink, where: str) -> Content:
-    """The directory `base` with what is at `parts` below it replaced (None: removed); only trees on the way are rewritten."""
+def replaced(base: Content, changes: Mapping[str, Content | None], cache: Store, sink: Sink, where: str) -> Content:
+    """The directory `base` with what is at some paths below it replaced (None: removed); only trees on the way are rewritten."""
     if base.kind != TREE:
         raise Conflict(f"{display(where)} is tracked as a file", f"dvcx add {display(where)} records what is there now")
-    entries = {entry.name: entry for entry in cache.read_tree(base)}
-    name = parts[0]
-    if len(parts) > 1:
-        below = entries.get(name)
-        inside = (
-            Content(TREE, below.id, below.seal, below.size, below.files)
-            if below is not None and below.kind == DIR
-            else store_tree([], sink.tree)
-        )
-        content = replaced(inside, parts[1:], content, cache, sink, join(where, name))
-    if content is None:
-        entries.pop(name, None)
-    else:
-        entries[name] = as_entry(name, content)
-    ordered: list[Entry] = sorted(entries.values(), key=lambda entry: entry.name)
-    return store_tree(ordered, sink.tree)
+    return _rewritten(cache.read_tree(base), changes, cache, sink)
+
+
+def _rewritten(entries: Sequence[Entry], changes: Mapping[str, Content | None], cache: Store, sink: Sink) -> Content:
+    by_name: dict[str, dict[str, Content | None]] = {}
+    for path, content in changes.items():
+        name, _, rest = path.partition("/")
+        by_name.setdefault(name, {})[rest] = content
+    known = {entry.name: entry for entry in entries}
+    for name, below in by_name.items():
+        if "" in below:
+            content = below[""]
+        else:
+            entry = known.get(name)
+            inner = cache.read_tree(entry_content(entry)) if entry is not None and entry.kind == DIR else []
+            content = _rewritten(inner, below, cache, sink)
+        if content is None:
+            known.pop(name, None)
+        else:
+            known[name] = as_entry(name, content)
+    return store_tree(sorted(known.values(), key=lambda entry: entry.name), sink.tree)
 
 
 def _record(

@@ -224,18 +224,15 @@ def _shrink(project: Project, tracked: Tracked, works: Sequence[_Work]) -> list[
     from dvcx.io.store.intake import Intake
     from dvcx.io.store.writer import Writer
 
-    contents: dict[str, Content] = {}
+    gone: dict[str, dict[str, Content | None]] = {}
+    for work in works:
+        gone.setdefault(work.owner, {})[work.path[len(work.owner) + 1 :]] = None
     cache = project.cache(ignore, write=True)
     try:
         with Writer(cache, "", packing=project.config.get("cache.pack") != "never", fsync=project.fsync) as writer:
             sink = Intake(writer, project.algorithm)
-            read = stored_trees(cache)
-            for work in works:
-                base = contents.get(work.owner, tracked.pointers[work.owner][1].content)
-                # A target may lie below another one that has just gone.
-                if entry_at(read, work.owner, base, work.path) is not None:
-                    inner = work.path[len(work.owner) + 1 :].split("/")
-                    contents[work.owner] = replaced(base, inner, None, cache, sink, work.owner)
+            recorded = {owner: tracked.pointers[owner][1].content for owner in gone}
+            contents = {owner: replaced(recorded[owner], gone[owner], cache, sink, owner) for owner in gone}
             writer.commit()
     finally:
         cache.close()
