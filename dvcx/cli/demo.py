@@ -10,6 +10,8 @@ from typer import Argument, Context
 from dvcx.cli import output
 from dvcx.cli.face import Face, working_directory
 from dvcx.cli.frame import Verb, app
+from dvcx.errors import display
+from dvcx.events import Emit, Event, Noted
 
 app = app()
 
@@ -27,11 +29,26 @@ def demo(
       dvcx demo
       dvcx demo somewhere/else
 
-    Exits: 8 10 11
+    Exits: 5 8 10 11
     """
     from dvcx.ops.demo import demo as op
 
     face: Face = ctx.obj
-    with face.stages():
-        result = op(os.path.abspath(os.path.join(working_directory(), directory)), emit=face.emit)
-    face.done(result, lambda: output.outline(result))
+    place = os.path.abspath(os.path.join(working_directory(), directory))
+    # The steps are the answer: they go to stdout, unless JSON goes there.
+    result = op(place, emit=face.emit if face.json or face.quiet else _teller(face))
+    face.done(
+        result,
+        lambda: ["", f"The demo is in {display(directory)}. Try next, in its project directory:"]
+        + [f"  {line}" for line in result.next],
+    )
+
+
+def _teller(face: Face) -> Emit:
+    def tell(event: Event) -> None:
+        if isinstance(event, Noted):
+            line = display(event.message)
+            style = {"$ ": "bold", "# ": "cyan"}.get(line[:2], "")
+            output.write(face.paint(line, style) + "\n")
+
+    return tell

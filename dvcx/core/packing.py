@@ -143,6 +143,8 @@ def decode_index(data: bytes, id_length: int, checksum: Checksum, where: str) ->
         if loose_count * loose_row.size != end - at:
             raise _broken(where, "its length does not fit its counts")
         loose = [Loose(*fields) for fields in loose_row.iter_unpack(data[at:end])]
+        if any(item.size > MAX_SIZE or item.kind not in (KIND_BLOB, KIND_TREE) for item in loose):
+            raise _broken(where, "an entry is malformed")
     except struct.error:
         raise _broken(where, "its counts do not fit its length") from None
     return IndexContent(packs, loose)

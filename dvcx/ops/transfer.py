@@ -122,7 +122,9 @@ def move(
             size += len(data)
         emit(Advanced(len(batch.items), size))
 
-    for _ in pool.run(bring, batches, workers=jobs):
+    # Between two directories threads only wait for one another; over a network they wait for answers.
+    workers = 2 if source.local is not None and writer.local else jobs
+    for _ in pool.run(bring, batches, workers=workers):
         pass
 
 

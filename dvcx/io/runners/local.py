@@ -34,6 +34,25 @@ def run_commands(commands: Sequence[str], *, directory: str, environment: Mappin
     return time.monotonic() - began
 
 
+def run_captured(command: str, *, directory: str, environment: Mapping[str, str]) -> tuple[int, str]:
+    """Run one shell command in `directory` without input; (exit code, all it printed, stdout and stderr as they came)."""
+    try:
+        done = subprocess.run(
+            ["/bin/sh", "-c", command],
+            cwd=directory,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
+    except OSError as error:
+        raise DiskRefused(
+            f"{display(directory)}: the command cannot be started: {error.strerror}", "check the directory"
+        ) from None
+    return done.returncode, done.stdout.decode("utf-8", "replace")
+
+
 def _run(command: str, directory: str, environment: Mapping[str, str]) -> int:
     # In a group of its own it can be ended with all it started; but then a terminal would not let it read.
     own_group = not sys.stdin or not sys.stdin.isatty()

@@ -165,7 +165,7 @@ class FsspecBackend:
         target = f"{directory}/{OWN_TEMPORARY}{os.urandom(8).hex()}" if self._moves else final
         with self._in_words("writing", name):
             if directory not in self._made:
-                self._fs.makedirs(directory or "/", exist_ok=True)
+                self._make_directory(directory or "/")
                 self._made.add(directory)
             try:
                 fill(target)
@@ -178,6 +178,15 @@ class FsspecBackend:
                 with contextlib.suppress(Exception):
                     self._fs.rm_file(target)
                 raise
+
+    def _make_directory(self, path: str) -> None:
+        for again in (True, True, False):  # another thread may make one of its parents at the same moment
+            try:
+                self._fs.makedirs(path, exist_ok=True)
+                return
+            except OSError:
+                if not again:
+                    raise
 
     def _fill(self, target: str, chunks: Iterator[bytes]) -> None:
         file = self._fs.open(target, "wb")
@@ -217,6 +226,10 @@ class FsspecBackend:
         # The text of a foreign error may repeat what it was given, so only what the system said, or its kind, is told.
         words = error.strerror if isinstance(error, OSError) and error.strerror else ""
         kind = type(error).__name__
+        if isinstance(error, ImportError):
+            return UsageError(f"{where} needs a package that is not installed", f"install the fsspec package of {self._protocol}")
+        if isinstance(error, TimeoutError):
+            return RemoteFailed(f"{where}: no answer in time", "check the network, or raise the remote's timeout")
         if kind in ("AuthenticationException", "BadAuthenticationType", "PasswordRequiredException", "LogonFailure"):
             return RemoteFailed(f"{where}: the login was refused", "check the user's name and key")
         if kind == "SSHException" and "known_hosts" in str(error):
@@ -236,19 +249,42 @@ def _connect(protocol: str, host: str, port: int | None, user: str, timeout: flo
     if protocol in _IN_THE_PATH:
         return fsspec.filesystem(protocol, **options)
     if protocol in ("sftp", "ssh"):
-        # Without this an unknown server is trusted. These options go on to paramiko, which knows no listing cache.
-        options = {"skip_instance_cache": True, "host_key_policy": "reject", "timeout": timeout, "banner_timeout": timeout}
+        return _connect_sftp(host, port, user, timeout)
     options.update({key: value for key, value in (("host", host), ("port", port), ("username", user)) if value})
     try:
-        system = fsspec.filesystem(protocol, **options)
+        return fsspec.filesystem(protocol, **options)
     except TypeError:
         raise UsageError(
             f"{protocol}:// remotes need settings that dvcx cannot give them",
             "mount it (rclone mount, sshfs) and use the directory as a remote",
         ) from None
-    if hasattr(system, "ftp") and hasattr(system.ftp, "get_channel"):
-        system.ftp.get_channel().settimeout(timeout)
-    return system
+
+
+def _connect_sftp(host: str, port: int | None, user: str, timeout: float) -> Any:
+    """fsspec's sftp with three repairs: unknown servers are refused, ~/.ssh/config is read, a stall ends after `timeout`."""
+    import paramiko
+    from fsspec.implementations.sftp import SFTPFileSystem
+
+    class System(SFTPFileSystem):  # type: ignore[misc]
+        def _connect(self) -> None:
+            self.client = paramiko.SSHClient()
+            self.client.load_system_host_keys()
+            self.client.set_missing_host_key_policy(paramiko.RejectPolicy())
+            self.client.connect(self.host, **self.ssh_kwargs)
+            self.ftp = self.client.open_sftp()
+            self.ftp.get_channel().settimeout(timeout)
+
+    try:
+        config = paramiko.SSHConfig.from_path(os.path.expanduser("~/.ssh/config")).lookup(host)
+    except OSError:
+        config = paramiko.SSHConfigDict()
+    waits = dict.fromkeys(("timeout", "banner_timeout", "auth_timeout", "channel_timeout"), timeout)
+    named = {
+        "port": port or int(config.get("port", "22")),
+        "username": user or config.get("user"),
+        "key_filename": config.get("identityfile"),
+    }
+    return System(config.get("hostname", host), skip_instance_cache=True, **waits, **{k: v for k, v in named.items() if v})
 
 
 def _modified(info: Mapping[str, Any]) -> float:

@@ -44,6 +44,8 @@ READ_GAP = 64 << 10
 READ_MOST = 4 << 20
 REMOTE_GAP = 1 << 20
 REMOTE_MOST = 16 << 20
+MANY = 2000
+"""About so many objects it is quicker to read the whole catalog than to ask for each."""
 MAX_TREE = 1 << 30
 MAX_INDEX = 4 << 30
 
@@ -109,7 +111,11 @@ class Store:
         """Seals of the objects that are here, by id; an empty seal where it is not known without reading them."""
         self.sync()
         wanted = {digest_bytes(object_id): object_id for object_id in ids}
-        found = {wanted[key]: place.seal for key, place in self._find(list(wanted)).items()}
+        if len(wanted) > MANY:
+            seals = self.seals()
+            found = {wanted[key]: seals[key] for key in wanted.keys() & seals.keys()}
+        else:
+            found = {wanted[key]: place.seal for key, place in self._find(list(wanted)).items()}
         if self.is_cache:
             directories = self.loose_directories()
             for object_id in wanted.values():

@@ -92,6 +92,11 @@ class Writer:
         if kind is not None:
             self.abort()
 
+    @property
+    def local(self) -> bool:
+        """Whether the store is a directory here."""
+        return self._store.local is not None
+
     # What is already there
 
     def has(self, names: Digest) -> bool:
@@ -116,8 +121,9 @@ class Writer:
         """The seal the store knows for an object; None when it is not there."""
         if self._directories is None:
             self._directories = self._store.loose_directories() if self._store.is_cache else set()
+            self._asked = ASK_SINGLY if self._store.count() < ASK_SINGLY else 0
         self._asked += 1
-        if self._known is None and (self._asked > ASK_SINGLY or self._store.count() < ASK_SINGLY):
+        if self._known is None and self._asked > ASK_SINGLY:
             self._known = self._store.seals()
         if self._known is not None:
             found = self._known.get(key)
