@@ -458,3 +458,25 @@ def test_a_clone_takes_no_hooks_from_a_template(
     monkeypatch.setenv("GIT_TEMPLATE_DIR", str(template.parent))
     g.clone_bare(str(committed), str(tmp_path / "cache" / "one"))
     assert not (tmp_path / "cache" / "one" / "hooks").exists() and not (tmp_path / "PWNED").exists()
+
+
+def test_untrack_leaves_the_files(committed: Path, git: Run) -> None:
+    (committed / "d").mkdir()
+    for name in ("d/one", ":odd", "staged"):
+        (committed / name).write_text("1")
+    git("add", "-A")
+    git("commit", "-qm", "more")
+    (committed / "staged").write_text("2")
+    git("add", "staged")
+    (committed / "staged").write_text("3")
+    repository = g.open_git(str(committed))
+    assert repository is not None
+    g.untrack(repository, ["d", ":odd", "staged", "never known"])
+    g.untrack(repository, [])
+    assert git("ls-files", "d", "./:odd", "staged") == ""
+    assert (committed / "d/one").read_text() == "1"
+    assert (committed / "staged").read_text() == "3"
+
+
+def test_the_version_of_git() -> None:
+    assert g.version().split(".")[0].isdigit()
