@@ -65,6 +65,7 @@ class Source:
 
 
 def decode(data: bytes, where: str) -> Source:
+    """The text of a file, and what is needed to write it back. Raises `UsageError` or `UnsafeInput` naming `where`."""
     where = display(where)
     if len(data) > MAX_BYTES:
         raise UnsafeInput(f"{where}: larger than {MAX_BYTES >> 20} MiB", "keep data out of it: name files instead")
@@ -90,6 +91,7 @@ def decode(data: bytes, where: str) -> Source:
 
 
 def place_of(before: str) -> str:
+    """Line and column, from 1, of what follows the text `before`."""
     return f"{before.count(chr(10)) + 1}:{len(before) - before.rfind(chr(10))}"
 
 
