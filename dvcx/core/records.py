@@ -233,6 +233,11 @@ def _load(data: bytes, where: str, limit: int) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise _malformed(where, f"not valid UTF-8 at byte {error.start}") from None
     except json.JSONDecodeError as error:
+        if b"\n<<<<<<< " in b"\n" + data:
+            raise IntegrityError(
+                f"{where}: it holds both sides of a merge",
+                f"choose one: git checkout --ours -- {where} (or --theirs); then dvcx checkout",
+            ) from None
         raise _malformed(f"{where}:{error.lineno}:{error.colno}", f"truncated or not JSON ({error.msg})", where) from None
     except RecursionError:
         raise UnsafeInput(f"{where}: nested too deep", f"restore it: git checkout -- {where}") from None

@@ -1,4 +1,4 @@
-"""check: `status` as a gate: the same answer, which the command line turns into an exit code."""
+"""check: `status` as a gate for places that have no data, such as CI; the command line turns it into an exit code."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dvcx.events import Emit, ignore
-from dvcx.ops.status import Status, status
+from dvcx.ops.status import Status, answer
 
 if TYPE_CHECKING:
     from dvcx.project import Project
 
 
 def check(project: Project, targets: Sequence[str] = (), *, emit: Emit = ignore) -> Status:
-    """What `status` answers; `clean` False means no."""
-    return status(project, targets, emit=emit)
+    """What `status` answers when data that is absent is taken to be as recorded; `clean` False means no."""
+    return answer(project, targets, absent_as_recorded=True, emit=emit)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dvcx.core.objects import TREE, Content
+from dvcx.core.objects import TREE, Content, entry_content
 from dvcx.core.paths import contains
 from dvcx.core.pipeline.graph import build, order
 from dvcx.core.pipeline.schema import Stage
 from dvcx.core.staleness import FRESH, forecast
+from dvcx.errors import NotFound
 from dvcx.events import Emit, ignore
 from dvcx.io.statindex import StatIndex
 from dvcx.ops import records
-from dvcx.ops.looking import observe
+from dvcx.ops.looking import entry_at, observe, stored_trees
 from dvcx.ops.records import Tracked
 from dvcx.ops.snapshot import describe, snapshot, stage_paths
 
@@ -52,6 +54,11 @@ class Status:
 
 def status(project: Project, targets: Sequence[str] = (), *, emit: Emit = ignore) -> Status:
     """Compare the workspace with the records; targets are tracked paths, directories around them, or stages."""
+    return answer(project, targets, absent_as_recorded=False, emit=emit)
+
+
+def answer(project: Project, targets: Sequence[str], *, absent_as_recorded: bool, emit: Emit) -> Status:
+    """The work of `status`. `absent_as_recorded` takes data that is not in the workspace to be what its record says."""
     tracked = records.load(project)
     graph = build(tracked.stages, tracked.pointers)
     stages, paths = chosen(tracked, targets)
@@ -59,6 +66,8 @@ def status(project: Project, targets: Sequence[str] = (), *, emit: Emit = ignore
     try:
         rules = project.rules()
         seen = observe(project, [*paths, *stage_paths(stages)], index=index, rules=rules, emit=emit)
+        if absent_as_recorded:
+            seen.update(_recorded(project, tracked, [path for path, content in seen.items() if content is None], emit))
         data = _changes(project, tracked, paths, seen, index, emit)
         now = snapshot(project, stages, tracked.lock, index=index, rules=rules, emit=emit, seen=seen)
         ordered = [stage for stage in order(graph) if stage in stages]
@@ -93,6 +102,25 @@ def chosen(tracked: Tracked, targets: Sequence[str]) -> tuple[list[Stage], list[
         stages += [stage for stage in named if stage not in stages]
         paths += [path for path in below if path not in paths]
     return stages, paths
+
+
+def _recorded(project: Project, tracked: Tracked, absent: Sequence[str], emit: Emit) -> dict[str, Content]:
+    """Recorded contents of those absent paths that have one; below a tracked directory, where its listing is in the cache."""
+    recorded = tracked.contents()
+    found = {path: recorded[path] for path in absent if path in recorded}
+    inner = {path: owner for path in absent for owner in recorded if path not in found and contains(owner, path)}
+    if not inner:
+        return found
+    cache = project.cache(emit)
+    try:
+        for path, owner in inner.items():
+            with contextlib.suppress(NotFound):
+                entry = entry_at(stored_trees(cache), owner, recorded[owner], path)
+                if entry is not None:
+                    found[path] = entry_content(entry)
+    finally:
+        cache.close()
+    return found
 
 
 def _changes(

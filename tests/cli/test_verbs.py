@@ -229,4 +229,4 @@ def test_demo(tmp_path: Path) -> None:
     ran = dvcx_run("demo", "show", cwd=tmp_path)
     assert ran.returncode == 0, ran.stderr
     assert "dvcx add data-input.csv" in ran.stdout + ran.stderr
-    assert (tmp_path / "show" / ".dvcx").is_dir()
+    assert (tmp_path / "show" / "project" / ".dvcx").is_dir()

@@ -269,3 +269,10 @@ def test_what_is_not_utf8_cannot_be_written() -> None:
 )
 def test_is_record(path: str, expected: bool) -> None:
     assert records.is_record(path) is expected
+
+
+@pytest.mark.parametrize("side", ["<<<<<<< HEAD\n", '{\n  "dvcx": 1,\n<<<<<<< HEAD\n'])
+def test_both_sides_of_a_merge_are_told(side: str) -> None:
+    with pytest.raises(IntegrityError, match="both sides of a merge") as caught:
+        decode_pointer(side.encode(), "a.csv.dvcx")
+    assert "git checkout --ours -- a.csv.dvcx" in caught.value.hint
