@@ -41,9 +41,11 @@ def fetch(ctx: Context, targets: Targets = None, remote: Remote = "", jobs: Jobs
 def fetch_lines(result: Fetched) -> list[str]:
     """What arrived, from where, and what was repaired."""
     there = f"remote '{display(result.remote)}'" if result.remote else "the remote"
-    if not result.objects:
+    if not result.objects and not result.repaired:
         return ["the cache holds everything already"]
-    lines = [f"fetched {output.plural(result.objects, 'object')} ({output.size(result.bytes)}) from {there}"]
+    lines = []
+    if result.objects:
+        lines.append(f"fetched {output.plural(result.objects, 'object')} ({output.size(result.bytes)}) from {there}")
     if result.repaired:
         lines.append(
             f"replaced {output.plural(result.repaired, 'corrupt object')} in the cache; the bad bytes are in quarantine"

@@ -274,5 +274,5 @@ def test_is_record(path: str, expected: bool) -> None:
 @pytest.mark.parametrize("side", ["<<<<<<< HEAD\n", '{\n  "dvcx": 1,\n<<<<<<< HEAD\n'])
 def test_both_sides_of_a_merge_are_told(side: str) -> None:
     with pytest.raises(IntegrityError, match="both sides of a merge") as caught:
-        decode_pointer(side.encode(), "a.csv.dvcx")
+        records.decode_pointer(side.encode(), "a.csv.dvcx")
     assert "git checkout --ours -- a.csv.dvcx" in caught.value.hint
