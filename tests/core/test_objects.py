@@ -9,8 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dvcx.core import objects, paths
-from dvcx.core.objects import Content, Entry
+from dvcx.core.objects import Content, Digest, Entry
 from dvcx.errors import DvcxError, IntegrityError, UnsafeInput
+from dvcx.io.hashing import digest
+from dvcx.io.workspace import store_tree
 
 ID = "xxh128:" + "0a" * 16
 SEAL = "1b" * 32
@@ -175,3 +177,45 @@ def test_totals_and_contents() -> None:
     assert objects.totals(some) == (14, 6)
     assert objects.entry_content(some[1]) == Content("tree", ID, SEAL, 10, 4)
     assert objects.entry_content(some[2]) == Content("blob", ID, SEAL, 1, 1, True)
+
+
+def sharded(entries: list[Entry]) -> tuple[Content, dict[str, bytes]]:
+    """What the walk makes of a directory: its content, and the tree objects it kept, by id."""
+    kept: dict[str, bytes] = {}
+
+    def keep(data: bytes) -> Digest:
+        names = digest(data, "xxh128")
+        kept[names.id] = data
+        return names
+
+    return store_tree(list(entries), keep), kept
+
+
+def many(count: int) -> list[Entry]:
+    return [Entry(f"img_{number:05}.jpg", "file", 2, ID, SEAL) for number in range(count)]
+
+
+def test_directories_are_sharded_above_8192_entries() -> None:
+    content, kept = sharded(many(objects.SHARD_ABOVE))
+    assert len(kept) == 1 and objects.decode_tree(kept[content.id], "t") == many(objects.SHARD_ABOVE)
+    content, kept = sharded(many(objects.SHARD_ABOVE + 1))
+    root = objects.decode_tree(kept[content.id], "t")
+    assert {entry.kind for entry in root} == {"shard"} and len(kept) == len(root) + 1 > 2
+    assert (content.size, content.files) == (2 * 8193, 8193) == objects.totals(root)
+    joined = [entry for shard in root for entry in objects.decode_tree(kept[shard.id], "s")]
+    assert joined == many(objects.SHARD_ABOVE + 1)
+    assert [shard.name for shard in root] == [objects.decode_tree(kept[shard.id], "s")[0].name for shard in root]
+
+
+@pytest.mark.parametrize("name", ["img_04000.jpg-copy", "aaa", "zzz"])
+def test_one_new_name_rewrites_one_shard(name: str) -> None:
+    before, old = sharded(many(9000))
+    after, new = sharded([*many(9000), Entry(name, "file", 2, ID, SEAL)])
+    assert not objects._begins_shard(name)
+    written = set(new) - set(old)
+    assert after.id in written and len(written) == 2  # the root and one shard
+    assert after.files == before.files + 1
+
+
+def test_entries_in_any_order_make_the_same_shards() -> None:
+    assert sharded(many(9000)) == sharded(many(9000)[::-1])
