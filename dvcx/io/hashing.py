@@ -56,13 +56,8 @@ class Hasher:
         return Digest("xxh128:" + self._fast.hexdigest(), sealed)
 
 
-def digest_fd(
-    fd: int, algorithm: str, advanced: Callable[[int], None] | None = None, *, limit: int = -1
-) -> tuple[Digest, int]:
-    """Id, seal and length of what a descriptor still has to give; `advanced` hears of every MiB.
-
-    Stops once more than `limit` bytes came: a file that grows as fast as it is read would never end.
-    """
+def digest_fd(fd: int, algorithm: str, advanced: Callable[[int], None] | None = None) -> tuple[Digest, int]:
+    """Id, seal and length of what a descriptor still has to give; `advanced` hears of every MiB."""
     hasher = Hasher(algorithm)
     buffer = bytearray(BUFFER)
     view = memoryview(buffer)
@@ -91,7 +86,7 @@ def digest_file(path: str, algorithm: str, *, dir_fd: int | None = None, advance
             raise disk_refused(error, "opening it", path) from None
         try:
             before = os.fstat(fd)
-            found, total = digest_fd(fd, algorithm, advanced, limit=before.st_size)
+            found, total = digest_fd(fd, algorithm, advanced)
             after = os.fstat(fd)
         except OSError as error:
             raise disk_refused(error, "reading it", path) from None
