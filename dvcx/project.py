@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import posixpath
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dvcx.core.config import Config
 from dvcx.core.paths import check_path
-from dvcx.errors import DiskRefused, NoProject, NotFound, UnsafeInput, UsageError, disk_refused, display
+from dvcx.errors import Busy, DiskRefused, NoProject, NotFound, UnsafeInput, UsageError, disk_refused, display
 from dvcx.events import Emit, Noted, Warned
 from dvcx.io import configfile, git, lock
 from dvcx.io.files import private_directory
@@ -89,28 +89,35 @@ class Project:
 
     # Tools
 
-    @contextmanager
+    @contextlib.contextmanager
     def lock(self, command: str, emit: Emit) -> Iterator[None]:
         """Hold the project while records and workspace change. Raises `Busy` naming the holder."""
         with self._hold(f"{self.state_dir}/lock", command, emit):
             yield
 
-    @contextmanager
+    @contextlib.contextmanager
     def repro_lock(self, command: str, emit: Emit) -> Iterator[None]:
         """Hold the right to run stages, which lasts longer than holding the project."""
         with self._hold(f"{self.state_dir}/repro.lock", command, emit):
             yield
 
-    @contextmanager
+    @contextlib.contextmanager
     def _hold(self, path: str, command: str, emit: Emit, *, shared: bool = False) -> Iterator[None]:
         timeout = float(self.config.get("core.lock_timeout"))
         with lock.hold(path, command=command, timeout=timeout, shared=shared, waiting=lambda text: emit(Noted(text))):
             yield
 
-    @contextmanager
+    @contextlib.contextmanager
     def cache_writer_lock(self, command: str, emit: Emit) -> Iterator[None]:
-        """Hold the cache against its collector; writers do not exclude one another."""
+        """Hold the cache against its collector; writers do not exclude one another.
+
+        Who comes while nobody else writes takes away what a killed writer left.
+        """
         self._make_cache()
+        with contextlib.suppress(Busy), lock.hold(f"{self.cache_dir}/lock", command=command, timeout=0):
+            from dvcx.io.store.local import LocalBackend
+
+            LocalBackend(self.cache_dir).reap(0, only=("objects", "packs", "index"))
         with self._hold(f"{self.cache_dir}/lock", command, emit, shared=True):
             yield
 
@@ -295,7 +302,8 @@ def _user_file(environ: Mapping[str, str]) -> str:
     # platformdirs costs 15 ms to import; on Linux its answer is this line.
     import sys
 
-    if sys.platform == "linux":
+    system: str = sys.platform
+    if system == "linux":
         base = environ.get("XDG_CONFIG_HOME") or os.path.join(environ.get("HOME") or os.path.expanduser("~"), ".config")
         return os.path.join(base, "dvcx", "config.toml") if os.path.isabs(base) else ""
     import platformdirs

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
+import stat
 import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -26,8 +28,8 @@ from dvcx.core.packing import (
     pack_header,
     pack_tail,
 )
-from dvcx.errors import DiskRefused, IntegrityError, disk_refused
-from dvcx.io.hashing import BUFFER, Hasher, digest_fd, mismatch, seal, unchanged, xxh128
+from dvcx.errors import DiskRefused, IntegrityError, disk_refused, display
+from dvcx.io.hashing import BUFFER, Hasher, changed_while_reading, digest_fd, mismatch, seal, unchanged, xxh128
 from dvcx.io.store.store import Store, Wanted, object_name, pack_name, stamp
 
 FLUSH = 1 << 20
@@ -271,28 +273,27 @@ class Writer:
         `link_path` (name, directory descriptor) puts the file itself into the store as a hard link. Gives names and length.
         Raises `DiskRefused` when the file changes meanwhile (three tries).
         """
+        mode = os.fstat(fd).st_mode
         for _ in range(3):
             path = self.temporary()
             try:
                 before = os.fstat(fd)
+                linked = link_path is not None and _may_be_linked(before) and _link(link_path, path, fd)
                 os.lseek(fd, 0, os.SEEK_SET)
-                names, total = self._hash_linked(fd, path, link_path) if link_path else self._copy(fd, path, before.st_size)
+                names, total = self._hash_linked(fd) if linked else self._copy(fd, path, before.st_size)
                 after = os.fstat(fd)
-                same = unchanged(before, after) if not link_path else before.st_mtime_ns == after.st_mtime_ns
+                # Linking moved the ctime, so only the time of the last write counts then.
+                same = before.st_mtime_ns == after.st_mtime_ns if linked else unchanged(before, after)
                 if same and total == after.st_size:
                     self._adopt(names, path, total)
                     return names, total
-                os.unlink(path)
+                _give_up(path, fd, mode)
             except OSError as error:
-                with contextlib.suppress(OSError):
-                    os.unlink(path)
+                _give_up(path, fd, mode)
                 raise disk_refused(error, "copying it into the cache", where) from None
             except BaseException:
-                with contextlib.suppress(OSError):
-                    os.unlink(path)
+                _give_up(path, fd, mode)
                 raise
-        from dvcx.io.hashing import changed_while_reading
-
         raise changed_while_reading(where)
 
     def _adopt(self, names: Digest, path: str, size: int) -> None:
@@ -308,12 +309,8 @@ class Writer:
             assert self._store.local is not None
             self._pending.append((path, self._store.local.path(object_name(names.id))))
 
-    def _hash_linked(self, fd: int, path: str, link: tuple[str, int]) -> tuple[Digest, int]:
-        name, directory = link
-        os.link(name, path, src_dir_fd=directory, follow_symlinks=False)
+    def _hash_linked(self, fd: int) -> tuple[Digest, int]:
         os.fchmod(fd, 0o444)
-        if os.lstat(path).st_ino != os.fstat(fd).st_ino:
-            raise DiskRefused(f"{name}: it was replaced while it was read", "run it again")
         return digest_fd(fd, self._store.algorithm, self._advanced)
 
     def _copy(self, fd: int, path: str, size: int) -> tuple[Digest, int]:
@@ -552,6 +549,34 @@ def _pack_hasher() -> Any:
     from blake3 import blake3
 
     return blake3()
+
+
+def _may_be_linked(found: os.stat_result) -> bool:
+    """An object is read-only for all its names: not for a file that is executable or has other names already."""
+    return found.st_nlink == 1 and not found.st_mode & 0o111
+
+
+def _link(source: tuple[str, int], path: str, fd: int) -> bool:
+    """Give the open file another name in the store; False where that cannot be (other file system, no hard links)."""
+    name, directory = source
+    try:
+        os.link(name, path, src_dir_fd=directory, follow_symlinks=False)
+    except OSError as error:
+        if error.errno in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP):
+            return False
+        raise
+    if os.lstat(path).st_ino != os.fstat(fd).st_ino:
+        raise DiskRefused(f"{display(name)}: it was replaced while it was read", "run it again")
+    return True
+
+
+def _give_up(path: str, fd: int, mode: int) -> None:
+    """Take back a temporary name, and the mode the file had before it was linked."""
+    with contextlib.suppress(OSError):
+        os.unlink(path)
+    with contextlib.suppress(OSError):
+        if stat.S_IMODE(os.fstat(fd).st_mode) != stat.S_IMODE(mode):
+            os.fchmod(fd, stat.S_IMODE(mode))
 
 
 def _create(path: str) -> int:
