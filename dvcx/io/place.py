@@ -384,11 +384,13 @@ def remove_below(path: str) -> None:
             os.unlink(path)
 
 
-def reap_staging(directory: str, older_than: float) -> None:
-    """Remove what a killed command left in the staging area. Call under the project's lock."""
+def reap_staging(directory: str, older_than: float, *, spare: str = "") -> None:
+    """Remove what a killed command left in the staging area, but not names beginning with `spare`. Hold the project's lock."""
     with contextlib.suppress(OSError), os.scandir(directory) as entries:
         for entry in list(entries):
             with contextlib.suppress(OSError):
+                if spare and entry.name.startswith(spare):
+                    continue
                 if entry.stat(follow_symlinks=False).st_mtime < time.time() - older_than:
                     remove_below(entry.path)
 

@@ -62,6 +62,7 @@ def add(project: Project, paths: Sequence[str], *, force: bool = False, dry_run:
     if dry_run:
         return _dry_run(project, wanted, force=force, emit=emit)
     with project.lock("dvcx add", emit), project.cache_writer_lock("dvcx add", emit):
+        records.reap(project, wanted)
         tracked = records.load(project)
         inner = {path: _owner(project, tracked, path, force=force) for path in wanted}
         absorbed = [known for known in tracked.pointers for path in wanted if known != path and contains(path, known)]

@@ -21,7 +21,8 @@ from dvcx.io.workspace import Rules
 if TYPE_CHECKING:
     from dvcx.project import Project
 
-REAP_AFTER = 3600.0
+ASIDE = "aside-"
+"""In the staging directory: old outputs of a stage that runs, which may take days. `repro` itself takes them back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ def carry_out(project: Project, cache: Store, index: StatIndex, rules: Rules, pl
 
     Raises `NotFound` naming the path when an object is not in the cache; then nothing was touched.
     """
-    place.reap_staging(project.staging_dir, REAP_AFTER)
+    place.reap_staging(project.staging_dir, 0, spare=ASIDE)
     with place.Staging(project.staging_dir) as staging:
         jobs, rows, files, size = _jobs(cache, plan, staging)
         emit(Began("placing files", files, size))

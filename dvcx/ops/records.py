@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -195,6 +196,15 @@ def write_lock(project: Project, changed: Mapping[str, LockEntry | None]) -> lis
         if files.write_record(project.root, name, encode_lock(lock), fsync=project.fsync != "none"):
             written.append(name)
     return written
+
+
+def reap(project: Project, paths: Iterable[str]) -> None:
+    """Remove half-written records that a killed dvcx left beside these paths. Hold the project's lock."""
+    for directory in {parent(path) for path in paths}:
+        with contextlib.suppress(DvcxError):
+            files.reap(project.root, directory)
+    with contextlib.suppress(DvcxError):
+        files.reap(project.state_dir, "")
 
 
 def select(tracked: Tracked, targets: Sequence[str]) -> dict[str, Content]:

@@ -78,7 +78,7 @@ def repro(
         index = project.stat_index(emit)
         touched: list[Stage] = []
         try:
-            recover(project, emit)
+            recover(project, chosen, emit)
             shop = Workshop(project, cache, index, project.rules(), environment, emit)
             runs = _turns(shop, tracked, graph, chosen, touched, force=force, keep_going=keep_going)
         finally:

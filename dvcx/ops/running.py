@@ -31,13 +31,12 @@ from dvcx.io.store.writer import Writer
 from dvcx.io.workspace import Rules, look
 from dvcx.ops import records
 from dvcx.ops.looking import observe, stored_trees, workspace_trees
-from dvcx.ops.placing import carry_out, keep
+from dvcx.ops.placing import ASIDE, carry_out, keep
 from dvcx.ops.transfer import needed
 
 if TYPE_CHECKING:
     from dvcx.project import Project
 
-ASIDE = "aside-"
 MARK = "DVCX_STAGE"
 
 
@@ -185,8 +184,10 @@ def _put_back(shop: Workshop, stage: Stage, aside: str, moved: Mapping[str, str]
         os.rmdir(failed)
 
 
-def recover(project: Project, emit: Emit) -> None:
+def recover(project: Project, stages: Sequence[Stage], emit: Emit) -> None:
     """Put back outputs that a killed `repro` had moved aside. Hold the repro lock: then nobody else's are touched."""
+    with project.lock("dvcx repro", emit):
+        records.reap(project, [path for stage in stages for path in (stage.file, *(out.path for out in stage.outs))])
     directory = project.staging_dir
     try:
         names = [name for name in os.listdir(directory) if name.startswith(ASIDE)]

@@ -11,7 +11,7 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from dvcx.errors import DiskRefused, IntegrityError, NotFound, RemoteFailed, UnsafeInput, UsageError, disk_refused, display
 from dvcx.io.store.backend import (
@@ -202,15 +202,18 @@ class LocalBackend:
     def close(self) -> None:
         """See `Backend.close`."""
 
-    def reap(self, older: float = STALE) -> int:
-        """Remove temporary files a crash left: dvcx's own, this user's, not touched for `older` seconds. How many."""
+    def reap(self, older: float = STALE, *, only: Sequence[str] | None = None) -> int:
+        """Remove temporary files a crash left: dvcx's own, this user's, not touched for `older` seconds. How many.
+
+        `only` keeps to the files right in these directories.
+        """
         before = time.time() - older
         count = 0
-        pending = [self.root]
+        pending = [self.root] if only is None else [self.path(name) for name in only]
         while pending:
             for entry in _scan(pending.pop()):
                 with contextlib.suppress(OSError):
-                    if entry.is_dir(follow_symlinks=False):
+                    if only is None and entry.is_dir(follow_symlinks=False):
                         pending.append(entry.path)
                     elif entry.name.startswith(OWN_TEMPORARY) and entry.is_file(follow_symlinks=False):
                         found = entry.stat(follow_symlinks=False)
