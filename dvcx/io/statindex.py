@@ -6,13 +6,15 @@ import contextlib
 import os
 import sqlite3
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import quote
 
 from dvcx.core.objects import DIR, EXEC, FILE, LINK, Content, Entry
+from dvcx.io.hashing import xxh128
 
-SCHEMA = 1
+SCHEMA = 2
 FIELDS = 5
 """Numbers per entry: kind, inode, size, mtime_ns, ctime_ns."""
 
@@ -103,7 +105,7 @@ class StatIndex:
             return None
         try:
             found = self._db.execute(
-                "SELECT names, stats, hashes, files, id, seal, size, count, ignores FROM directories WHERE path = ?",
+                "SELECT names, stats, hashes, files, id, seal, size, count, ignores, checksum FROM directories WHERE path = ?",
                 (_key(path),),
             ).fetchone()
         except sqlite3.DatabaseError as error:
@@ -112,7 +114,10 @@ class StatIndex:
             return None
         if found is None:
             return None
-        names, stats, hashes, files, object_id, seal, size, count, ignores = found
+        names, stats, hashes, files, object_id, seal, size, count, ignores, checksum = found
+        if checksum != _checksum(path, found[:-1]):
+            # SQLite notices broken pages, not a bit that flipped inside a value.
+            return None
         return Row(names, stats, hashes, files, Content("tree", object_id, seal, size, count), ignores)
 
     def put(self, path: str, row: Row) -> None:
@@ -131,22 +136,7 @@ class StatIndex:
             return
         if self._db is None:
             return
-        rows = [
-            (
-                _key(p),
-                r.names,
-                r.stats,
-                r.hashes,
-                r.files,
-                r.content.id,
-                r.content.seal,
-                r.content.size,
-                r.content.files,
-                r.ignores,
-            )
-            for p, r in self._pending.items()
-            if r is not None
-        ]
+        rows = [(_key(path), *values, _checksum(path, values)) for path, values in self._values()]
         try:
             with self._db:
                 for path in self._dropped:
@@ -154,7 +144,7 @@ class StatIndex:
                     self._db.execute(
                         "DELETE FROM directories WHERE path = ? OR (path >= ? AND path < ?)", (_key(path), low, high)
                     )
-                self._db.executemany("INSERT OR REPLACE INTO directories VALUES (?,?,?,?,?,?,?,?,?,?)", rows)
+                self._db.executemany("INSERT OR REPLACE INTO directories VALUES (?,?,?,?,?,?,?,?,?,?,?)", rows)
         except sqlite3.Error as error:
             if "readonly" not in str(error):
                 self._warn(f"the stat index cannot be written ({error}); the next command is slower")
@@ -162,12 +152,23 @@ class StatIndex:
         self._pending.clear()
         self._dropped.clear()
 
+    def _values(self) -> Iterator[tuple[str, tuple[Any, ...]]]:
+        for path, row in self._pending.items():
+            if row is not None:
+                about = row.content
+                blobs = (row.names, row.stats, row.hashes, row.files)
+                yield path, (*blobs, about.id, about.seal, about.size, about.files, row.ignores)
+
     def walk(self, path: str) -> Iterator[tuple[str, Row]]:
         """Every remembered directory at or below a path, parents first; pending ones are not among them."""
         if self._db is not None:
             low, high = _key(path + "/"), _key(path + "0")
             sql = "SELECT path FROM directories WHERE path = ? OR (path >= ? AND path < ?) ORDER BY path"
-            for (key,) in self._db.execute(sql, (_key(path), low, high)).fetchall():
+            try:
+                keys = self._db.execute(sql, (_key(path), low, high)).fetchall()
+            except sqlite3.DatabaseError:
+                return
+            for (key,) in keys:
                 name = os.fsdecode(key)
                 row = self.get(name)
                 if row is not None:
@@ -186,6 +187,15 @@ def health(path: str) -> str:
     return "ok" if said == "ok" else f"damaged ({said}); it is rebuilt when it is needed"
 
 
+def _checksum(path: str, values: Sequence[Any]) -> bytes:
+    """16 bytes over a row; b"" when a value is not of its type."""
+    try:
+        blobs = b"".join([xxh128(value) for value in values[:4]])
+        return xxh128(blobs + _key(f"{path}\0{values[4:]}"))
+    except TypeError:
+        return b""
+
+
 def _key(path: str) -> bytes:
     return os.fsencode(path)
 
@@ -200,7 +210,7 @@ def _open(path: str) -> sqlite3.Connection:
                 BEGIN;
                 DROP TABLE IF EXISTS directories;
                 CREATE TABLE directories (path BLOB PRIMARY KEY, names BLOB, stats BLOB, hashes BLOB, files BLOB,
-                    id TEXT, seal TEXT, size INTEGER, count INTEGER, ignores TEXT);
+                    id TEXT, seal TEXT, size INTEGER, count INTEGER, ignores TEXT, checksum BLOB);
                 PRAGMA user_version={SCHEMA};
                 COMMIT;
                 """
