@@ -267,6 +267,13 @@ def find_root(start: str) -> str:
         here = above
 
 
+def _open_to_others(path: str) -> bool:
+    try:
+        return bool(os.lstat(path).st_mode & 0o077)
+    except OSError:
+        return False
+
+
 def command_environment() -> dict[str, str]:
     """The environment a stage's command is given: ours."""
     return dict(os.environ)
@@ -288,6 +295,8 @@ def _check_owner(root: str, environ: Mapping[str, str]) -> None:
 def _check_planted(root: str, repository: Git | None) -> None:
     """What git brings may not stand where private settings and state belong: a clone must not redirect them."""
     suspects = [f"{MARK}/{name}" for name in ("cache", "state", "tmp") if os.path.islink(f"{root}/{MARK}/{name}")]
+    # dvcx makes these two for their owner alone; git, which knows no such mode, did not make them here.
+    suspects += [f"{MARK}/{name}" for name in ("state", "tmp") if _open_to_others(f"{root}/{MARK}/{name}")]
     if os.path.lexists(f"{root}/{MARK}/config.local.toml"):
         suspects.append(f"{MARK}/config.local.toml")
     planted = git.tracked(repository, suspects) if repository is not None and suspects else set()

@@ -211,10 +211,11 @@ def recover(project: Project, stages: Sequence[Stage], emit: Emit) -> None:
             else:
                 place.move_in(project.root, path, kept)
         if left:
-            # The killed run wrote anew; the old bytes are in the cache unless the output was never cached.
-            emit(Noted(f"old outputs of a run that was killed lie in {display(aside)}"))
+            # The killed run wrote anew. Cached outputs were saved before they were moved; of others this is the only copy.
+            kept = f"{project.state_dir}/{name}"
             with contextlib.suppress(OSError):
-                os.rename(aside, f"{project.state_dir}/failed-{name}")
+                os.rename(aside, kept)
+                emit(Noted(f"old outputs of a run that was killed are kept in {display(kept)}"))
         else:
             place.remove_below(aside)
 
@@ -237,11 +238,11 @@ def _take_outputs(shop: Workshop, stage: Stage, before: Snapshot, key: str) -> L
     ):
         intake = Intake(writer, project.algorithm)
         for out in stage.outs:
-            content = _look(shop, stage, out.path, None)
-            if out.cache or (content.kind != TREE and content.size < SMALL):
+            content = _look(shop, stage, out.path, intake if out.cache else None)
+            if not out.cache and content.kind != TREE and content.size < SMALL:
                 # Small uncached outputs (metrics) are kept as well, so that the whole result can be restored.
                 content = _look(shop, stage, out.path, intake)
-            else:
+            elif not out.cache:
                 complete = False
             outs[out.path] = content
         entry = lock_entry(stage, before, Snapshot(outs))
