@@ -6,6 +6,7 @@ A server is a process of its own session, ended with its children when its conte
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import shutil
@@ -127,6 +128,57 @@ def rclone(directory: Path) -> Iterator[S3Server]:
         yield S3Server("rclone", port)
 
 
+@dataclass(frozen=True)
+class SftpServer:
+    """A running SFTP server. `known_hosts` and `identity` are what goes into ~/.ssh to be let in."""
+
+    port: int
+    known_hosts: str
+    identity: str
+
+    def fresh(self) -> str:
+        """A url nobody has used yet."""
+        return f"sftp://dvcx@127.0.0.1:{self.port}/{uuid.uuid4().hex}"
+
+    def prepare(self, home: Path) -> None:
+        """Let the user whose home this is in."""
+        (home / ".ssh").mkdir(mode=0o700)
+        (home / ".ssh/known_hosts").write_text(self.known_hosts)
+        (home / ".ssh/id_rsa").write_text(self.identity)
+        (home / ".ssh/id_rsa").chmod(0o600)
+
+
+@contextlib.contextmanager
+def sftp(directory: Path) -> Iterator[SftpServer]:
+    """`rclone serve sftp` over a directory. Needs paramiko to make the keys."""
+    import paramiko
+
+    (port,) = _free_ports(1)
+    for name in ("host", "user"):
+        paramiko.RSAKey.generate(2048).write_private_key_file(str(directory / name))
+    host, user = (paramiko.RSAKey.from_private_key_file(str(directory / name)) for name in ("host", "user"))
+    (directory / "authorized").write_text(f"ssh-rsa {user.get_base64()}\n")
+    (directory / "rclone.conf").write_text("")
+    (directory / "data").mkdir()
+    command = [
+        program("rclone"),
+        "serve",
+        "sftp",
+        f"--config={directory / 'rclone.conf'}",
+        f"--addr=127.0.0.1:{port}",
+        f"--key={directory / 'host'}",
+        f"--authorized-keys={directory / 'authorized'}",
+        "--user=dvcx",
+        f"--cache-dir={directory / 'cache'}",
+        "--vfs-cache-mode=writes",
+        "--vfs-write-back=0s",
+        str(directory / "data"),
+    ]
+    with _running(command, directory, port):
+        known = f"[127.0.0.1]:{port} ssh-rsa {host.get_base64()}\n"
+        yield SftpServer(port, known, (directory / "user").read_text())
+
+
 @contextlib.contextmanager
 def faulty_proxy(upstream: int, mode: str, count: int) -> Iterator[int]:
     """A TCP proxy on 127.0.0.1 that hurts each connection after `count` bytes; yields its port.
@@ -211,8 +263,9 @@ def _wait_until_it_answers(process: subprocess.Popen[bytes], directory: Path, po
             error.close()
             if error.code < 500:
                 return
-        except OSError:
-            pass
+        except (OSError, http.client.HTTPException) as error:
+            if isinstance(error, http.client.HTTPException):  # it speaks something else
+                return
         if process.poll() is not None:
             break
         time.sleep(0.05)

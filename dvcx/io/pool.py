@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
@@ -102,4 +103,5 @@ def _wait(threads: list[threading.Thread], seconds: float | None) -> None:
     """Until all ended or `seconds` are over. Threads that did not end are daemons, so they do not hold up the exit."""
     deadline = None if seconds is None else time.monotonic() + seconds
     for thread in threads:
-        thread.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
+        with contextlib.suppress(RuntimeError):  # Ctrl-C came before it was started
+            thread.join(None if deadline is None else max(0.0, deadline - time.monotonic()))

@@ -47,8 +47,10 @@ class FsspecBackend:
         self._root = (f"/{parts.netloc}{path}" if self._protocol == "memory" else path).rstrip("/")
         self._made: set[str] = set()
         self._moves = True
-        with self._in_words("connecting", ""):
-            self._fs = _connect(self._protocol, parts.hostname or "", parts.port, parts.username or "", timeout_of(options))
+        self._target = (self._protocol, parts.hostname or "", parts.port, parts.username or "", timeout_of(options))
+        self._idle: list[Any] = []  # connections nobody uses at the moment
+        with self._in_words("connecting", ""), self._connection():
+            pass
 
     def list(self, prefix: str) -> Iterator[Listed]:
         """See `Backend.list`. Links are neither followed nor listed."""
@@ -66,9 +68,9 @@ class FsspecBackend:
     def size(self, name: str) -> int | None:
         """See `Backend.size`."""
         path = self._path(name)
-        with self._in_words("looking at", name):
+        with self._in_words("looking at", name), self._connection() as system:
             try:
-                info = self._fs.info(path)
+                info = system.info(path)
             except (FileNotFoundError, NotADirectoryError):
                 return None
             return int(info["size"]) if info["type"] == "file" else None
@@ -79,11 +81,14 @@ class FsspecBackend:
         path = self._path(name)
         if start == 0 and length < 0:
             return b"".join(self._chunks(name))
-        with self._in_words("reading", name), self._fs.open(path, "rb", cache_type="none") as file:
-            if start > file.size:
-                raise short(f"{self.url}/{name}", start, file.size)
+        with contextlib.ExitStack() as stack, self._in_words("reading", name):
+            system = stack.enter_context(self._connection())
+            file = stack.enter_context(system.open(path, "rb", cache_type="none"))
+            size = _size(system, path, file)
+            if start > size:
+                raise short(f"{self.url}/{name}", start, size)
             file.seek(start)
-            data = bytes(file.read(file.size - start if length < 0 else min(length, file.size - start)))
+            data = _read(file, start, size - start if length < 0 else min(length, size - start))
         return exactly(data, length, f"{self.url}/{name}")
 
     def stream(self, name: str, limit: int) -> Iterator[bytes]:
@@ -93,14 +98,15 @@ class FsspecBackend:
 
     def write(self, name: str, data: bytes) -> None:
         """See `Backend.write`."""
-        self._place(name, lambda path: self._fs.pipe_file(path, data), len(data))
+        self._place(name, lambda system, target: _fill(system, target, iter([data])), len(data))
 
     def upload(self, name: str, path: str, emit_bytes: Callable[[int], None] = ignore_bytes) -> None:
         """See `Backend.upload`."""
         raised: list[BaseException] = []
         with reading(path) as source:
             try:
-                self._place(name, lambda target: self._fill(target, heard(source.chunks(), emit_bytes, raised)), source.size)
+                chunks = heard(source.chunks(), emit_bytes, raised)
+                self._place(name, lambda system, target: _fill(system, target, chunks), source.size)
             except RemoteFailed:
                 if raised:  # not the store failed but the listener
                     raise raised[0] from None
@@ -109,106 +115,97 @@ class FsspecBackend:
     def delete(self, name: str) -> None:
         """See `Backend.delete`."""
         path = self._path(name)
-        with self._in_words("deleting", name):
+        with self._in_words("deleting", name), self._connection() as system:
             try:
-                self._fs.rm_file(path)
+                _remove(system, path)
             except (FileNotFoundError, NotADirectoryError):
                 pass
-            except NotImplementedError:
-                self._fs.rm(path)
 
     def close(self) -> None:
         """See `Backend.close`."""
-        with contextlib.suppress(Exception):
-            client = getattr(self._fs, "client", None)
-            if client is not None:
-                client.close()
+        while self._idle:
+            _hang_up(self._idle.pop())
+
+    @contextlib.contextmanager
+    def _connection(self) -> Iterator[Any]:
+        """A file system for the use of one thread at a time: paramiko mixes up answers when threads share one."""
+        system = self._idle.pop() if self._idle else _connect(*self._target)
+        try:
+            yield system
+        except (FileNotFoundError, NotADirectoryError, RemoteFailed):
+            self._idle.append(system)
+            raise
+        except BaseException:  # it may still owe an answer
+            _hang_up(system)
+            raise
+        self._idle.append(system)
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{check_name(name, self.url)}"
 
     def _entries(self, directory: str) -> Iterator[tuple[str, dict[str, Any]]]:
         path = f"{self._root}/{directory}" if directory else self._root or "/"
-        with self._in_words("listing", directory):
+        with self._in_words("listing", directory), self._connection() as system:
             try:
-                found = self._fs.ls(path, detail=True)
+                if system.info(path)["type"] != "directory":
+                    return
+                found = system.ls(path, detail=True)
             except (FileNotFoundError, NotADirectoryError):
                 return
-        above = self._fs._strip_protocol(path).rstrip("/") + "/"
-        for info in found:
-            entry = self._fs._strip_protocol(info["name"]).rstrip("/")
-            if not entry.startswith(above):  # a file was listed: it is below nothing
-                continue
-            rest = entry[len(above) :]
+            above = system._strip_protocol(path).rstrip("/") + "/"
+            entries = [(system._strip_protocol(info["name"]).rstrip("/"), info) for info in found]
+        for entry, info in entries:
+            rest = entry.removeprefix(above)
             yield (f"{directory}/{rest}" if directory else rest), info
 
     def _chunks(self, name: str) -> Iterator[bytes]:
         path = self._path(name)
         with contextlib.ExitStack() as stack:
             with self._in_words("reading", name):
-                file = stack.enter_context(self._fs.open(path, "rb", block_size=4 << 20))
+                system = stack.enter_context(self._connection())
+                file = stack.enter_context(system.open(path, "rb", block_size=4 << 20))
+                size = _size(system, path, file)
             total = 0
             while True:
                 with self._in_words("reading", name):
-                    chunk = bytes(file.read(1 << 20))
+                    chunk = _read(file, total, min(1 << 20, size - total))
                 if not chunk:
                     break
                 total += len(chunk)
                 yield chunk
-            size = getattr(file, "size", None)
-            if isinstance(size, int) and size > total:
+            if total < size:
                 raise short(f"{self.url}/{name}", size, total)
 
-    def _place(self, name: str, fill: Callable[[str], None], size: int) -> None:
+    def _place(self, name: str, fill: Callable[[Any, str], None], size: int) -> None:
         final = self._path(name)
         directory = final.rpartition("/")[0]
         target = f"{directory}/{OWN_TEMPORARY}{os.urandom(8).hex()}" if self._moves else final
-        with self._in_words("writing", name):
+        with self._in_words("writing", name), self._connection() as system:
             if directory not in self._made:
-                self._make_directory(directory or "/")
+                _make_directory(system, directory or "/")
                 self._made.add(directory)
             try:
-                fill(target)
-                arrived = self._fs.info(target)["size"]
+                fill(system, target)
+                arrived = system.info(target)["size"]
                 if arrived != size:
                     raise short(f"{self.url}/{name}", size, arrived)
                 if target != final:
-                    self._move(target, final)
+                    self._move(system, target, final)
             except BaseException:
                 with contextlib.suppress(Exception):
-                    self._fs.rm_file(target)
+                    _remove(system, target)
                 raise
 
-    def _make_directory(self, path: str) -> None:
-        for again in (True, True, False):  # another thread may make one of its parents at the same moment
-            try:
-                self._fs.makedirs(path, exist_ok=True)
-                return
-            except OSError:
-                if not again:
-                    raise
-
-    def _fill(self, target: str, chunks: Iterator[bytes]) -> None:
-        file = self._fs.open(target, "wb")
+    def _move(self, system: Any, temporary: str, final: str) -> None:
         try:
-            for chunk in chunks:
-                file.write(chunk)
-        except BaseException:
-            with contextlib.suppress(Exception):  # what was written is removed by the caller
-                file.close()
-            raise
-        file.close()
-
-    def _move(self, temporary: str, final: str) -> None:
-        try:
-            self._fs.mv(temporary, final)
+            system.mv(temporary, final)
         except FileExistsError:
-            self._fs.rm_file(final)
-            self._fs.mv(temporary, final)
+            _remove(system, final)
+            system.mv(temporary, final)
         except NotImplementedError:
             self._moves = False
-            self._fs.pipe_file(final, self._fs.cat_file(temporary))
-            self._fs.rm_file(temporary)
+            system.pipe_file(final, system.cat_file(temporary))
+            _remove(system, temporary)
 
     @contextlib.contextmanager
     def _in_words(self, doing: str, name: str) -> Iterator[None]:
@@ -232,6 +229,8 @@ class FsspecBackend:
             return RemoteFailed(f"{where}: no answer in time", "check the network, or raise the remote's timeout")
         if kind in ("AuthenticationException", "BadAuthenticationType", "PasswordRequiredException", "LogonFailure"):
             return RemoteFailed(f"{where}: the login was refused", "check the user's name and key")
+        if kind == "SSHException" and "authentication" in str(error):
+            return RemoteFailed(f"{where}: no key to log in with", "ssh-add, or name the key in ~/.ssh/config")
         if kind == "SSHException" and "known_hosts" in str(error):
             return RemoteFailed(
                 f"{where}: the server is not in ~/.ssh/known_hosts",
@@ -285,6 +284,59 @@ def _connect_sftp(host: str, port: int | None, user: str, timeout: float) -> Any
         "key_filename": config.get("identityfile"),
     }
     return System(config.get("hostname", host), skip_instance_cache=True, **waits, **{k: v for k, v in named.items() if v})
+
+
+def _hang_up(system: Any) -> None:
+    with contextlib.suppress(Exception):
+        system.client.close()
+
+
+def _make_directory(system: Any, path: str) -> None:
+    for again in (True, True, False):  # another thread may make one of its parents at the same moment
+        try:
+            system.makedirs(path, exist_ok=True)
+            return
+        except OSError:
+            if not again:
+                raise
+
+
+def _fill(system: Any, target: str, chunks: Iterator[bytes]) -> None:
+    file = system.open(target, "wb")
+    if hasattr(file, "set_pipelined"):  # sftp: else it waits for an answer to every 32 KiB
+        file.set_pipelined(True)
+    try:
+        for chunk in chunks:
+            file.write(chunk)
+    except BaseException:
+        with contextlib.suppress(Exception):  # what was written is removed by the caller
+            file.close()
+        raise
+    file.close()
+
+
+def _read(file: Any, start: int, length: int) -> bytes:
+    if not length:
+        return b""
+    if hasattr(file, "readv"):  # sftp: else it waits for an answer to every 32 KiB
+        return b"".join(file.readv([(start, length)]))
+    return bytes(file.read(length))
+
+
+def _size(system: Any, path: str, file: Any) -> int:
+    """Bytes in an open file: its own, as the name may lead to another by now."""
+    if isinstance(getattr(file, "size", None), int):
+        return int(file.size)
+    if hasattr(file, "stat"):
+        return int(file.stat().st_size)
+    return int(system.info(path)["size"])
+
+
+def _remove(system: Any, path: str) -> None:
+    try:
+        system.rm_file(path)
+    except NotImplementedError:
+        system.rm(path)
 
 
 def _modified(info: Mapping[str, Any]) -> float:

