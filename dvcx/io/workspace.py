@@ -42,6 +42,8 @@ SETTLE = 16 << 20
 """Hashing a file above this twice costs more than waiting out one tick."""
 TEMPORARY = "tmp-dvcx-"
 
+_HEX = frozenset("0123456789abcdef")
+
 Found = tuple[str, int, os.stat_result]
 
 
@@ -263,7 +265,7 @@ class _Walker:
         if stat_module.S_ISREG(mode):
             return (EXEC if mode & 0o100 else FILE), status
         if stat_module.S_ISLNK(mode):
-            if self._rules.objects and os.readlink(name, dir_fd=parent).startswith(self._rules.objects + "/"):
+            if self._rules.objects and self._is_object(os.readlink(name, dir_fd=parent)):
                 try:
                     self._placed.add(name)
                     return FILE, os.stat(name, dir_fd=parent)
@@ -274,6 +276,11 @@ class _Walker:
             return LINK, status
         what = next((word for test, word in _SPECIAL if test(mode)), "special file")
         raise UnsafeInput(f"{display(path)}: a {what} cannot be tracked", "remove it, or name it in .dvcxignore")
+
+    def _is_object(self, target: str) -> bool:
+        """Whether a link's target is a loose object of the cache: nothing else is ever read through a link."""
+        start, digits = target[: len(self._rules.objects) + 1], target[len(self._rules.objects) + 1 :]
+        return start == self._rules.objects + "/" and digits[2:3] == "/" and _HEX.issuperset(digits[:2] + digits[3:])
 
     def _changed(
         self, fd: int, path: str, found: list[Found], children: dict[str, Content], row: Row | None, names: bytes
@@ -297,7 +304,8 @@ class _Walker:
                 flat += numbers
             elif code == 2:
                 digest, size = self._link(name, fd, path)
-                flat += (code, status.st_ino, size, status.st_mtime_ns, status.st_ctime_ns)
+                # A link put in the place of another within one tick may have its inode and its times.
+                flat += (code, status.st_ino, size, status.st_mtime_ns, status.st_ctime_ns if _trusted(status, began) else 0)
             else:
                 if status.st_size >= SETTLE:
                     began = _settled(status)
