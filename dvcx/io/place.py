@@ -17,7 +17,7 @@ from dvcx.core.objects import EXEC, LINK
 from dvcx.core.packing import SMALL
 from dvcx.errors import Conflict, UnsafeInput, disk_refused, display
 from dvcx.io import pool, processes
-from dvcx.io.files import open_parent
+from dvcx.io.files import open_parent, private_directory
 from dvcx.io.store.store import Batch, Store, Wanted
 
 LINKS = ("reflink", "copy", "hardlink", "symlink")
@@ -42,12 +42,8 @@ class Staging:
 
     def __init__(self, directory: str) -> None:
         self.path = f"{directory}/{secrets.token_hex(8)}"
-        self._newest = 0.0
-        try:
-            os.makedirs(directory, mode=0o700, exist_ok=True)
-            os.mkdir(self.path, 0o700)
-        except OSError as error:
-            raise disk_refused(error, "preparing to place files", self.path) from None
+        private_directory(directory)
+        private_directory(self.path)
 
     def __enter__(self) -> Staging:
         return self

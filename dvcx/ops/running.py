@@ -21,7 +21,7 @@ from dvcx.core.staleness import ALWAYS, Reason, Snapshot, action_key, lock_entry
 from dvcx.errors import DvcxError, NotFound, StageFailed, display
 from dvcx.events import Emit, Noted, StageBegan
 from dvcx.io import git, place
-from dvcx.io.files import atomic_write, open_parent
+from dvcx.io.files import atomic_write, open_parent, private_directory
 from dvcx.io.hashing import seal
 from dvcx.io.runners.local import run_commands
 from dvcx.io.statindex import StatIndex
@@ -141,7 +141,7 @@ def _save_unsaved(shop: Workshop, overwritten: Sequence[tuple[str, Entry]]) -> N
 def _put_aside(shop: Workshop, stage: Stage, now: Snapshot, aside: str) -> dict[str, str]:
     """Move old outputs out of the command's way; where each is. A manifest lets a later run put them back after a kill."""
     overwritten: list[tuple[str, Entry]] = []
-    present = []
+    present: dict[str, bool] = {}
     for out in stage.outs:
         content = now.contents.get(out.path)
         if content is None:
@@ -149,7 +149,7 @@ def _put_aside(shop: Workshop, stage: Stage, now: Snapshot, aside: str) -> dict[
         if out.cache:
             overwritten.extend(files_below(out.path, as_entry("", content), workspace_trees(shop.index)))
         if not out.persist:
-            present.append(out.path)
+            present[out.path] = out.cache
     _save_unsaved(shop, overwritten)
     moved = {path: f"{aside}/{number}" for number, path in enumerate(present)}
     for out in stage.outs:
@@ -157,8 +157,9 @@ def _put_aside(shop: Workshop, stage: Stage, now: Snapshot, aside: str) -> dict[
         os.close(open_parent(shop.project.root, out.path, create=True)[0])
     if not moved:
         return {}
-    os.makedirs(aside, mode=0o700, exist_ok=True)
-    atomic_write(f"{aside}/manifest.json", json.dumps(moved).encode(), mode=0o600, fsync=False)
+    private_directory(shop.project.staging_dir)
+    private_directory(aside)
+    atomic_write(f"{aside}/manifest.json", json.dumps(present).encode(), mode=0o600, fsync=False)
     for path, target in moved.items():
         place.move_out(shop.project.root, path, target)
     return moved
@@ -197,27 +198,24 @@ def recover(project: Project, stages: Sequence[Stage], emit: Emit) -> None:
         aside = f"{directory}/{name}"
         try:
             with open(f"{aside}/manifest.json", encoding="utf-8") as file:
-                moved = json.load(file)
-            paths = [path for path in moved if isinstance(path, str)]
-        except (OSError, ValueError, TypeError):
-            paths = []
-        left = False
-        for number, path in enumerate(paths):
+                cached = {path: bool(value) for path, value in json.load(file).items()}
+        except (OSError, ValueError, AttributeError):
+            cached = {}
+        left = []
+        for number, path in enumerate(cached):
             kept = f"{aside}/{number}"
-            if not os.path.lexists(kept):
-                continue
             if os.path.lexists(f"{project.root}/{path}"):
-                left = True
-            else:
+                left += [path] if os.path.lexists(kept) else []
+            elif os.path.lexists(kept):
                 place.move_in(project.root, path, kept)
-        if left:
-            # The killed run wrote anew. Cached outputs were saved before they were moved; of others this is the only copy.
-            kept = f"{project.state_dir}/{name}"
-            with contextlib.suppress(OSError):
-                os.rename(aside, kept)
-                emit(Noted(f"old outputs of a run that was killed are kept in {display(kept)}"))
-        else:
+        if all(cached[path] for path in left):
+            # The killed run wrote anew, but these bytes went into the cache before they were moved.
             place.remove_below(aside)
+            continue
+        kept = f"{project.state_dir}/{name}"
+        with contextlib.suppress(OSError):
+            os.rename(aside, kept)
+            emit(Noted(f"old outputs of a run that was killed are kept in {display(kept)}"))
 
 
 def _take_outputs(shop: Workshop, stage: Stage, before: Snapshot, key: str) -> LockEntry:
