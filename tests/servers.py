@@ -1,11 +1,12 @@
 """Real servers for tests, on 127.0.0.1 only: SeaweedFS, `rclone serve s3`, and a faulty proxy.
 
-A server is a process of its own session, ended with its children when its context ends, whatever the test did.
+A server is a process of its own session, ended with its children when its context ends or the test run is killed.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import http.client
 import json
 import os
@@ -242,7 +243,14 @@ def _running(command: list[str], directory: Path, port: int) -> Iterator[None]:
     environment = {"PATH": os.environ.get("PATH", ""), "HOME": str(directory), "TMPDIR": str(directory)}
     with (directory / "server.log").open("wb") as log:
         process = subprocess.Popen(
-            command, cwd=directory, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            command,
+            cwd=directory,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
         )
     try:
         _wait_until_it_answers(process, directory, port)
@@ -251,6 +259,11 @@ def _running(command: list[str], directory: Path, port: int) -> Iterator[None]:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait(10)
+
+
+def _die_with_parent() -> None:
+    """prctl(PR_SET_PDEATHSIG, SIGKILL): a test run that is killed leaves no server behind."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
 def _wait_until_it_answers(process: subprocess.Popen[bytes], directory: Path, port: int) -> None:
