@@ -17,7 +17,7 @@ from typing import Any, get_args, get_type_hints
 import pytest
 
 import dvcx
-from dvcx.cli.verbs import VERBS
+from dvcx.cli.verbs import ALIASES, VERBS
 from tests.cli.runner import dvcx_run, environment, modules_of
 
 SOURCE = Path(str(dvcx.__file__)).parent
@@ -249,6 +249,26 @@ def test_every_verb_is_where_it_is_looked_for(verb: str) -> None:
     module = VERBS[verb].module
     assert (SOURCE / "cli" / f"{module}.py").is_file()
     assert verb in WITHOUT_OPERATION or (SOURCE / "ops" / f"{module}.py").is_file()
+
+
+def test_hints_name_commands_that_exist() -> None:
+    from dvcx import errors
+
+    kinds = {name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, errors.DvcxError)}
+    known = {words for words, _, _ in COMMANDS}
+    words_of_prose = {"inside", "project", "tracks"}
+    for file in FILES:
+        for node in nodes(file):
+            if not (isinstance(node, ast.Call) and called(node).rpartition(".")[2] in kinds and len(node.args) > 1):
+                continue
+            texts = (part.value for part in ast.walk(node.args[1]) if isinstance(part, ast.Constant))
+            for first, second in re.findall(r"\bdvcx ([a-z]+)(?: ([a-z]+))?", "\n".join(filter(_is_text, texts))):
+                found = first in known or first in ALIASES or f"{first} {second}" in known or first in words_of_prose
+                assert found, f"{name_of(file)}:{node.lineno}: there is no 'dvcx {first} {second}'"
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
 
 
 # Starting up

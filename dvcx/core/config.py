@@ -33,7 +33,7 @@ KEYS: dict[str, Key] = {
         "choice", True, "xxh128", "algorithm of ids; fixed by init", tuple(ALGORITHMS), project_only=True
     ),
     "core.remote": Key("name", True, None, "default remote"),
-    "core.autostage": Key("flag", True, True, "git add pointers, locks and ignore files"),
+    "core.autostage": Key("flag", True, True, "git add pointers, locks, ignore files and settings"),
     "cache.link": Key("choices", True, ("reflink", "copy"), "how files are placed, first that works", LINKS),
     "cache.pack": Key("choice", True, "auto", "whether small objects are packed", ("auto", "never")),
     "cache.shared": Key("flag", True, False, "the cache is shared by several users: group-writable is accepted"),

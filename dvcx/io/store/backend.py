@@ -108,7 +108,7 @@ def short(where: str, expected: int, got: int) -> RemoteFailed:
     """The failure of a read that came back with fewer bytes than it must have."""
     return RemoteFailed(
         f"{display(where)}: expected {expected} bytes, got {got}",
-        "the file may be cut short; run the command again, then check the store (dvcx fsck)",
+        "run the command again; if it stays so, push from a project that has the data: dvcx push",
     )
 
 
@@ -127,7 +127,7 @@ def too_large(where: str, limit: int) -> IntegrityError:
     """The failure of a file that holds more bytes than recorded."""
     return IntegrityError(
         f"{display(where)}: holds more than the {limit} bytes that are recorded for it",
-        "the store is damaged or was tampered with; check it (dvcx fsck)",
+        "the store is damaged or was tampered with; ask another one: dvcx fetch --remote NAME",
     )
 
 
