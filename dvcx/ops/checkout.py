@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dvcx.core.objects import TREE, Content, Entry, entry_content
-from dvcx.core.paths import contains
+from dvcx.core.objects import LINK, Content, Entry, entry_content
+from dvcx.core.paths import contains, parent
 from dvcx.core.plans import Placement, plan_placement
-from dvcx.errors import Conflict, NotFound, display
+from dvcx.errors import Conflict, NotFound, UsageError, display
 from dvcx.events import Emit, ignore
 from dvcx.io.statindex import StatIndex
 from dvcx.io.store.store import Store
 from dvcx.ops import records
-from dvcx.ops.looking import observe, stored_trees, workspace_trees
+from dvcx.ops.looking import entry_at, observe, stored_trees, workspace_trees
 from dvcx.ops.placing import Kept, carry_out, keep
 from dvcx.ops.records import Tracked
 
@@ -108,14 +108,12 @@ def at(tracked: Tracked, cache: Store, path: str, content: Content) -> Content:
     owner = records.owner_of(tracked, path)
     if owner == path or not owner:
         return content
-    for name in path[len(owner) + 1 :].split("/"):
-        entries: dict[str, Entry] = {}
-        if content.kind == TREE:
-            entries = {entry.name: entry for entry in stored_trees(cache)(owner, content)}
-        if name not in entries:
-            raise NotFound(f"{display(path)} is not in '{display(owner)}' as recorded", f"dvcx list {display(owner)}")
-        content = entry_content(entries[name])
-    return content
+    entry = entry_at(stored_trees(cache), owner, content, path)
+    if entry is None:
+        raise NotFound(f"{display(path)} is not in '{display(owner)}' as recorded", f"dvcx list {display(owner)}")
+    if entry.kind == LINK:
+        raise UsageError(f"{display(path)} is a symbolic link", f"take its directory: {display(parent(path))}")
+    return entry_content(entry)
 
 
 def _no_longer_tracked(project: Project, tracked: Tracked) -> list[str]:
