@@ -75,7 +75,7 @@ def _make(directory: str) -> None:
         if os.listdir(directory):
             raise Conflict(f"{display(directory)} exists and is not empty", "name a new directory: dvcx demo DIRECTORY")
         os.mkdir(f"{directory}/{PROJECT}")
-        for name, text in _FILES.items():
+        for name, text in FILES.items():
             with open(f"{directory}/{PROJECT}/{name}", "x", encoding="utf-8", newline="") as file:
                 file.write(text)
     except (FileExistsError, NotADirectoryError):
@@ -194,7 +194,7 @@ _ROW = '1605,2013-05-01,139.00,139.89,107.72,116.99,"1,298,950,000"'
 _PARAMS_AFTER = r"train:\n  lr: 0.5\n  epochs: 200\n"
 _REMARK = "echo '# Market Cap has commas inside.' >> feature-extractor.py"
 
-_FILES = {
+FILES = {
     "data-input.csv": """\
 ,Date,Open,High,Low,Close,Market Cap
 1608,2013-04-28,135.30,135.98,132.10,134.21,"1,500,520,000"
