@@ -80,7 +80,7 @@ class Writer:
         self._packed = False
         self._pack: _OpenPack | None = None
         self._closing: list[_Closing] = []
-        self._finished: list[tuple[PackInfo, str]] = []
+        self._finished: list[_Finished] = []
         self._loose: list[Loose] = []
         self._pending: list[tuple[str, str]] = []
         self._stamps: list[tuple[bytes, bytes, str]] = []
@@ -131,15 +131,18 @@ class Writer:
             found = self._known.get(key)
         else:
             found = self._store.seal_of(key)
-        if found is None and object_id[7:9] in self._directories and self._store.is_loose(object_id):
-            known = self._store.catalog.verified(key)
-            # A loose object nobody remembers: its seal is in its bytes.
-            found = known[0] if known else self._seal_of_loose(object_id)
+        if found is None and object_id[7:9] in self._directories:
+            found = self._seal_of_loose(key, object_id)
         return found
 
-    def _seal_of_loose(self, object_id: str) -> bytes | None:
+    def _seal_of_loose(self, key: bytes, object_id: str) -> bytes | None:
+        """The seal of a loose object: remembered, or when nobody remembers it or it was touched since, from its bytes."""
         path = self._store.loose_path(object_id)
         try:
+            status = os.lstat(path)
+            known = self._store.catalog.verified(key)
+            if known is not None and known[1] == stamp(status):
+                return known[0]
             fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError:
             return None
@@ -152,7 +155,7 @@ class Writer:
             self._store.quarantine(object_id)
             return None
         sealed = bytes.fromhex(found.seal)
-        self._store.catalog.set_verified([(digest_bytes(object_id), sealed, stamp(status))])
+        self._store.catalog.set_verified([(key, sealed, stamp(status))])
         return sealed
 
     # Taking objects in
@@ -220,20 +223,20 @@ class Writer:
             # Durable while the next pack fills: a disk takes its time.
             self._closing.append(_Closing(lambda: self._finish(pack)))
 
-    def _finish(self, pack: _OpenPack) -> tuple[PackInfo, str]:
+    def _finish(self, pack: _OpenPack) -> _Finished:
         info = pack.finish(sync=self._fsync != "none")
         name = pack_name(info.name.hex())
         if self._store.local is not None:
             target = self._store.local.path(name)
-            existed = os.path.lexists(target)
+            inode = 0 if os.path.lexists(target) else os.lstat(pack.path).st_ino
             _move(pack.path, target)
-            return info, "" if existed else target
+            return _Finished(info, target, inode)
         try:
             self._store.backend.upload(name, pack.path, self._advanced or (lambda count: None))
         finally:
             with contextlib.suppress(OSError):
                 os.unlink(pack.path)
-        return info, ""
+        return _Finished(info)
 
     def _write_loose(self, names: Digest, kind: int, data: bytes) -> None:
         self._loose.append(Loose(digest_bytes(names.id), bytes.fromhex(names.seal), kind, len(data)))
@@ -396,7 +399,7 @@ class Writer:
         except BaseException:
             self.abort()
             raise
-        stored = self._stored + sum(info.size for info, _ in self._finished)
+        stored = self._stored + sum(pack.info.size for pack in self._finished)
         return Summary(len(self._new), self._bytes, stored)
 
     def _barrier(self) -> None:
@@ -404,7 +407,7 @@ class Writer:
         local = self._store.local
         if local is None:
             return
-        directories = {os.path.dirname(target) for _, target in self._finished if target}
+        directories = {os.path.dirname(pack.path) for pack in self._finished}
         try:
             if self._pending and self._fsync != "none":
                 _sync_files([path for path, _ in self._pending])
@@ -427,7 +430,7 @@ class Writer:
             self._store.catalog.set_verified(self._stamps)
 
     def _write_index(self) -> None:
-        packs = [info for info, _ in self._finished]
+        packs = [pack.info for pack in self._finished]
         loose = [] if self._store.is_cache else self._loose
         if not packs and not loose:
             return
@@ -446,15 +449,24 @@ class Writer:
         if self._pack is not None:
             self._pack.drop()
             self._pack = None
-        for _, target in self._finished:
-            if target:
-                with contextlib.suppress(OSError):
-                    os.unlink(target)
+        for pack in self._finished:
+            with contextlib.suppress(OSError):
+                # Another writer of the same pack may have put its own there, and may be naming it right now.
+                if pack.inode and os.lstat(pack.path).st_ino == pack.inode:
+                    os.unlink(pack.path)
         self._finished = []
         for path, _ in self._pending:
             with contextlib.suppress(OSError):
                 os.unlink(path)
         self._pending = []
+
+
+class _Finished(NamedTuple):
+    """A pack in its place. Of a local one the path, and the inode of the file when nothing stood there before (else 0)."""
+
+    info: PackInfo
+    path: str = ""
+    inode: int = 0
 
 
 class _OpenPack:
