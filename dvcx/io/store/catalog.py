@@ -6,8 +6,8 @@ import contextlib
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 from dvcx.core.packing import Loose, PackInfo
 
@@ -29,13 +29,17 @@ class Place(NamedTuple):
 
 
 class Catalog:
-    """One store's catalog. A damaged or unwritable file is replaced by one in memory; `warn` hears of it."""
+    """One store's catalog. A damaged file is replaced by a new one, an unwritable one by one in memory; `warn` hears of it.
+
+    `refill`, set by the store, is called when it had to be replaced in the middle of work.
+    """
 
     def __init__(self, path: str, warn: Callable[[str], None]) -> None:
         self.path = path
         self._warn = warn
         self._packs: dict[int, str] = {}
         self._guard = threading.RLock()
+        self.refill: Callable[[], None] = lambda: None
         try:
             self._db = _open(path)
         except (sqlite3.Error, OSError) as error:
@@ -59,8 +63,8 @@ class Catalog:
 
     def listing(self) -> str:
         """The fingerprint of the store's listing this catalog was made from; "" for none."""
-        row = self._db.execute("SELECT value FROM meta WHERE key = 'listing'").fetchone()
-        return str(row[0]) if row else ""
+        rows = self._rows("SELECT value FROM meta WHERE key = 'listing'")
+        return str(rows[0][0]) if rows else ""
 
     def set_listing(self, fingerprint: str) -> None:
         """Remember what was listed."""
@@ -68,11 +72,11 @@ class Catalog:
 
     def indexes(self) -> set[str]:
         """Names of the index files that were read."""
-        return {row[0] for row in self._db.execute("SELECT name FROM indexes")}
+        return {row[0] for row in self._rows("SELECT name FROM indexes")}
 
     def packs(self) -> dict[str, int]:
         """Size of each pack known, by hex name."""
-        return dict(self._db.execute("SELECT name, size FROM packs"))
+        return dict(self._rows("SELECT name, size FROM packs"))
 
     def clear(self) -> None:
         """Forget everything that was read from indexes; memories of local loose objects stay."""
@@ -84,8 +88,11 @@ class Catalog:
         self._write(forget)
         self._packs = {}
 
-    def learn(self, index_name: str, packs: Iterable[PackInfo], loose: Iterable[Loose]) -> None:
-        """Take in what an index says."""
+    def learn(self, index_name: str, packs: Iterable[PackInfo], loose: Iterable[Loose], *, complete: bool = True) -> None:
+        """Take in what an index says. One that names packs that are not there is not `complete`: it is to be read again.
+
+        An object is sought in a pack rather than alone: what an older index says stood alone may be gone since.
+        """
         packs, loose = list(packs), sorted(loose)
 
         def insert(db: sqlite3.Connection) -> None:
@@ -94,10 +101,13 @@ class Catalog:
                 db.execute("INSERT OR IGNORE INTO packs (name, size) VALUES (?, ?)", (name, pack.size))
                 number = int(db.execute("SELECT number FROM packs WHERE name = ?", (name,)).fetchone()[0])
                 rows = [(f.id, f.seal, f.kind, f.size, number, f.offset, f.stored, f.encoding) for f in sorted(pack.frames)]
-                db.executemany("INSERT OR IGNORE INTO objects VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+                db.executemany("INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
             rows = [(item.id, item.seal, item.kind, item.size, 0, 0, item.size, 0) for item in loose]
             db.executemany("INSERT OR IGNORE INTO objects VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
-            db.execute("INSERT OR REPLACE INTO indexes VALUES (?)", (index_name,))
+            if complete:
+                db.execute("INSERT OR REPLACE INTO indexes VALUES (?)", (index_name,))
+            # The listing this was made from is not the store's any more, should it ever look like that again.
+            db.execute("DELETE FROM meta WHERE key = 'listing'")
 
         self._write(insert)
         self._load_packs()
@@ -110,8 +120,7 @@ class Catalog:
             # For most of what there is, one walk over the table beats a search for each.
             chosen = set(wanted)
             sql = "SELECT id, seal, kind, size, pack, offset, stored, encoding FROM objects"
-            with self._guard:
-                rows = self._db.execute(sql).fetchall()
+            rows = self._rows(sql)
             packs = {0: "", **self._packs}
             return {
                 object_id: Place(seal, kind, size, packs[pack], offset, stored, encoding)
@@ -122,34 +131,43 @@ class Catalog:
             part = wanted[start : start + _CHUNK]
             marks = ",".join("?" * len(part))
             sql = f"SELECT id, seal, kind, size, pack, offset, stored, encoding FROM objects WHERE id IN ({marks})"
-            with self._guard:
-                rows = self._db.execute(sql, part).fetchall()
+            rows = self._rows(sql, part)
             for object_id, seal, kind, size, pack, offset, stored, encoding in rows:
                 found[object_id] = Place(seal, kind, size, self._packs[pack] if pack else "", offset, stored, encoding)
         return found
 
     def count(self) -> int:
         """How many objects the indexes name."""
-        return int(self._db.execute("SELECT count(*) FROM objects").fetchone()[0])
+        return int(self._rows("SELECT count(*) FROM objects")[0][0])
 
     def seals(self) -> dict[bytes, bytes]:
         """Every object's seal, by id: for a batch that is about as large as the store."""
-        return dict(self._db.execute("SELECT id, seal FROM objects"))
+        return dict(self._rows("SELECT id, seal FROM objects"))
 
     def loose(self) -> Iterator[tuple[bytes, int]]:
         """(id, size) of each loose object the indexes name."""
-        yield from self._db.execute("SELECT id, size FROM objects WHERE pack = 0")
+        yield from self._rows("SELECT id, size FROM objects WHERE pack = 0")
 
     def verified(self, object_id: bytes) -> tuple[bytes, str] | None:
         """(seal, stamp) of a local loose object when its bytes were last checked."""
-        with self._guard:
-            row = self._db.execute("SELECT seal, stamp FROM verified WHERE id = ?", (object_id,)).fetchone()
-        return (row[0], row[1]) if row else None
+        rows = self._rows("SELECT seal, stamp FROM verified WHERE id = ?", (object_id,))
+        return (rows[0][0], rows[0][1]) if rows else None
 
     def set_verified(self, rows: Iterable[tuple[bytes, bytes, str]]) -> None:
         """Remember (id, seal, stamp) of local loose objects whose bytes were just checked or written."""
         rows = list(rows)
         self._write(lambda db: db.executemany("INSERT OR REPLACE INTO verified VALUES (?, ?, ?)", rows))
+
+    def _rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
+        with self._guard:
+            try:
+                return self._db.execute(sql, parameters).fetchall()
+            except sqlite3.Error as error:
+                self._db.close()
+                self._db = self._replace(error)
+                self._packs = {}
+                self.refill()
+            return self._db.execute(sql, parameters).fetchall()
 
     def _write(self, work: Callable[[sqlite3.Connection], object]) -> None:
         try:
@@ -159,12 +177,16 @@ class Catalog:
             # A full or read-only disk must not fail a command whose data is safe: go on in memory.
             self._warn(f"{self.path}: cannot be written ({error}); continuing without it")
             memory = _open(":memory:")
+            whole = False
             with contextlib.suppress(sqlite3.Error):
                 self._db.backup(memory)
+                whole = True
             self._db.close()
             self._db = memory
             with self._db:
                 work(self._db)
+            if not whole:
+                self.refill()
 
     def _load_packs(self) -> None:
         self._packs = dict(self._db.execute("SELECT number, name FROM packs"))

@@ -81,6 +81,13 @@ class Store:
         self._loose: dict[bytes, int] = {}
         self._synced = False
         self._trees: dict[str, tuple[list[Entry], list[Wanted]]] = {}
+        catalog.refill = lambda: self.sync(again=True)
+
+    def use_catalog(self, catalog: Catalog) -> None:
+        """Remember in another catalog from now on."""
+        self.catalog.close()
+        self.catalog = catalog
+        catalog.refill = lambda: self.sync(again=True)
 
     def close(self) -> None:
         """Release the catalog and the connection."""
@@ -199,7 +206,7 @@ class Store:
                 raise IntegrityError(f"{where}: broken: its name is not the digest of its bytes", "remove it and push again")
             content = decode_index(data, ALGORITHMS[self.algorithm], xxh128, where)
             here = [pack for pack in content.packs if packs.get(pack_name(pack.name.hex())) == pack.size]
-            self.catalog.learn(name, here, content.loose)
+            self.catalog.learn(name, here, content.loose, complete=len(here) == len(content.packs))
 
     # Reading
 
@@ -460,8 +467,7 @@ def create_store(store: Store, catalog_dir: str, warn: Callable[[str], None]) ->
         store_id = str(record["id"])
     store.backend.write("store.json", json.dumps(record).encode() + b"\n")
     store.id = store_id
-    store.catalog.close()
-    store.catalog = Catalog(os.path.join(catalog_dir, f"catalog-{store_id}.sqlite"), warn)
+    store.use_catalog(Catalog(os.path.join(catalog_dir, f"catalog-{store_id}.sqlite"), warn))
     store.sync(again=True)
 
 
