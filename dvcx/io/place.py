@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from dvcx.core.objects import EXEC, LINK
 from dvcx.core.packing import SMALL
-from dvcx.errors import Conflict, UnsafeInput, disk_refused, display
+from dvcx.errors import Conflict, NotFound, UnsafeInput, disk_refused, display
 from dvcx.io import pool, processes
 from dvcx.io.files import open_parent, private_directory
 from dvcx.io.store.store import Batch, Store, Wanted
@@ -277,31 +277,47 @@ def move_in(root: str, path: str, staged: str) -> None:
         if error.errno == errno.EXDEV:
             _move_across(parent, leaf, staged, path)
             return
-        if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.EISDIR, errno.ENOTDIR):
-            raise Conflict(
-                f"{display(path)}: something that dvcx does not track is in the way", "move it away, then run the command again"
-            ) from None
-        raise disk_refused(error, "putting it in place", path) from None
+        raise _blocked(error, path) from None
     finally:
         os.close(parent)
+
+
+def _blocked(error: OSError, path: str) -> Exception:
+    if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.EISDIR, errno.ENOTDIR):
+        return Conflict(
+            f"{display(path)}: something that dvcx does not track is in the way", "move it away, then run the command again"
+        )
+    return disk_refused(error, "putting it in place", path)
 
 
 def _move_across(parent: int, leaf: str, staged: str, path: str) -> None:
     """The workspace's directory lies on another file system: copy beside the target, then rename there."""
     temporary = f"tmp-dvcx-{secrets.token_hex(8)}"
-    beside = f"/proc/self/fd/{parent}/{temporary}" if os.path.isdir("/proc/self/fd") else f"{_fd_path(parent)}/{temporary}"
+    beside = f"{_fd_path(parent)}/{temporary}"
     try:
-        if os.path.isdir(staged) and not os.path.islink(staged):
-            shutil.copytree(staged, beside, symlinks=True)
-        else:
-            shutil.copy2(staged, beside, follow_symlinks=False)
+        _copy_whole(staged, beside)
         os.rename(temporary, leaf, src_dir_fd=parent, dst_dir_fd=parent)
     except OSError as error:
         remove_below(beside)
-        raise disk_refused(error, "putting it in place", path) from None
+        raise _blocked(error, path) from None
+    remove_below(staged)
+
+
+def _copy_whole(source: str, target: str) -> None:
+    """Copy a file, a link or a directory with all that is in it."""
+    if stat_module.S_ISDIR(os.lstat(source).st_mode):
+        try:
+            shutil.copytree(source, target, symlinks=True)
+        except shutil.Error as error:
+            raise OSError(errno.EIO, str(error.args[0])[:500]) from None
+    else:
+        shutil.copy2(source, target, follow_symlinks=False)
 
 
 def _fd_path(fd: int) -> str:
+    """A path that leads to an open directory, whatever stands at its name by now."""
+    if os.path.isdir("/proc/self/fd"):
+        return f"/proc/self/fd/{fd}"
     import fcntl
 
     return os.fsdecode(fcntl.fcntl(fd, 50, bytes(1024)).rstrip(b"\0"))  # F_GETPATH, macOS
@@ -309,17 +325,25 @@ def _fd_path(fd: int) -> str:
 
 def move_out(root: str, path: str, aside: str) -> bool:
     """Rename what is at a project path to `aside`; False when nothing is there."""
-    parent, leaf = open_parent(root, path, create=True)
     try:
-        os.rename(leaf, aside, src_dir_fd=parent)
+        parent, leaf = open_parent(root, path)
+    except NotFound:
+        return False
+    try:
+        os.lstat(leaf, dir_fd=parent)
+        try:
+            os.rename(leaf, aside, src_dir_fd=parent)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            here = f"{_fd_path(parent)}/{leaf}"
+            _copy_whole(here, aside)
+            remove_below(here)
         return True
     except FileNotFoundError:
         return False
     except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise disk_refused(error, "moving it aside", path) from None
-        shutil.move(f"{root}/{path}", aside)
-        return True
+        raise disk_refused(error, "moving it aside", path) from None
     finally:
         os.close(parent)
 
@@ -334,8 +358,7 @@ def rename(root: str, path: str, destination: str) -> None:
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise disk_refused(error, f"renaming it to {display(destination)}", path) from None
-            _move_across(there, name, f"{root}/{path}", destination)
-            remove_below(f"{root}/{path}")
+            _move_across(there, name, f"{_fd_path(here)}/{leaf}", destination)
         finally:
             os.close(there)
     finally:
@@ -344,7 +367,10 @@ def rename(root: str, path: str, destination: str) -> None:
 
 def remove_file(root: str, path: str) -> None:
     """Remove a file or link of the workspace; absent is fine."""
-    parent, leaf = open_parent(root, path, create=True)
+    try:
+        parent, leaf = open_parent(root, path)
+    except NotFound:
+        return
     try:
         os.unlink(leaf, dir_fd=parent)
     except FileNotFoundError:
@@ -357,7 +383,10 @@ def remove_file(root: str, path: str) -> None:
 
 def remove_directory(root: str, path: str) -> bool:
     """Remove an empty directory; False when it still holds something (ignored files stay)."""
-    parent, leaf = open_parent(root, path, create=True)
+    try:
+        parent, leaf = open_parent(root, path)
+    except NotFound:
+        return True
     try:
         os.rmdir(leaf, dir_fd=parent)
         return True
