@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 MARK = ".dvcx"
 MAX_IGNORE = 1 << 20
+REAP_AFTER = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,9 @@ class Project:
         with contextlib.suppress(Busy), lock.hold(f"{self.cache_dir}/lock", command=command, timeout=0):
             from dvcx.io.store.local import LocalBackend
 
-            LocalBackend(self.cache_dir).reap(0, only=("objects", "packs", "index"))
+            backend = LocalBackend(self.cache_dir)
+            backend.reap(0, only=("objects", "packs", "index"))
+            backend.reap(REAP_AFTER, only=("",))  # store.json is written before this lock is taken
         with self._hold(f"{self.cache_dir}/lock", command, emit, shared=True):
             yield
 

@@ -300,6 +300,9 @@ class Store:
         import zstandard
 
         try:
+            # A frame that says how long it is gets that much memory, whatever the limit: so it has to say the right thing.
+            if zstandard.frame_content_size(stored) not in (frame.size, -1):
+                raise zstandard.ZstdError("it claims another length than its index")
             decoder = zstandard.ZstdDecompressor()
             data = decoder.decompress(stored, max_output_size=frame.size, allow_extra_data=False)
         except zstandard.ZstdError as error:
