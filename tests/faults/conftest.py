@@ -7,12 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.world import World, new_world
+from tests.faults.world import World, copy_world, new_world
+
+
+@pytest.fixture(scope="session")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """An empty project in a git repository, to be copied."""
+    return new_world(tmp_path_factory.mktemp("empty"))
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    """An empty project in a git repository. What lies beside it is untouched when the test ends."""
-    made = new_world(tmp_path)
+def world(empty: World, tmp_path: Path) -> Iterator[World]:
+    """A copy of the empty project. What lies beside it is untouched when the test ends."""
+    made = copy_world(empty, tmp_path)
     yield made
     made.victim_is_untouched()

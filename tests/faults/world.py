@@ -236,6 +236,8 @@ def tree_of(directory: Path) -> dict[str, tuple[str, str]]:
                 found[key] = ("link", os.readlink(path))
             elif path.is_dir():
                 found[key] = ("dir", "")
+            elif not path.is_file():
+                found[key] = ("special", "")
             else:
                 kind = "exec" if path.stat().st_mode & 0o100 else "file"
                 found[key] = (kind, hashlib.sha256(path.read_bytes()).hexdigest())
