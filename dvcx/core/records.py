@@ -254,7 +254,7 @@ def _load(data: bytes, where: str, limit: int) -> dict[str, Any]:
     if version != VERSION or not isinstance(version, int) or isinstance(version, bool):
         raise IntegrityError(
             f"{where}: format version {str(version)[:40]!r} is not known to this dvcx",
-            f"a newer dvcx wrote it: upgrade; or restore the file: git checkout -- {where}",
+            f"it comes from a newer version: upgrade; or restore the file: git checkout -- {where}",
         )
     return record
 

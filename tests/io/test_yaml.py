@@ -167,8 +167,11 @@ for name, data in bombs.items():
         assert name.startswith("fine"), name
     took = time.perf_counter() - began
     assert took < 2, (name, took)
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-peak = peak / 1024 if sys.platform == "linux" else peak / 1048576
+if sys.platform == "linux":
+    # Not ru_maxrss, which begins with what the process that started this one had.
+    peak = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) / 1024
+else:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1048576
 # The fifty megabytes are the test's own.
 assert peak < 200, peak
 """
@@ -242,7 +245,7 @@ def test_parameters_in_three_formats() -> None:
         ("p.yaml", b"[1]", 2, "p.yaml: parameters must be"),
         ("p.json", b"3", 2, "p.json: parameters must be"),
         ("p.py", b"x = 1", 2, "p.py: parameters in Python are not supported yet"),
-        ("p.json", b'{"a":\n 1,}', 4, "p.json:2:4: broken JSON"),
+        ("p.json", b'{"a":\n x}', 4, "p.json:2:2: broken JSON"),
         ("p.json", b'{"a": 1, "a": 2}', 4, "p.json: broken JSON: key 'a' twice"),
         ("p.json", b'{"a": "\\ud800"}', 4, "p.json: half of a surrogate pair"),
         ("p.json", b'{"a": ' + b"1" * 5000 + b"}", 4, "p.json: broken JSON: a number too long"),
