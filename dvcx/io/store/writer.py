@@ -228,8 +228,13 @@ class Writer:
         name = pack_name(info.name.hex())
         if self._store.local is not None:
             target = self._store.local.path(name)
-            inode = 0 if os.path.lexists(target) else os.lstat(pack.path).st_ino
-            _move(pack.path, target)
+            try:
+                inode = 0 if os.path.lexists(target) else os.lstat(pack.path).st_ino
+                _move(pack.path, target)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    os.unlink(pack.path)
+                raise
             return _Finished(info, target, inode)
         try:
             self._store.backend.upload(name, pack.path, self._advanced or (lambda count: None))
@@ -247,7 +252,12 @@ class Writer:
                 self._advanced(len(data))
             return
         path = self.temporary()
-        fd = _create(path)
+        try:
+            fd = _create(path)
+        except OSError as error:
+            raise disk_refused(error, "writing an object", path) from None
+        # From here on `abort` takes the file away.
+        self._pending.append((path, self._store.local.path(object_name(names.id))))
         try:
             _write_all(fd, data)
             if self._fsync == "full":
@@ -256,7 +266,6 @@ class Writer:
             raise disk_refused(error, "writing an object", path) from None
         finally:
             os.close(fd)
-        self._pending.append((path, self._store.local.path(object_name(names.id))))
 
     def temporary(self) -> str:
         """A fresh name for a file on its way into the local store."""
