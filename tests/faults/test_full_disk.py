@@ -1,0 +1,156 @@
+"""A full disk at any moment: exit 8, no half object, no temporary file, what was there is still there. Needs root for tmpfs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults import killing
+from tests.faults.world import World, can_mount, copy_world, tree_of
+
+needs_mount = pytest.mark.skipif(not can_mount(), reason="mounting a tmpfs needs root")
+needs_strace = pytest.mark.skipif(bool(killing.available()), reason=killing.available() or "strace")
+
+
+@contextlib.contextmanager
+def small_disk(path: Path, size: str) -> Iterator[Path]:
+    """A tmpfs of `size` at `path`, gone afterwards whatever happens."""
+    path.mkdir(parents=True, exist_ok=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(path)], capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip(f"no tmpfs here: {mounted.stderr.decode().strip()}")
+    try:
+        yield path
+    finally:
+        subprocess.run(["umount", "-l", str(path)], capture_output=True, check=True)
+
+
+def _data(world: World) -> None:
+    for number in range(120):
+        world.put(f"data/small/{number}", os.urandom(4096))
+    for number in range(4):
+        world.put(f"data/large{number}", os.urandom(1 << 20))
+
+
+@needs_mount
+@pytest.mark.parametrize("size", ["1m", "3m", "4m", *[pytest.param(f"{n}m", marks=pytest.mark.nightly) for n in (2, 6, 7, 8)]])
+def test_cache_full_during_add(world: World, tmp_path: Path, size: str) -> None:
+    """Item 49: the cache's disk fills up while adding: exit 8, no pointer, no partial object, no temporary file; status works."""
+    _data(world)
+    before = tree_of(world.root / "data")
+    with small_disk(tmp_path / "disk", size) as disk:
+        world.ok("config", "set", "--local", "cache.dir", str(disk / "cache"))
+        outcome = world.run("add", "data")
+        if size in ("6m", "7m", "8m"):
+            assert outcome.code == 0, outcome.text
+            return
+        assert outcome.code == 8 and "no space" in outcome.err and "hint:" in outcome.err, outcome.text
+        assert not (world.root / "data.dvcx").exists()
+        assert tree_of(world.root / "data") == before
+        left = [path for path in disk.rglob("*") if path.is_file()]
+        assert not [path for path in left if path.name.startswith("tmp-")], left
+        assert not [path for path in left if path.suffix == ".pack"], left
+        world.ok("status")
+        # With room again the same command ends well.
+        subprocess.run(["mount", "-o", "remount,size=16m", str(disk)], check=True, capture_output=True)
+        world.ok("add", "data")
+        world.ok("check")
+
+
+@needs_mount
+def test_remote_full_during_push(world: World, tmp_path: Path) -> None:
+    """Item 49: the remote's disk fills up during push: exit 8, nothing visible there that is not whole."""
+    _data(world)
+    world.ok("add", "data")
+    with small_disk(tmp_path / "disk", "3m") as disk:
+        world.ok("remote", "add", "-d", "origin", str(disk / "store"))
+        world.fails(8, "push", says=("no space",))
+        assert not list((disk / "store/index").glob("*"))
+        assert not list(disk.rglob("tmp-*"))
+        subprocess.run(["mount", "-o", "remount,size=16m", str(disk)], check=True, capture_output=True)
+        world.ok("push")
+
+
+@needs_mount
+def test_workspace_full_during_checkout(world: World, tmp_path: Path) -> None:
+    """Item 50: the workspace's disk fills up during checkout: exit 8, every file is as it was before."""
+    with small_disk(tmp_path / "disk", "9m") as disk:
+        small = copy_world(world, disk / "here")
+        small.ok("config", "set", "--local", "cache.dir", str(tmp_path / "cache"))
+        _data(small)
+        small.ok("add", "data")
+        newer = small.get("data.dvcx")
+        for number in range(4):
+            (small.root / f"data/large{number}").unlink()
+        small.put("data/small/7", "older\n")
+        small.ok("add", "data")
+        before = tree_of(small.root / "data")
+        small.put("data.dvcx", newer)
+        subprocess.run(["fallocate", "-l", "6M", str(disk / "ballast")], check=True)
+        small.fails(8, "checkout", says=("no space",))
+        assert tree_of(small.root / "data") == before
+        assert small.temporaries() == []
+        small.ok("status")
+        (disk / "ballast").unlink()
+        small.ok("checkout")
+        small.ok("check")
+
+
+@needs_mount
+def test_workspace_full_for_the_pointer(world: World, tmp_path: Path) -> None:
+    """Item 51: no room for the new pointer: exit 8, and the old one is there byte for byte."""
+    with small_disk(tmp_path / "disk", "4m") as disk:
+        small = copy_world(world, disk / "here")
+        small.ok("config", "set", "--local", "cache.dir", str(tmp_path / "cache"))
+        small.put("x.txt", "one\n")
+        small.ok("add", "x.txt")
+        old = small.get("x.txt.dvcx")
+        small.put("x.txt", "two\n")
+        ballast = os.open(disk / "ballast", os.O_WRONLY | os.O_CREAT)
+        with contextlib.suppress(OSError):
+            while True:
+                os.write(ballast, b"x" * 4096)
+        os.close(ballast)
+        outcome = small.run("add", "x.txt")
+        assert outcome.code == 8 and "hint:" in outcome.err, outcome.text
+        assert small.get("x.txt.dvcx") == old
+        assert small.temporaries() == []
+        small.run("status")
+        (disk / "ballast").unlink()
+        small.ok("add", "x.txt")
+        assert small.get("x.txt.dvcx") != old
+
+
+@needs_strace
+@pytest.mark.parametrize("error", ["EIO", "ENOSPC"])
+@pytest.mark.parametrize("call", ["fsync", "rename", "write"])
+def test_one_call_fails(world: World, call: str, error: str) -> None:
+    """Items 12 and 49: any one call on the cache or a pointer fails once: exit 8, no temporary file, old pointer intact."""
+    world.put("x.txt", "one\n")
+    world.put("big.bin", bytes(2 << 20))
+    for number in range(110):
+        world.put(f"many/{number}", f"{number}\n")
+    world.ok("add", "x.txt")
+    old = world.get("x.txt.dvcx")
+    world.put("x.txt", "two\n")
+    measured = copy_world(world, world.root.parent / "measured")
+    found = [point for point in killing.points(measured, "add", "x.txt", "big.bin", "many") if point.call == call]
+    for point in killing.sample(found, 100):
+        here = copy_world(world, killing.fresh(world.root.parent, point))
+        inject = f"inject={point.call}:error={error}:when={point.number}"
+        strace = ("strace", "-f", "-o", "/dev/null", "-e", f"trace={call}", "-e", inject)
+        outcome = here.run("add", "x.txt", "big.bin", "many", prefix=strace)
+        assert outcome.code in (0, 8), f"{point}: {outcome.text}"
+        if outcome.code == 8:
+            assert "hint:" in outcome.err
+            here.get("x.txt.dvcx")
+            if here.get("x.txt.dvcx") == old:
+                assert here.temporaries() == [], point
+        here.clean()
+        here.ok("add", "x.txt", "big.bin", "many")
+        here.clean()
