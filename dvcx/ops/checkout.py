@@ -15,7 +15,7 @@ from dvcx.io.statindex import StatIndex
 from dvcx.io.store.store import Store
 from dvcx.ops import records
 from dvcx.ops.looking import entry_at, observe, stored_trees, workspace_trees
-from dvcx.ops.placing import Kept, carry_out, keep
+from dvcx.ops.placing import Kept, carry_out, keep, unsaved
 from dvcx.ops.records import Tracked
 
 if TYPE_CHECKING:
@@ -86,17 +86,17 @@ def place(
     plan = Placement()
     for path in sorted(goal):
         plan_placement(path, now[path], goal[path], workspace_trees(index), stored_trees(cache), plan)
-    unsaved = _unsaved(plan, cache)
-    if unsaved and not force:
-        raise _in_the_way(unsaved)
+    lost = unsaved(cache, plan.overwritten)
+    if lost and not force:
+        raise _in_the_way(lost)
     unchanged = sum(1 for path in goal if now[path] == goal[path])
     changes = _paths(plan)
     placed, size = _amount(plan)
     kept: tuple[Kept, ...] = ()
     if not dry_run and not plan.empty:
-        if unsaved:
+        if lost:
             with project.cache_writer_lock("dvcx checkout", emit):
-                kept = keep(project, cache, unsaved, emit=emit)
+                kept = keep(project, cache, lost, emit=emit)
         carry_out(project, cache, index, rules, plan, emit=emit)
     if not dry_run:
         records.remember(project, tracked)
@@ -130,21 +130,16 @@ def _leave_unsaved(goal: dict[str, Content | None], now: Mapping[str, Content | 
     for path in [path for path, content in goal.items() if content is None]:
         plan = Placement()
         plan_placement(path, now[path], None, workspace_trees(index), stored_trees(cache), plan)
-        if _unsaved(plan, cache):
+        if unsaved(cache, plan.overwritten):
             goal[path] = now[path]
 
 
-def _unsaved(plan: Placement, cache: Store) -> list[tuple[str, Entry]]:
-    held = cache.have({entry.id for _, entry in plan.overwritten})
-    return [(path, entry) for path, entry in plan.overwritten if entry.id not in held]
-
-
-def _in_the_way(unsaved: Sequence[tuple[str, Entry]]) -> Conflict:
-    shown = ", ".join(display(path) for path, _ in unsaved[:3]) + (f" and {len(unsaved) - 3:,} more" if len(unsaved) > 3 else "")
-    one = len(unsaved) == 1
+def _in_the_way(lost: Sequence[tuple[str, Entry]]) -> Conflict:
+    shown = ", ".join(display(path) for path, _ in lost[:3]) + (f" and {len(lost) - 3:,} more" if len(lost) > 3 else "")
+    one = len(lost) == 1
     return Conflict(
         f"{shown}: {'it has' if one else 'they have'} changes that were never recorded and would be overwritten",
-        f"record them: dvcx commit {display(unsaved[0][0])}; or overwrite them (a copy goes to the cache): dvcx checkout --force",
+        f"record them: dvcx commit {display(lost[0][0])}; or overwrite them (a copy goes to the cache): dvcx checkout --force",
     )
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import time
 from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dvcx.core.objects import DIR, LINK, Content, Digest, Entry, entry_content
 from dvcx.core.paths import join
 from dvcx.core.plans import Placement
-from dvcx.errors import Conflict, DiskRefused, NotFound, display
+from dvcx.errors import Conflict, DiskRefused, IntegrityError, NotFound, display
 from dvcx.events import Advanced, Began, Emit, Ended
 from dvcx.io import place
 from dvcx.io.statindex import CODES, Row, StatIndex
@@ -136,6 +137,24 @@ def _row(entries: list[Entry], content: Content, directory: str, staged: dict[tu
         content,
         rules.fingerprint,
     )
+
+
+def unsaved(cache: Store, overwritten: Sequence[tuple[str, Entry]]) -> list[tuple[str, Entry]]:
+    """Those of the files about to be overwritten whose very bytes (id and seal) are not in the cache."""
+    held = cache.have({entry.id for _, entry in overwritten})
+    return [(path, entry) for path, entry in overwritten if not _is_held(cache, entry, held.get(entry.id))]
+
+
+def _is_held(cache: Store, entry: Entry, sealed: bytes | None) -> bool:
+    if sealed is None:
+        return False
+    if sealed:
+        return sealed.hex() == entry.seal
+    try:
+        cache.check_loose(wanted(entry))
+    except IntegrityError:
+        return False
+    return True
 
 
 def keep(project: Project, cache: Store, entries: list[tuple[str, Entry]], *, emit: Emit) -> tuple[Kept, ...]:

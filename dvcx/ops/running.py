@@ -31,7 +31,7 @@ from dvcx.io.store.writer import Writer
 from dvcx.io.workspace import Rules, look
 from dvcx.ops import records
 from dvcx.ops.looking import observe, stored_trees, workspace_trees
-from dvcx.ops.placing import ASIDE, carry_out, keep
+from dvcx.ops.placing import ASIDE, carry_out, keep, unsaved
 from dvcx.ops.transfer import needed
 
 if TYPE_CHECKING:
@@ -126,12 +126,11 @@ def _known_outs(shop: Workshop, key: str) -> Mapping[str, Content] | None:
 
 def _save_unsaved(shop: Workshop, overwritten: Sequence[tuple[str, Entry]]) -> None:
     """Nothing is overwritten that is nowhere else: it goes into the cache first, and its id is told."""
-    held = shop.cache.have({entry.id for _, entry in overwritten})
-    unsaved = [(path, entry) for path, entry in overwritten if entry.id not in held]
-    if not unsaved:
+    lost = unsaved(shop.cache, overwritten)
+    if not lost:
         return
     with shop.project.cache_writer_lock("dvcx repro", shop.emit):
-        kept = keep(shop.project, shop.cache, unsaved, emit=shop.emit)
+        kept = keep(shop.project, shop.cache, lost, emit=shop.emit)
     for item in kept[:10]:
         shop.emit(Noted(f"kept {display(item.path)} as it was: dvcx cache get {item.id} FILE"))
     if len(kept) > 10:

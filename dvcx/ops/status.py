@@ -144,7 +144,7 @@ def _changes(
         elif now.kind == TREE:
             text = describe(project, path, recorded, now, index=index, emit=emit)
             changes.append(DataChange(path, "modified", text))
-        elif now.id == recorded.id:
+        elif (now.id, now.seal) == (recorded.id, recorded.seal):
             changes.append(DataChange(path, "modified", "only its execute permission"))
         elif now.size == recorded.size:
             changes.append(DataChange(path, "modified", f"other content, {now.size:,} bytes as before"))
