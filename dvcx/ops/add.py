@@ -15,7 +15,7 @@ from dvcx.core.records import POINTER_SUFFIX, Pointer
 from dvcx.errors import Conflict, NotFound, UnsafeInput, UsageError, disk_refused, display
 from dvcx.events import Advanced, Began, Emit, Ended, ignore
 from dvcx.io import git
-from dvcx.io.files import open_parent
+from dvcx.io.files import open_parent, remove_record
 from dvcx.io.store.intake import Intake
 from dvcx.io.store.store import Store
 from dvcx.io.store.writer import Writer
@@ -70,18 +70,17 @@ def add(project: Project, paths: Sequence[str], *, force: bool = False, dry_run:
         index = project.stat_index(emit)
         try:
             rules = project.rules()
-            link = project.links[0] == "hardlink"
-            packing = project.config.get("cache.pack") != "never"
             emit(Began("adding"))
-            with Writer(
-                cache, "", packing=packing, fsync=project.fsync, advanced=lambda count: emit(Advanced(0, count))
-            ) as writer:
-                intake = Intake(writer, project.algorithm, link=link)
-                contents = _take(project, wanted, inner, tracked, cache, index, intake, rules, emit)
-                writer.commit()
+            changed: list[str] = []
+            contents = _store(project, wanted, inner, tracked, cache, index, rules, emit)
+            if absorbed:
+                # Their pointers and ignore lines are files of the new directory until they are gone.
+                changed += _absorb(project, tracked, absorbed)
+                contents = _store(project, wanted, inner, tracked, cache, index, rules, emit)
             emit(Ended("adding"))
             index.flush()
-            items, changed = _record(project, tracked, contents, absorbed, force=force)
+            items, written = _record(project, tracked, contents, force=force)
+            changed += written
             relink(project, cache, index, rules, wanted, emit=emit)
             records.autostage(project, changed)
             records.remember(project, records.load(project))
@@ -147,6 +146,25 @@ def _owner(project: Project, tracked: Tracked, path: str, *, force: bool) -> str
     return ""
 
 
+def _store(
+    project: Project,
+    paths: Sequence[str],
+    inner: dict[str, str],
+    tracked: Tracked,
+    cache: Store,
+    index: StatIndex,
+    rules: Rules,
+    emit: Emit,
+) -> dict[str, Content]:
+    """Take paths into the cache, durably; contents by the path that gets the pointer."""
+    packing = project.config.get("cache.pack") != "never"
+    with Writer(cache, "", packing=packing, fsync=project.fsync, advanced=lambda count: emit(Advanced(0, count))) as writer:
+        intake = Intake(writer, project.algorithm, link=project.links[0] == "hardlink")
+        contents = _take(project, paths, inner, tracked, cache, index, intake, rules, emit)
+        writer.commit()
+    return contents
+
+
 def _take(
     project: Project,
     paths: Sequence[str],
@@ -203,7 +221,7 @@ def _rewritten(entries: Sequence[Entry], changes: Mapping[str, Content | None], 
 
 
 def _record(
-    project: Project, tracked: Tracked, contents: dict[str, Content], absorbed: Sequence[str], *, force: bool
+    project: Project, tracked: Tracked, contents: dict[str, Content], *, force: bool
 ) -> tuple[list[AddedItem], list[str]]:
     items: list[AddedItem] = []
     changed: list[str] = []
@@ -221,15 +239,17 @@ def _record(
         if state != "unchanged":
             changed.append(records.write_pointer(project, path, fresh, file=name))
         items.append(AddedItem(path, name, content.kind, content.id, content.size, content.files, state))
-    for path in absorbed:
-        from dvcx.io.files import remove_record
-
-        name = tracked.pointers[path][0]
-        remove_record(project.root, name)
-        changed.append(name)
-        if project.git is not None:
-            changed += git.unignore_all(project.root, [path])
     return items, changed
+
+
+def _absorb(project: Project, tracked: Tracked, absorbed: Sequence[str]) -> list[str]:
+    """Remove the pointers of paths that a directory takes over, and their ignore lines; the files that changed."""
+    changed = [tracked.pointers[path][0] for path in absorbed]
+    for name in changed:
+        remove_record(project.root, name)
+    if project.git is not None:
+        changed += git.unignore_all(project.root, list(absorbed))
+    return changed
 
 
 def _dry_run(project: Project, paths: Sequence[str], *, force: bool, emit: Emit) -> Added:
