@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 
 from dvcx.core.objects import ALGORITHMS
-from dvcx.errors import Conflict, UsageError, disk_refused, display
+from dvcx.errors import Conflict, UnsafeInput, UsageError, disk_refused, display
 from dvcx.events import Emit, ignore
 from dvcx.io import configfile, files, git
 
@@ -39,6 +39,8 @@ def init(root: str, *, hash: str = "xxh128", git: bool = True, emit: Emit = igno
     if os.path.lexists(f"{root}/.dvcx/config.toml"):
         raise Conflict(f"{display(root)} is a dvcx project already", "dvcx status")
     repository = _repository(root) if git else None
+    if os.path.islink(f"{root}/.dvcx"):
+        raise UnsafeInput(f"{display(root)}/.dvcx is a symbolic link", "remove it: a project's own files are not shared")
     made = (".dvcx/.gitignore", ".dvcx/config.toml", ".dvcxignore")
     try:
         os.makedirs(f"{root}/.dvcx", exist_ok=True)
