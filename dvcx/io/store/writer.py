@@ -81,6 +81,7 @@ class Writer:
         self._pack: _OpenPack | None = None
         self._closing: list[_Closing] = []
         self._finished: list[_Finished] = []
+        self._index = ""
         self._loose: list[Loose] = []
         self._pending: list[tuple[str, str]] = []
         self._stamps: list[tuple[bytes, bytes, str]] = []
@@ -444,21 +445,23 @@ class Writer:
         if not packs and not loose:
             return
         data = encode_index(IndexContent(packs, loose), ALGORITHMS[self._store.algorithm], xxh128)
-        name = f"index/{seal(data).hex()}.index"
-        self._store.backend.write(name, data)
-        self._store.catalog.learn(name, packs, loose)
+        self._index = f"index/{seal(data).hex()}.index"
+        self._store.backend.write(self._index, data)
+        self._store.catalog.learn(self._index, packs, loose)
         self._store.remember_loose(loose)
 
     def abort(self) -> None:
-        """Drop what is not visible yet. Finished packs that no index names stay: they are spare bytes, not wrong ones."""
+        """Drop what is not visible yet. Packs sent to a remote, which no index names, stay: spare bytes, not wrong ones."""
         for closing in self._closing:
             with contextlib.suppress(BaseException):
-                closing.result()
+                self._finished.append(closing.result())
         self._closing = []
         if self._pack is not None:
             self._pack.drop()
             self._pack = None
-        for pack in self._finished:
+        # When only the sync after it failed, the index is there, and its packs are visible.
+        named = self._index and self._store.local is not None and os.path.lexists(self._store.local.path(self._index))
+        for pack in self._finished if not named else ():
             with contextlib.suppress(OSError):
                 # Another writer of the same pack may have put its own there, and may be naming it right now.
                 if pack.inode and os.lstat(pack.path).st_ino == pack.inode:
@@ -612,10 +615,11 @@ def _write_all(fd: int, data: bytes | memoryview) -> None:
 
 def _move(path: str, target: str) -> None:
     try:
-        os.rename(path, target)
-    except FileNotFoundError:
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-        os.rename(path, target)
+        try:
+            os.rename(path, target)
+        except FileNotFoundError:
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            os.rename(path, target)
     except OSError as error:
         raise disk_refused(error, "putting an object in place", target) from None
 
