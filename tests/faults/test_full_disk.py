@@ -127,9 +127,10 @@ def test_workspace_full_for_the_pointer(world: World, tmp_path: Path) -> None:
 
 
 @needs_strace
+@pytest.mark.parametrize("count", [4, pytest.param(0, marks=pytest.mark.nightly)], ids=["sampled", "full"])
 @pytest.mark.parametrize("error", ["EIO", "ENOSPC"])
 @pytest.mark.parametrize("call", ["fsync", "rename", "write"])
-def test_one_call_fails(world: World, call: str, error: str) -> None:
+def test_one_call_fails(world: World, call: str, error: str, count: int) -> None:
     """Items 12 and 49: any one call on the cache or a pointer fails once: exit 8, no temporary file, old pointer intact."""
     world.put("x.txt", "one\n")
     world.put("big.bin", bytes(2 << 20))
@@ -140,7 +141,7 @@ def test_one_call_fails(world: World, call: str, error: str) -> None:
     world.put("x.txt", "two\n")
     measured = copy_world(world, world.root.parent / "measured")
     found = [point for point in killing.points(measured, "add", "x.txt", "big.bin", "many") if point.call == call]
-    for point in killing.sample(found, 100):
+    for point in killing.sample(found, count or len(found)):
         here = copy_world(world, killing.fresh(world.root.parent, point))
         inject = f"inject={point.call}:error={error}:when={point.number}"
         strace = ("strace", "-f", "-o", "/dev/null", "-e", f"trace={call}", "-e", inject)
