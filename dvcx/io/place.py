@@ -268,6 +268,22 @@ def file_system(path: str) -> str:
 # Renames into the workspace
 
 
+def check_way(root: str, path: str) -> None:
+    """Raise `Conflict` when something that is no directory stands where one has to be on the way to a project path."""
+    here = ""
+    for part in path.split("/")[:-1]:
+        here = f"{here}/{part}" if here else part
+        try:
+            mode = os.lstat(f"{root}/{here}").st_mode
+        except OSError:
+            return
+        if not stat_module.S_ISDIR(mode):
+            raise Conflict(
+                f"{display(here)}: a file is where the directory of {display(path)} has to be",
+                "move it away, then run the command again",
+            )
+
+
 def move_in(root: str, path: str, staged: str) -> None:
     """Rename a staged file or directory to a project path; a file there is replaced, parents are made."""
     parent, leaf = open_parent(root, path, create=True)

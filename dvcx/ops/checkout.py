@@ -11,6 +11,7 @@ from dvcx.core.paths import contains, parent
 from dvcx.core.plans import Placement, plan_placement
 from dvcx.errors import Conflict, NotFound, UsageError, display
 from dvcx.events import Emit, ignore
+from dvcx.io.place import check_way
 from dvcx.io.statindex import StatIndex
 from dvcx.io.store.store import Store
 from dvcx.ops import records
@@ -86,6 +87,9 @@ def place(
     plan = Placement()
     for path in sorted(goal):
         plan_placement(path, now[path], goal[path], workspace_trees(index), stored_trees(cache), plan)
+    for path in goal:
+        if now[path] is None and goal[path] is not None:
+            check_way(project.root, path)
     lost = unsaved(cache, plan.overwritten)
     if lost and not force:
         raise _in_the_way(lost)

@@ -10,18 +10,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dvcx.core.objects import DIR, LINK, Content, Digest, Entry, entry_content
-from dvcx.core.paths import join
+from dvcx.core.paths import check_path, join
 from dvcx.core.plans import Placement
-from dvcx.errors import Conflict, DiskRefused, IntegrityError, NotFound, display
+from dvcx.errors import Conflict, DiskRefused, IntegrityError, NotFound, UnsafeInput, display
 from dvcx.events import Advanced, Began, Emit, Ended
 from dvcx.io import place
 from dvcx.io.statindex import CODES, Row, StatIndex
 from dvcx.io.store.store import Store, Wanted, wanted
 from dvcx.io.workspace import Rules
+from dvcx.ops.looking import stored_trees
 
 if TYPE_CHECKING:
     from dvcx.project import Project
 
+MAX_DIRECTORIES = 1 << 20
 ASIDE = "aside-"
 """In the staging directory: old outputs of a stage that runs, which may take days. `repro` itself takes them back."""
 
@@ -50,7 +52,7 @@ def carry_out(project: Project, cache: Store, index: StatIndex, rules: Rules, pl
             links=project.links,
             workers=max(2, min(project.jobs, os.cpu_count() or 1)),
             advanced=lambda count, amount: emit(Advanced(count, amount)),
-            absent=lambda lacking: _absent(project, lacking, plan, cache),
+            absent=lambda lacking: _absent(project, lacking, plan, rows),
         )
         if rows:
             staging.settle(time.time() if files else began)
@@ -69,6 +71,7 @@ def _jobs(cache: Store, plan: Placement, staging: place.Staging) -> tuple[Jobs, 
     jobs: Jobs = {}
     rows: Rows = {}
     files = size = 0
+    read = stored_trees(cache)
     single = staging.directory("f") if plan.files else ""
     for number, (_, entry) in enumerate(plan.files):
         jobs.setdefault(wanted(entry), []).append(place.Target(single, str(number), entry.kind))
@@ -78,9 +81,15 @@ def _jobs(cache: Store, plan: Placement, staging: place.Staging) -> tuple[Jobs, 
         todo = [(path, entry, f"d{number}")]
         while todo:
             at, here, name = todo.pop()
+            # Small trees can name one another again and again: what they spell out has no natural end.
+            check_path(at, cache.label)
+            if len(rows) >= MAX_DIRECTORIES:
+                raise UnsafeInput(
+                    f"{display(path)}: it holds more than {MAX_DIRECTORIES:,} directories", "find out who recorded it, and how"
+                )
             directory = staging.directory(name)
             content = entry_content(here)
-            entries = cache.read_tree(content)
+            entries = read(at, content)
             rows[at] = (directory, entries, content)
             for child in entries:
                 if child.kind == DIR:
@@ -92,10 +101,9 @@ def _jobs(cache: Store, plan: Placement, staging: place.Staging) -> tuple[Jobs, 
     return jobs, rows, files, size
 
 
-def _absent(project: Project, lacking: set[Wanted], plan: Placement, cache: Store) -> NotFound:
-    first = next(
-        (path for path, entry in plan.files if wanted(entry) in lacking),
-        plan.directories[0][0] if plan.directories else "",
+def _absent(project: Project, lacking: set[Wanted], plan: Placement, rows: Rows) -> NotFound:
+    first = next((path for path, entry in plan.files if wanted(entry) in lacking), "") or next(
+        path for path, (_, entries, _) in rows.items() if any(wanted(entry) in lacking for entry in entries)
     )
     remotes = project.config.remotes()
     count = f"{len(lacking):,} objects are" if len(lacking) > 1 else f"object {min(lacking).id} is"

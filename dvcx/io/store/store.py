@@ -219,7 +219,8 @@ class Store:
 
     def not_here(self, item: Wanted) -> NotFound:
         """The error for an object that is not in this store."""
-        return NotFound(f"object {item.id} ({item.size} bytes) is not in {self.label}", "get it with: dvcx fetch")
+        size = f" ({item.size:,} bytes)" if item.size >= 0 else ""
+        return NotFound(f"object {item.id}{size} is not in {self.label}", "get it with: dvcx fetch")
 
     def read_tree(self, content: Content) -> list[Entry]:
         """The entries of a directory, shards joined, checked completely. Kept for the life of this store object."""
