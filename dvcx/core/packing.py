@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Iterator
+from operator import attrgetter
 from typing import NamedTuple
 
 from dvcx.core.objects import MAX_SIZE
@@ -153,7 +154,7 @@ def decode_index(data: bytes, id_length: int, checksum: Checksum, where: str) ->
 def merge_ranges(frames: Iterable[Frame], *, gap: int, most: int) -> Iterator[list[Frame]]:
     """Group frames of one pack, so that each group is one read: holes up to `gap` bytes are read over, up to `most` bytes."""
     group: list[Frame] = []
-    for frame in sorted(frames, key=lambda frame: frame.offset):
+    for frame in sorted(frames, key=attrgetter("offset")):
         if group:
             end = group[-1].offset + group[-1].stored
             if frame.offset - end > gap or frame.offset + frame.stored - group[0].offset > most:

@@ -95,7 +95,12 @@ def _jobs(cache: Store, plan: Placement, staging: place.Staging) -> tuple[Jobs, 
                 if child.kind == DIR:
                     todo.append((join(at, child.name), child, f"{name}/{child.name}"))
                 else:
-                    jobs.setdefault(wanted(child), []).append(place.Target(directory, child.name, child.kind))
+                    item = Wanted(child.id, child.seal, child.size)
+                    target = place.Target(directory, child.name, child.kind)
+                    if item in jobs:
+                        jobs[item].append(target)
+                    else:
+                        jobs[item] = [target]
                     files += 1
                     size += child.size
     return jobs, rows, files, size

@@ -7,9 +7,11 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, NamedTuple
 
-from dvcx.core.packing import Loose, PackInfo
+from dvcx.core.packing import Frame, Loose, PackInfo
 
 SCHEMA = 1
 _CHUNK = 500
@@ -112,21 +114,33 @@ class Catalog:
         self._write(insert)
         self._load_packs()
 
+    def frames(self, ids: Collection[bytes]) -> dict[str, list[Frame]]:
+        """Where these objects lie, by pack ("" for loose ones) and there by offset; absent ones are left out."""
+        sql = "SELECT pack, id, seal, kind, encoding, offset, stored, size FROM objects"
+        if len(ids) > _SCAN_ABOVE and len(ids) * 4 > self.count():
+            # For most of what there is, one walk over the table beats a search for each.
+            with self._guard:
+                rows = self._db.execute(f"{sql} ORDER BY pack, offset").fetchall()
+            if len(ids) < len(rows):
+                chosen = frozenset(ids)
+                rows = [row for row in rows if row[1] in chosen]
+        else:
+            rows = []
+            wanted = list(ids)
+            for start in range(0, len(wanted), _CHUNK):
+                part = wanted[start : start + _CHUNK]
+                with self._guard:
+                    rows += self._db.execute(f"{sql} WHERE id IN ({','.join('?' * len(part))})", part).fetchall()
+            rows.sort(key=lambda row: (row[0], row[5]))
+        return {
+            self._packs[pack] if pack else "": [Frame._make(row[1:]) for row in group]
+            for pack, group in groupby(rows, itemgetter(0))
+        }
+
     def find(self, ids: Iterable[bytes]) -> dict[bytes, Place]:
         """Where these objects are; absent ones are left out."""
         wanted = ids if isinstance(ids, list) else list(ids)
         found: dict[bytes, Place] = {}
-        if len(wanted) > _SCAN_ABOVE and len(wanted) * 4 > self.count():
-            # For most of what there is, one walk over the table beats a search for each.
-            chosen = set(wanted)
-            sql = "SELECT id, seal, kind, size, pack, offset, stored, encoding FROM objects"
-            rows = self._rows(sql)
-            packs = {0: "", **self._packs}
-            return {
-                object_id: Place(seal, kind, size, packs[pack], offset, stored, encoding)
-                for object_id, seal, kind, size, pack, offset, stored, encoding in rows
-                if object_id in chosen
-            }
         for start in range(0, len(wanted), _CHUNK):
             part = wanted[start : start + _CHUNK]
             marks = ",".join("?" * len(part))

@@ -7,7 +7,7 @@ import json
 import os
 import secrets
 import stat as stat_module
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -63,7 +63,7 @@ class Batch(NamedTuple):
     """Objects one read brings: of one pack, or one loose object."""
 
     pack: str
-    items: tuple[tuple[Wanted, Frame], ...]
+    items: Sequence[tuple[Wanted, Frame]]
     size: int
 
 
@@ -238,18 +238,16 @@ class Store:
         """Group objects into reads, in the order they lie in the store. Absent ones are left out."""
         self.sync()
         items = {digest_bytes(item.id): item for item in wanted}
-        by_pack: dict[str, list[Frame]] = {}
         batches: list[Batch] = []
         gap, most = (READ_GAP, READ_MOST) if self.local else (REMOTE_GAP, REMOTE_MOST)
-        for key, place in self._find(list(items)).items():
-            frame = Frame(key, place.seal, place.kind, place.encoding, place.offset, place.stored, place.size)
-            if place.pack:
-                by_pack.setdefault(place.pack, []).append(frame)
-            else:
-                batches.append(Batch("", ((items[key], frame),), place.size))
-        for pack, frames in by_pack.items():
-            for group in merge_ranges(frames, gap=gap, most=most):
-                batches.append(Batch(pack, tuple((items[frame.id], frame) for frame in group), sum(f.stored for f in group)))
+        for pack, frames in self.catalog.frames(items).items():
+            if pack:
+                for group in merge_ranges(frames, gap=gap, most=most):
+                    end = group[-1].offset + group[-1].stored
+                    batches.append(Batch(pack, [(items[frame.id], frame) for frame in group], end - group[0].offset))
+            elif not self.is_cache:
+                here = [frame for frame in frames if self._loose.get(frame.id) == frame.size]
+                batches += [Batch("", [(items[frame.id], frame)], frame.size) for frame in here]
         if self.is_cache:
             placed = {item.id for batch in batches for item, _ in batch.items}
             directories = self.loose_directories()
@@ -258,7 +256,7 @@ class Store:
                     continue
                 size = self._loose_size(item.id)
                 if size is not None:
-                    batches.append(Batch("", ((item, Frame(key, b"", 0, 0, 0, size, size)),), size))
+                    batches.append(Batch("", [(item, Frame(key, b"", 0, 0, 0, size, size))], size))
         return batches
 
     def read_batch(self, batch: Batch) -> Iterator[tuple[Wanted, memoryview]]:
