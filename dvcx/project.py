@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 MARK = ".dvcx"
 MAX_IGNORE = 1 << 20
 REAP_AFTER = 60.0
+STORE_DIRECTORIES = ("objects", "packs", "index", "actions", "quarantine")
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +181,9 @@ class Project:
         label = f"remote '{name}'"
         store = open_store(backend, self.state_dir, algorithm=self.algorithm, label=label, is_cache=False, warn=warn)
         if write:
+            if not store.id:
+                # Writing makes directories: one that is only not mounted must be missed before.
+                next(iter(backend.list("index")), None)
             create_store(store, self.state_dir, warn)
         return store
 
@@ -235,6 +239,12 @@ class Project:
             mode = os.stat(self.cache_dir).st_mode
         except OSError:
             return
+        for name in STORE_DIRECTORIES:
+            if os.path.islink(f"{self.cache_dir}/{name}"):
+                raise UnsafeInput(
+                    f"{display(self.cache_dir)}/{name}: it is a symbolic link, and what is written there would land elsewhere",
+                    "remove the link; to keep the whole cache elsewhere: dvcx config set --local cache.dir DIR",
+                )
         if mode & 0o022 and not self.config.get("cache.shared"):
             raise UnsafeInput(
                 f"{display(self.cache_dir)}: other users may write into this cache",

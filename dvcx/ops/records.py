@@ -23,7 +23,7 @@ from dvcx.core.records import (
     encode_lock,
     encode_pointer,
 )
-from dvcx.errors import Conflict, DvcxError, NotFound, UnsafeInput, display
+from dvcx.errors import Conflict, DvcxError, IntegrityError, NotFound, UnsafeInput, display
 from dvcx.io import files, git
 
 if TYPE_CHECKING:
@@ -114,6 +114,10 @@ def _tracked(project: Project, names: Sequence[str], read: Callable[[str, int], 
 
 def _stages(project: Project, data: bytes, name: str, prefix: str) -> tuple[Stage, ...]:
     """The stages of one dvcx.yaml; parsing YAML is remembered in the state directory by the digest of its bytes."""
+    if not data.strip():
+        raise IntegrityError(
+            f"{display(prefix + name)}: it is empty: truncated?", f"restore it: git checkout -- {display(name)}; or remove it"
+        )
     from dvcx.io.hashing import seal
 
     key = seal(name.encode() + b"\0" + data).hex()

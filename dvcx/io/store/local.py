@@ -145,7 +145,7 @@ class LocalBackend:
             for name, data in items:
                 final = self._file(name)
                 if barrier < 0:
-                    touched |= self._make_directories(name)
+                    touched |= self.make_directories(name)
                     barrier = os.open(self.root, os.O_RDONLY | _CLOEXEC)  # before the writes: it reports their errors
                     descriptors.append(barrier)
                 changed, descriptor, temporary = self._begin(name, final)
@@ -263,7 +263,7 @@ class LocalBackend:
     def _begin(self, name: str, final: str) -> tuple[set[str], int, str]:
         """The directories that change, and a temporary file beside `final`: its descriptor and its path."""
         for again in (True, False):
-            touched = self._make_directories(name)
+            touched = self.make_directories(name)
             try:
                 return (touched, *_create_temporary(os.path.dirname(final)))
             except OSError as error:
@@ -278,7 +278,7 @@ class LocalBackend:
         if sync:
             _sync(descriptor, thoroughly=self._fsync == "full")
 
-    def _make_directories(self, name: str) -> set[str]:
+    def make_directories(self, name: str) -> set[str]:
         """Make sure the directory of `name` is there and real; the directories whose entries change by the write."""
         parts = name.split("/")[:-1]
         here = "/".join(parts)

@@ -30,6 +30,7 @@ from dvcx.core.packing import (
 )
 from dvcx.errors import DiskRefused, IntegrityError, disk_refused, display
 from dvcx.io.hashing import BUFFER, Hasher, changed_while_reading, digest_fd, mismatch, seal, unchanged, xxh128
+from dvcx.io.store.local import LocalBackend
 from dvcx.io.store.store import Store, Wanted, object_name, pack_name, stamp
 
 FLUSH = 1 << 20
@@ -231,7 +232,7 @@ class Writer:
             target = self._store.local.path(name)
             try:
                 inode = 0 if os.path.lexists(target) else os.lstat(pack.path).st_ino
-                _move(pack.path, target)
+                _move(self._store.local, pack.path, name)
             except BaseException:
                 with contextlib.suppress(OSError):
                     os.unlink(pack.path)
@@ -258,7 +259,7 @@ class Writer:
         except OSError as error:
             raise disk_refused(error, "writing an object", path) from None
         # From here on `abort` takes the file away.
-        self._pending.append((path, self._store.local.path(object_name(names.id))))
+        self._pending.append((path, object_name(names.id)))
         try:
             _write_all(fd, data)
             if self._fsync == "full":
@@ -320,7 +321,7 @@ class Writer:
             self._stored += size
             self._loose.append(Loose(key, sealed, KIND_BLOB, size))
             assert self._store.local is not None
-            self._pending.append((path, self._store.local.path(object_name(names.id))))
+            self._pending.append((path, object_name(names.id)))
 
     def _hash_linked(self, fd: int) -> tuple[Digest, int]:
         os.fchmod(fd, 0o444)
@@ -422,11 +423,11 @@ class Writer:
             if self._pending and self._fsync != "none":
                 _sync_files([path for path, _ in self._pending])
             while self._pending:
-                path, target = self._pending[-1]
+                path, name = self._pending[-1]
                 os.chmod(path, 0o444)
-                _move(path, target)
+                _move(local, path, name)
                 self._pending.pop()
-                directories.add(os.path.dirname(target))
+                directories.add(os.path.dirname(local.path(name)))
             if self._fsync != "none":
                 for directory in sorted(directories | {os.path.dirname(directory) for directory in directories}):
                     _sync_directory(directory)
@@ -613,13 +614,12 @@ def _write_all(fd: int, data: bytes | memoryview) -> None:
         view = view[os.write(fd, view) :]
 
 
-def _move(path: str, target: str) -> None:
+def _move(local: LocalBackend, path: str, name: str) -> None:
+    """Rename a finished file to its name in a local store; the directories on the way are made, and are no links."""
+    target = local.path(name)
+    local.make_directories(name)
     try:
-        try:
-            os.rename(path, target)
-        except FileNotFoundError:
-            os.makedirs(os.path.dirname(target), exist_ok=True)
-            os.rename(path, target)
+        os.rename(path, target)
     except OSError as error:
         raise disk_refused(error, "putting an object in place", target) from None
 
