@@ -1,0 +1,756 @@
+"""A repository made to do harm, and plain mistakes: one clear error with a hint; nothing run, lost or written outside."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import json
+import os
+import pickle
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import dvcx
+from dvcx.core.objects import Entry
+from tests.faults.world import World, identity, limit_memory, new_world, store_objects
+
+ASKING = ("status", "diff", "check", "dag", "list", "push", "fetch", "pull", "checkout")
+HELLO = b"hello\n"
+HELLO_ID, HELLO_SEAL = identity(HELLO)
+
+
+@pytest.fixture
+def remote(world: World) -> Path:
+    path = world.root.parent / "remote"
+    world.ok("remote", "add", "-d", "origin", str(path))
+    return path
+
+
+def _everything_but_state(world: World) -> dict[str, bytes]:
+    found = {}
+    for base, directories, files in os.walk(world.root):
+        directories[:] = [name for name in directories if name not in (".git", "state")]
+        for name in files:
+            path = Path(base, name)
+            if not path.is_symlink() and path.is_file() and not (name == "lock" or name.endswith((".json", ".toml"))):
+                found[str(path.relative_to(world.root))] = path.read_bytes()
+    return found
+
+
+# Trees (item 33)
+
+
+def _tree(*lines: bytes) -> bytes:
+    return b"dvcx-tree 1\n" + b"".join(line + b"\n" for line in lines)
+
+
+def _line(name: bytes) -> bytes:
+    return b"\t".join((name, b"file", str(len(HELLO)).encode(), HELLO_ID.encode(), HELLO_SEAL.encode()))
+
+
+def _plant_tree(world: World, data: bytes, *, files: int = 1, size: int = len(HELLO)) -> None:
+    """A pointer `d.dvcx` to a tree of these bytes, whose objects are all in the cache."""
+    world.put("hello.txt", HELLO)
+    world.ok("add", "hello.txt")
+    tree_id, seal = identity(data)
+    path = world.object(tree_id)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    record = {"dvcx": 1, "path": "d", "kind": "tree", "hash": tree_id, "blake3": seal, "size": size, "files": files}
+    world.put("d.dvcx", json.dumps(record))
+
+
+NAMES = {
+    "parent": (b"..", 9),
+    "up": (b"../x", 9),
+    "through": (b"a/../../x", 9),
+    "absolute": (b"/abs", 9),
+    "slash": (b"a//b", 9),
+    "nested": (b"a/b", 9),
+    "dot": (b".", 9),
+    "git": (b".git", 9),
+    "GIT": (b".GIT", 9),
+    "short": (b"git~1", 9),
+    "ignorable": (".g\u200cit".encode(), 9),
+    "dvcx": (b".dvcx", 9),
+    "carriage": (b"x\\r", 9),
+    "temporary": (b"tmp-dvcx-x", 9),
+    "long": (b"x" * 256, 9),
+    "empty": (b"", 4),
+    "nul": (b"a\0b", 4),
+    "raw-return": (b"x\r", 4),
+    "not-utf8": (b"\xff\xfe", 4),
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_tree_names(world: World, name: str) -> None:
+    """Item 33: names in a tree that would lead elsewhere are refused; nothing is placed, inside or outside."""
+    raw, code = NAMES[name]
+    _plant_tree(world, _tree(_line(raw)))
+    before = _everything_but_state(world)
+    world.fails(code, "checkout", "d")
+    assert _everything_but_state(world) == before
+    assert not (world.root / "d").exists() and not (world.root.parent / "x").exists()
+
+
+def test_deep_tree(world: World) -> None:
+    """Item 33: directories that nest without end are refused before one is made, in little time."""
+    data = _tree(_line(b"x"))
+    for _ in range(700):
+        tree_id, seal = identity(data)
+        path = world.object(tree_id)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        data = _tree(b"\t".join((b"d", b"dir", b"6", tree_id.encode(), seal.encode(), b"1")))
+    _plant_tree(world, data)
+    world.fails(9, "checkout", "d")
+    assert not (world.root / "d").exists()
+
+
+@pytest.mark.parametrize("how", ["unsorted", "doubled", "totals", "no-end", "shard-beside-file", "negative"])
+def test_tree_form(world: World, how: str) -> None:
+    """Item 38: a tree that is not in its one canonical form is refused."""
+    data, size, files = _tree(_line(b"a"), _line(b"b")), 12, 2
+    if how == "unsorted":
+        data = _tree(_line(b"b"), _line(b"a"))
+    elif how == "doubled":
+        data = _tree(_line(b"a"), _line(b"a"))
+    elif how == "totals":
+        size = 13
+    elif how == "no-end":
+        data = data[:-1]
+    elif how == "shard-beside-file":
+        data = _tree(_line(b"a"), _line(b"b").replace(b"\tfile\t", b"\tshard\t") + b"\t1")
+    elif how == "negative":
+        data = data.replace(b"\t6\t", b"\t-6\t")
+    _plant_tree(world, data, size=size, files=files)
+    world.fails(4, "checkout", "d")
+    assert not (world.root / "d").exists()
+
+
+def test_twins(world: World) -> None:
+    """Item 37: names that differ only in case or accents stay apart where the file system keeps them apart."""
+    names = sorted([b"A", b"a", "\u00e9".encode(), "e\u0301".encode()])
+    _plant_tree(world, _tree(*(_line(name) for name in names)), size=24, files=4)
+    outcome = world.run("checkout", "d")
+    if outcome.code == 0:
+        assert sorted(os.listdir(os.fsencode(world.root / "d"))) == names
+    else:
+        assert outcome.code == 9
+
+
+# Pointers and locks (items 34, 35, 40)
+
+
+def _pointer(**changes: Any) -> dict[str, Any]:
+    record = {"dvcx": 1, "path": "x.txt", "kind": "blob", "hash": HELLO_ID, "blake3": HELLO_SEAL, "size": len(HELLO), **changes}
+    return {key: value for key, value in record.items() if value is not None}
+
+
+HASHES: dict[str, Any] = {
+    "traversal": "xxh128:aa/../../../../victim/secret.txt",
+    "upper": HELLO_ID.upper(),
+    "upper-digits": "xxh128:" + HELLO_ID[7:].upper(),
+    "short": HELLO_ID[:-1],
+    "long": HELLO_ID + "0",
+    "newline": HELLO_ID + "\n",
+    "unknown": "md5:" + "0" * 32,
+    "bare": HELLO_ID[7:],
+    "int": 7,
+    "list": [HELLO_ID],
+    "none": None,
+}
+
+
+@pytest.mark.parametrize("case", HASHES)
+def test_pointer_hash(world: World, remote: Path, case: str) -> None:
+    """Item 34: what is no object id is refused by every verb; nothing outside is read, sent or removed."""
+    world.put("x.txt.dvcx", json.dumps(_pointer(hash=HASHES[case])))
+    for verb in ("status", "fetch", "push", "checkout"):
+        assert "x.txt.dvcx" in world.fails(9, verb)
+    assert not remote.exists() or not list((remote / "objects").glob("*"))
+
+
+PATHS = ["/etc/passwd", "../victim/secret.txt", "a/../../x", ".git/hooks/post-checkout", ".GIT/config", ".dvcx/config.toml"]
+PATHS += ["", ".", "a//b", "a\0b"]
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_pointer_path(world: World, path: str) -> None:
+    """Item 35: a pointer whose path leads elsewhere is refused, naming the file and the field."""
+    world.put("x.dvcx", json.dumps(_pointer(path=path)))
+    for verb in ("status", "checkout"):
+        world.fails(9, verb, says=("x.dvcx", "path"))
+
+
+STAGES = {
+    "dep": "deps: [../../victim/secret.txt]",
+    "dep-absolute": "deps: [/etc/passwd]",
+    "out": "outs: [../x]",
+    "out-absolute": "outs: [/tmp/x]",
+    "out-git": "outs: [.git/hooks/post-checkout]",
+    "out-dvcx": "outs: [.dvcx/config.toml]",
+    "wdir": "wdir: ../victim",
+    "wdir-absolute": "wdir: /tmp",
+    "params": "params: [{../../victim/secret.txt: [a]}]",
+    "metrics": "metrics: [../x]",
+}
+
+
+@pytest.mark.parametrize("case", STAGES)
+def test_stage_path(world: World, case: str) -> None:
+    """Item 35: deps, outs, wdir and params that leave the project are refused, with the place in the file."""
+    world.stage_file(f"stages:\n  bad:\n    cmd: touch PWNED\n    {STAGES[case]}\n")
+    for verb in ("status", "repro", "checkout"):
+        assert "dvcx.yaml:4" in world.fails(9, verb)
+    assert not list(world.root.parent.rglob("PWNED"))
+
+
+@pytest.mark.parametrize("record", ["x.txt.dvcx", "dvcx.lock", "dvcx.yaml"])
+@pytest.mark.parametrize("how", ["empty", "half", "blank", "version", "list", "not-utf8", "nul"])
+def test_broken_record(world: World, record: str, how: str) -> None:
+    """Item 40: an empty, cut or unknown record is an error that says how to restore it; it never means "nothing tracked"."""
+    world.put("x.txt", HELLO)
+    world.ok("add", "x.txt")
+    world.stage_file("stages:\n  one:\n    cmd: cat x.txt > out.txt\n    deps: [x.txt]\n    outs: [out.txt]\n")
+    world.ok("repro")
+    data = world.get(record)
+    broken = {
+        "empty": b"",
+        "half": data[: len(data) // 2],
+        "blank": b"\n \n",
+        "version": data.replace(b'"dvcx": 1', b'"dvcx": 99'),
+        "list": b"[]\n",
+        "not-utf8": b"\xff\xfe\x00" + data,
+        "nul": data.replace(b"one", b"o\0e").replace(b"x.txt", b"x\0txt"),
+    }[how]
+    if broken == data:
+        pytest.skip("a dvcx.yaml has no version")
+    world.put(record, broken)
+    for verb in ("status", "checkout"):
+        outcome = world.run(verb)
+        if record == "dvcx.yaml":
+            # Half a dvcx.yaml may well be good YAML.
+            assert outcome.code in (2, 4, 9) or how == "half", outcome.text
+        else:
+            assert outcome.code == 4, outcome.text
+            if how in ("empty", "half"):
+                assert "truncated" in outcome.err or "empty" in outcome.err, outcome.text
+                assert "git checkout" in outcome.err
+        assert outcome.code == 0 or (record in outcome.err and "hint:" in outcome.err)
+    assert world.get("x.txt") == HELLO
+    # With half a dvcx.yaml that is good YAML the output belongs to nobody: it may go, but only because the cache has it.
+    assert (world.root / "out.txt").exists() or (record == "dvcx.yaml" and how == "half")
+    assert HELLO_ID in store_objects(world.cache)
+
+
+def test_duplicate_keys(world: World) -> None:
+    """Item 38: a key twice in a pointer or in YAML is refused, not the last one taken."""
+    text = json.dumps(_pointer())
+    world.put("x.txt.dvcx", text[:-1] + ', "path": "y.txt"}')
+    world.fails(4, "status", says=("x.txt.dvcx", "path"))
+    (world.root / "x.txt.dvcx").unlink()
+    world.stage_file("stages:\n  one:\n    cmd: a\n    cmd: b\n")
+    outcome = world.run("status")
+    assert outcome.code in (2, 4) and "dvcx.yaml:4:5" in outcome.err, outcome.text
+
+
+# Links (item 36)
+
+
+def test_committed_link(world: World) -> None:
+    """Item 36: a link in the repository that leads outside is never walked through, by any verb."""
+    os.symlink(world.victim, world.root / "data")
+    world.put("hello.txt", HELLO)
+    world.ok("add", "hello.txt")
+    world.put("x.dvcx", json.dumps(_pointer(path="data/secret.txt")))
+    world.fails(9, "checkout", says=("data", "symbolic link"))
+    world.fails(9, "checkout", "--force")
+    world.fails(9, "status")
+    world.fails(9, "add", "data/secret.txt")
+    (world.root / "x.dvcx").unlink()
+    world.fails(9, "add", "data")
+    world.victim_is_untouched()
+    assert "secret" not in str(list(world.cache.rglob("*")))
+
+
+def test_link_to_a_record(world: World) -> None:
+    """Item 36: a pointer, pipeline or lock that is a link is refused, so that nothing outside is read as one."""
+    for name in ("x.dvcx", "dvcx.yaml", "dvcx.lock"):
+        os.symlink(world.victim / "secret.txt", world.root / name)
+        text = world.fails(9, "status", says=(name, "symbolic link"))
+        assert "do not touch" not in text
+        (world.root / name).unlink()
+
+
+def test_link_swapped_in(world: World) -> None:
+    """Item 36: a directory that turns into a link again and again while files are placed never leads them outside."""
+    for number in range(40):
+        world.put(f"data/d/{number}", f"{number}\n")
+    world.ok("add", "data/d")
+    for number in range(40):
+        world.put(f"data/d/{number}", f"newer {number}\n")
+    world.ok("config", "set", "core.autostage", "false")
+    old = world.get("data/d.dvcx")
+    world.ok("add", "data/d")
+    newer = world.get("data/d.dvcx")
+    real, link = world.root / "data", world.root / "hidden"
+    stop = threading.Event()
+
+    def swap() -> None:
+        while not stop.is_set():
+            real.rename(link)
+            os.symlink(world.victim, real)
+            time.sleep(0.0005)
+            real.unlink()
+            link.rename(real)
+            time.sleep(0.001)
+
+    thread = threading.Thread(target=swap)
+    thread.start()
+    try:
+        for pointer in (old, newer, old, newer):
+            with contextlib.suppress(OSError):
+                (link if link.exists() else real).joinpath("d.dvcx").write_bytes(pointer)
+            outcome = world.run("checkout", "--force")
+            assert outcome.code in (0, 4, 5, 8, 9, 11), outcome.text
+    finally:
+        stop.set()
+        thread.join()
+    world.victim_is_untouched()
+    world.clean()
+
+
+def test_planted_state(world: World) -> None:
+    """Items 36 and 42: a repository may not bring a cache or state directory: neither as a link nor with links in it."""
+    world.put("hello.txt", HELLO)
+    os.symlink(world.victim, world.root / ".dvcx/cache")
+    world.git("add", "-f", ".dvcx/cache")
+    world.fails(9, "add", "hello.txt", says=(".dvcx/cache",))
+    world.git("rm", "-q", "--cached", ".dvcx/cache")
+    (world.root / ".dvcx/cache").unlink()
+    (world.root / ".dvcx/cache/objects").mkdir(parents=True)
+    digits = HELLO_ID[7:]
+    for name in (f"objects/{digits[:2]}", "objects", "index", "packs", "actions"):
+        path = world.cache / name
+        if path.exists():
+            path.rmdir()
+        os.symlink(world.victim, path)
+        world.git("add", "-f", str(path))
+        world.fails(9, "add", "hello.txt", says=(name,))
+        assert not (world.root / "hello.txt.dvcx").exists()
+        assert world.temporaries() == []
+        path.unlink()
+
+
+# Parsers under attack (item 39)
+
+
+def _measured(world: World, *words: str) -> tuple[int, str, float]:
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "dvcx", *words],
+        cwd=world.root,
+        env=world.environment(),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        preexec_fn=limit_memory(1024),
+        check=False,
+    )
+    assert "Traceback" not in done.stderr and "bug in dvcx" not in done.stderr, done.stderr
+    return done.returncode, done.stderr, time.monotonic() - began
+
+
+BOMB = "a: &a [x, x]\n" + "".join(f"{chr(98 + n)}: &{chr(98 + n)} [*{chr(97 + n)}, *{chr(97 + n)}]\n" for n in range(24))
+YAML: dict[str, bytes] = {
+    "aliases": BOMB.encode() + b"stages: {s: {cmd: *y}}\n",
+    "large": b"stages:\n" + b"  # padding\n" * (50 << 20 >> 4),
+    "object": b"stages: !!python/object/apply:os.system ['touch PWNED']\n",
+    "tag": b"stages:\n  one: {cmd: !!python/name:os.system x}\n",
+    "deep-flow": b"stages: " + b"[" * 100_000 + b"\n",
+    "deep-block": b"".join(b" " * n + b"a:\n" for n in range(1200)),
+    "deep-map": b"stages: " + b"{a: " * 20_000,
+    "tabs": b"stages:\n\tone:\n\t\tcmd: x\n",
+    "not-utf8": b"stages:\n  one:\n    cmd: \xff\xfe\n",
+    "nul": b"stages:\n  one:\n    cmd: a\0b\n",
+    "number": b"stages: {s: {cmd: x, wdir: " + b"9" * 100_000 + b"}}\n",
+    "many": b"--- \n" * 10_000,
+}
+
+
+@pytest.mark.parametrize("case", YAML)
+@pytest.mark.parametrize("file", ["dvcx.yaml", "params.yaml"])
+def test_hostile_yaml(world: World, file: str, case: str) -> None:
+    """Item 39: YAML made to hang, to grow or to run something is refused at once, as a pipeline and as params."""
+    if file == "params.yaml":
+        world.stage_file("stages:\n  one:\n    cmd: 'true'\n    params: [a]\n")
+    world.put(file, YAML[case])
+    code, text, seconds = _measured(world, "status")
+    assert code in (2, 4, 9), f"exit {code}: {text}"
+    assert "hint:" in text and file in text
+    assert seconds < 3, seconds
+    assert not list(world.root.parent.rglob("PWNED"))
+
+
+@pytest.mark.parametrize("how", ["crlf", "bom"])
+def test_yaml_of_other_editors(world: World, how: str) -> None:
+    """Item 39: Windows line ends and a byte order mark are no attack."""
+    text = b"stages:\n  one:\n    cmd: echo hi > out.txt\n    outs: [out.txt]\n"
+    world.put("dvcx.yaml", text.replace(b"\n", b"\r\n") if how == "crlf" else b"\xef\xbb\xbf" + text)
+    world.ok("repro")
+    assert world.get("out.txt") == b"hi\n"
+
+
+JSON: dict[str, bytes] = {
+    "deep": b'{"dvcx": 1, "meta": ' + b"[" * 30_000,
+    "large": b" " * (70 << 10),
+    "number": b'{"dvcx": 1' + b"0" * 5000 + b"}",
+    "digits": b'{"dvcx": 1, "size": ' + b"9" * 6000 + b"}",
+    "nan": b'{"dvcx": NaN}',
+    "float": json.dumps(_pointer(size=1e300)).encode(),
+    "negative": json.dumps(_pointer(size=-1)).encode(),
+    "bool": json.dumps(_pointer(size=True)).encode(),
+    "huge": json.dumps(_pointer(size=1 << 70)).encode(),
+    "surrogate": b'{"dvcx": 1, "path": "\\ud800"}',
+    "bom": b"\xef\xbb\xbf" + json.dumps(_pointer()).encode(),
+    "unknown": json.dumps(_pointer(cmd="touch PWNED")).encode(),
+    "control": b'{"dvcx": 1, "\\u001b[31m": 1}',
+}
+
+
+@pytest.mark.parametrize("case", JSON)
+@pytest.mark.parametrize("file", ["x.txt.dvcx", "dvcx.lock"])
+def test_hostile_json(world: World, file: str, case: str) -> None:
+    """Item 39: the same for pointers and locks; no control character reaches the terminal."""
+    world.put(file, JSON[case])
+    code, text, seconds = _measured(world, "status")
+    assert code in (4, 9), f"exit {code}: {text}"
+    assert "hint:" in text and file in text and "\x1b" not in text
+    assert seconds < 3, seconds
+
+
+# Nothing runs (items 41, 44)
+
+
+def test_nothing_runs_before_repro(world: World, remote: Path) -> None:
+    """Item 41: commands, and what git and YAML could be made to run, run only when `repro` or `run` is asked for."""
+    marker = world.root / "PWNED"
+    world.put("x.txt", HELLO)
+    world.ok("add", "x.txt")
+    world.stage_file(
+        "stages:\n"
+        f"  one:\n    cmd: touch {marker}\n    deps: [x.txt]\n    params: ['$(touch PWNED)']\n    outs: ['$(touch PWNED).txt']\n"
+        "  \"$(touch PWNED)\":\n    cmd: touch PWNED\n"
+    )
+    world.put("params.yaml", "'$(touch PWNED)': '`touch PWNED`'\n")
+    script = world.put("hook", f"#!/bin/sh\ntouch {marker}\n", 0o755)
+    for hook in ("post-checkout", "pre-commit", "post-index-change"):
+        shutil.copy2(script, world.root / ".git/hooks" / hook)
+    world.git("config", "core.fsmonitor", str(script))
+    world.git("config", "diff.external", str(script))
+    world.git("config", "filter.x.clean", str(script))
+    world.git("config", "core.pager", str(script))
+    world.git("config", "core.sshCommand", str(script))
+    for verb in (*ASKING, "doctor", "cache size", "repro --dry-run", "config", "remote list", "stage list"):
+        world.run(*verb.split())
+        assert not marker.exists(), verb
+    world.stage_file(f"stages:\n  one:\n    cmd: touch {marker}\n    outs: [PWNED]\n")
+    world.ok("repro")
+    assert marker.exists()
+
+
+def test_no_code_is_ever_loaded() -> None:
+    """Item 44: the program uses no pickle, marshal, shelve, eval, exec or unsafe YAML, anywhere."""
+    banned = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}
+    for path in Path(dvcx.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            if isinstance(node, ast.Import):
+                assert not banned & {name.name.partition(".")[0] for name in node.names}, path
+            elif isinstance(node, ast.ImportFrom):
+                assert (node.module or "").partition(".")[0] not in banned, path
+            elif isinstance(node, ast.Call):
+                called = ast.unparse(node.func)
+                assert called not in ("eval", "exec", "yaml.unsafe_load", "yaml.full_load"), f"{path}: {called}"
+                assert called != "yaml.load" or "import yaml\n" not in path.read_text().replace("from dvcx.io import yaml", "")
+
+
+class _Bomb:
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return os.system, ("touch PWNED",)
+
+
+def test_planted_pickle(world: World) -> None:
+    """Item 44: a pickle in place of every file of the state and the cache is never loaded."""
+    world.put("x.txt", HELLO)
+    world.ok("add", "x.txt")
+    world.stage_file("stages:\n  one:\n    cmd: 'true'\n    params: [a]\n")
+    world.put("params.yaml", "a: 1\n")
+    world.ok("status")
+    data = pickle.dumps(_Bomb())
+    for path in list((world.root / ".dvcx/state").rglob("*")):
+        if path.is_file():
+            path.chmod(0o600)
+            path.write_bytes(data)
+    assert "stale" in world.ok("status") or "one" in world.ok("status")
+    for path in list(world.cache.rglob("*")):
+        if path.is_file():
+            path.chmod(0o600)
+            path.write_bytes(data)
+    (world.root / "x.txt").unlink()
+    for verb in ("status", "checkout", "doctor"):
+        world.run(verb)
+    assert not list(world.root.rglob("PWNED"))
+
+
+# Plain mistakes
+
+
+def test_no_project(tmp_path: Path) -> None:
+    """Bad input: no project here: exit 3, with what to type."""
+    world = World(tmp_path, tmp_path)
+    for verb in ("status", "push", "repro"):
+        world.fails(3, verb, says=("dvcx init",))
+
+
+def test_arguments(world: World) -> None:
+    """Bad input: paths outside, in .git, through a link, absent, special, not UTF-8; each refused, none tracked."""
+    world.put("real/x.txt", HELLO)
+    os.symlink("real", world.root / "link")
+    os.symlink("/nowhere", world.root / "broken")
+    os.mkfifo(world.root / "fifo")
+    with socket.socket(socket.AF_UNIX) as server:
+        here = os.getcwd()
+        os.chdir(world.root)
+        try:
+            server.bind("sock")
+        finally:
+            os.chdir(here)
+        for argument, code in {
+            "../victim/secret.txt": 9,
+            str(world.victim / "secret.txt"): 9,
+            "/etc/passwd": 9,
+            ".git/config": 9,
+            ".dvcx/config.toml": 9,
+            "link/x.txt": 9,
+            "link": 9,
+            "broken": 9,
+            "fifo": 9,
+            "sock": 9,
+            ".": 9,
+            "nosuch": 5,
+            "real/nosuch": 5,
+            "real/x.txt/below": 5,
+            "dvcx.yaml": 2,
+            "": 2,
+        }.items():
+            began = time.monotonic()
+            world.fails(code, "add", argument)
+            assert time.monotonic() - began < 5
+    world.fails(9, "add", os.fsdecode(b"bad-\xff"))
+    assert not list(world.root.rglob("?*.dvcx"))
+
+
+def test_two_owners(world: World) -> None:
+    """Bad input: one path, two owners: exit 11 naming both, and nothing changes."""
+    world.put("d/x.txt", HELLO)
+    world.put("d/y.txt", "y\n")
+    world.ok("add", "d/x.txt")
+    world.fails(11, "add", "d", says=("d/x.txt", "one owner"))
+    world.stage_file("stages:\n  one:\n    cmd: 'true'\n    outs: [d/x.txt]\n")
+    world.fails(11, "status", says=("d/x.txt",))
+    world.stage_file("stages:\n  one: {cmd: 'true', outs: [z]}\n  two: {cmd: 'true', outs: [z]}\n")
+    world.fails(11, "status", says=("one", "two", "z"))
+    (world.root / "dvcx.yaml").unlink()
+    world.put("e.dvcx", json.dumps(_pointer(path="d/x.txt")))
+    world.fails(11, "status")
+    (world.root / "e.dvcx").unlink()
+    world.put("kept.txt", "in git\n")
+    world.git("add", "kept.txt")
+    world.fails(11, "add", "kept.txt", says=("git rm",))
+
+
+def test_yaml_mistakes(world: World) -> None:
+    """Bad input: a typo in dvcx.yaml is shown with file:line:column and "did you mean"."""
+    for text, place, words in (
+        ("stages:\n  one:\n    cmd: x\n    dep: [a]\n", "dvcx.yaml:4:5", "did you mean"),
+        ("stages:\n  one:\n    comd: x\n", "dvcx.yaml:3:5", "did you mean"),
+        ("stagse:\n  one:\n    cmd: x\n", "dvcx.yaml:1:1", "did you mean"),
+        ("stages:\n  one:\n    cmd: [x\n", "dvcx.yaml:", ""),
+        ("stages:\n  one:\n    cmd: 7\n    deps: {a: b}\n", "dvcx.yaml:", ""),
+        ("stages:\n  one: nothing\n", "dvcx.yaml:2:", ""),
+    ):
+        world.stage_file(text)
+        outcome = world.run("status")
+        assert outcome.code == (4 if "[x\n" in text else 2), outcome.text
+        assert place in outcome.err and words in outcome.err.lower() and "hint:" in outcome.err, outcome.text
+
+
+def test_cycle(world: World) -> None:
+    """Bad input: a cycle is named, stage by stage."""
+    world.stage_file(
+        "stages:\n  one: {cmd: 'true', deps: [b], outs: [a]}\n  two: {cmd: 'true', deps: [a], outs: [b]}\n"
+        "  three: {cmd: 'true', deps: [c], outs: [c2]}\n"
+    )
+    for verb in ("status", "repro", "dag"):
+        world.fails(11, verb, says=("one", "two"))
+
+
+def test_missing_dependency(world: World) -> None:
+    """Bad input: a dependency that does not exist: the stage and the path are named, nothing runs."""
+    world.stage_file("stages:\n  one:\n    cmd: touch ran; touch out\n    deps: [nosuch.csv]\n    outs: [out]\n")
+    outcome = world.run("repro")
+    assert outcome.code in (5, 10) and "nosuch.csv" in outcome.text and "one" in outcome.text, outcome.text
+    assert not (world.root / "ran").exists()
+    assert "nosuch.csv" in world.ok("status")
+
+
+def test_failing_command(world: World) -> None:
+    """Bad input: a command that fails: exit 10, its old outputs are back, later stages do not run, the lock is as it was."""
+    world.put("in.txt", "1\n")
+    world.ok("add", "in.txt")
+    world.stage_file(
+        "stages:\n  one:\n    cmd: cp in.txt out.txt && test $(cat in.txt) = 1\n    deps: [in.txt]\n    outs: [out.txt]\n"
+        "  two:\n    cmd: cp out.txt last.txt\n    deps: [out.txt]\n    outs: [last.txt]\n"
+    )
+    world.ok("repro")
+    lock = world.get("dvcx.lock")
+    world.put("in.txt", "2\n")
+    outcome = world.run("repro")
+    assert outcome.code == 10 and "one" in outcome.text, outcome.text
+    assert world.get("out.txt") == b"1\n" and world.get("last.txt") == b"1\n"
+    assert world.get("dvcx.lock") == lock
+    assert world.run("check").code == 1
+    world.put("in.txt", "1\n")
+    world.ok("repro")
+
+
+def test_command_without_output(world: World) -> None:
+    """Bad input: a command that ends well and does not write its output, or writes its input: exit 10."""
+    world.put("in.txt", "1\n")
+    world.ok("add", "in.txt")
+    world.stage_file("stages:\n  one:\n    cmd: 'true'\n    outs: [never.txt]\n")
+    assert world.run("repro").code == 10
+    world.stage_file("stages:\n  one:\n    cmd: echo more >> in.txt; cp in.txt o\n    deps: [in.txt]\n    outs: [o]\n")
+    outcome = world.run("repro")
+    assert outcome.code == 10 and "in.txt" in outcome.text
+
+
+def test_outputs_set_aside_outlast_another_command(world: World) -> None:
+    """Bad input: while a long stage runs, other commands leave its old outputs alone; when it fails they come back."""
+    world.put("in.txt", "1\n")
+    world.put("x.txt", "x\n")
+    world.ok("add", "in.txt", "x.txt")
+    world.stage_file(
+        "stages:\n  one:\n"
+        "    cmd: if grep -q 2 in.txt; then touch started; until test -e go; do sleep 0.02; done; false; fi && cp in.txt out\n"
+        "    deps: [in.txt]\n    outs: [{out: {cache: false}}]\n"
+    )
+    world.ok("repro")
+    world.put("in.txt", "2\n")
+    running = world.start("repro")
+    try:
+        deadline = time.monotonic() + 20
+        while not (world.root / "started").exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        for aside in (world.root / ".dvcx/tmp").glob("aside-*"):
+            os.utime(aside, (0, 0))
+        (world.root / "x.txt").unlink()
+        world.ok("checkout", "x.txt")
+    finally:
+        world.put("go", "")
+        out, _ = running.communicate(timeout=30)
+    assert running.returncode == 10, out
+    assert world.get("out") == b"1\n"
+
+
+def test_remote_mistakes(world: World) -> None:
+    """Bad input: no remote, an unknown one, one that cannot be reached, credentials that are missing."""
+    world.put("x.txt", HELLO)
+    world.ok("add", "x.txt")
+    world.fails(2, "push", says=("dvcx remote add",))
+    world.ok("remote", "add", "-d", "origin", str(world.root.parent / "r"))
+    world.fails(5, "push", "--remote", "orgin", says=("did you mean",))
+    world.ok("remote", "add", "odd", "gopher://x/y")
+    world.fails(2, "push", "--remote", "odd", says=("gopher",))
+    world.ok("remote", "add", "box", "sftp://127.0.0.1:9/x")
+    outcome = world.run("fetch", "--remote", "box")
+    # Without its extra it says what to install.
+    assert outcome.code in (2, 6) and "hint:" in outcome.err, outcome.text
+    assert "pip install" in outcome.err or "127.0.0.1" in outcome.err
+
+
+def test_missing_credentials(world: World) -> None:
+    """Bad input: S3 without credentials: exit 6 naming the bucket and what to set, soon."""
+    pytest.importorskip("obstore")
+    world.put("x.txt", HELLO)
+    world.ok("add", "x.txt")
+    world.ok("remote", "add", "-d", "cloud", "s3://my-bucket/prefix")
+    world.ok("remote", "modify", "--local", "cloud", "endpoint", "http://127.0.0.1:9")
+    world.ok("remote", "modify", "--local", "cloud", "timeout", "2")
+    outcome = world.run("push", AWS_EC2_METADATA_DISABLED="true", timeout=30)
+    assert outcome.code == 6 and "hint:" in outcome.err, outcome.text
+    assert "my-bucket" in outcome.err or "127.0.0.1" in outcome.err, outcome.text
+
+
+def test_another_user(world: World) -> None:
+    """Item 43: a project that belongs to another user is refused until it is said to be safe."""
+    if os.geteuid() != 0:
+        pytest.skip("giving a directory away needs root")
+    os.chown(world.root / ".dvcx", 12345, 12345)
+    world.fails(9, "status", says=("12345", "DVCX_SAFE_DIRECTORY"))
+    world.ok("status", DVCX_SAFE_DIRECTORY=str(world.root))
+
+
+def test_committed_settings(world: World) -> None:
+    """Item 42: a committed file sets neither directories, credentials nor commands; it is told, and ignored."""
+    world.put(
+        ".dvcx/config.toml",
+        f'[cache]\ndir = "{world.victim}"\n[core]\nfsync = "none"\n[remote.origin]\nurl = "s3://b/p"\n'
+        'endpoint = "http://169.254.169.254"\naccess_key_id = "AKIA"\nprofile = "admin"\n',
+    )
+    world.put("x.txt", HELLO)
+    text = world.ok("add", "x.txt")
+    assert "cache.dir" in text and "warning" in text.lower(), text
+    assert list((world.cache / "objects").glob("*/*"))
+    world.victim_is_untouched()
+    assert "169.254" not in world.run("config").out
+
+
+def test_entry_is_not_a_path() -> None:
+    """Item 33: a tree entry with a slash can be made as a value, never as bytes that are read back."""
+    from dvcx.core.objects import decode_tree, encode_tree
+    from dvcx.errors import DvcxError
+
+    data = encode_tree([Entry("a/b", "file", 6, HELLO_ID, HELLO_SEAL)])
+    with pytest.raises(DvcxError):
+        decode_tree(data, "here")
+
+
+def test_memory(tmp_path: Path) -> None:
+    """Item 39: what hostile YAML may take at most, as the system counts it: 200 MB."""
+    world = new_world(tmp_path)
+    world.put("dvcx.yaml", YAML["aliases"])
+    script = (
+        "import resource, subprocess, sys; subprocess.run(sys.argv[1:]); "
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, sys.executable, "-m", "dvcx", "status"],
+        cwd=world.root,
+        env=world.environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    unit = 1 if sys.platform == "darwin" else 1024
+    assert int(done.stdout.split()[-1]) * unit < 200 << 20
