@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from dvcx.core.config import Config
 from dvcx.core.paths import check_path
-from dvcx.errors import Busy, DiskRefused, NoProject, NotFound, UnsafeInput, UsageError, disk_refused, display
+from dvcx.errors import Busy, DiskRefused, DvcxError, NoProject, NotFound, UnsafeInput, UsageError, disk_refused, display
 from dvcx.events import Emit, Noted, Warned
 from dvcx.io import configfile, git, lock
-from dvcx.io.files import private_directory
+from dvcx.io.files import atomic_write, private_directory
 from dvcx.io.git import Git, open_git
 
 if TYPE_CHECKING:
@@ -169,6 +169,7 @@ class Project:
 
     def remote(self, name: str, emit: Emit, *, write: bool = False) -> Store:
         """The store of a remote ("" is the default one). `write` prepares it for new objects."""
+        from dvcx.io.hashing import seal
         from dvcx.io.store.schemes import open_backend
         from dvcx.io.store.store import create_store, open_store
 
@@ -180,11 +181,16 @@ class Project:
         warn = _warn(emit)
         label = f"remote '{name}'"
         store = open_store(backend, self.state_dir, algorithm=self.algorithm, label=label, is_cache=False, warn=warn)
+        met = f"{self.state_dir}/remote-{seal(url.encode()).hex()[:16]}"
         if write:
-            if not store.id:
-                # Writing makes directories: one that is only not mounted must be missed before.
+            if not store.id and os.path.exists(met):
+                # Writing makes directories: one that is only not mounted is missed here.
                 next(iter(backend.list("index")), None)
+                warn(f"{label}: the store that was there is gone; a new one is begun")
             create_store(store, self.state_dir, warn)
+        if store.id:
+            with contextlib.suppress(DvcxError):
+                atomic_write(met, store.id.encode(), mode=0o600, fsync=False)
         return store
 
     def compresses(self, name: str) -> bool:

@@ -93,10 +93,10 @@ def _bring_from(
     emit: Emit,
 ) -> list[int]:
     emit(Began("listing objects"))
-    objects, trees = _needed(contents, tracked, cache, store)
+    objects, trees, bad = _needed(contents, tracked, cache, store)
     absent = cache.missing(objects)
     emit(Ended("listing objects"))
-    corrupt = _corrupt(objects, absent, cache, jobs, emit) if repair else []
+    corrupt = _corrupt(objects, absent, cache, jobs, emit) if repair else sorted(bad)
     size = sum(item.size for item in (*absent, *corrupt) if item.size > 0)
     if not absent and not corrupt:
         return [0, 0, len(objects), 0]
@@ -118,22 +118,25 @@ def _bring_from(
 
 def _needed(
     contents: dict[str, Content], tracked: Tracked, cache: Store, store: Store
-) -> tuple[dict[Wanted, str], dict[Wanted, bytes]]:
+) -> tuple[dict[Wanted, str], dict[Wanted, bytes], set[Wanted]]:
     """Objects to bring: of a path inside a tracked directory only that part, and the listings on the way to it."""
     objects: dict[Wanted, str] = {}
     trees: dict[Wanted, bytes] = {}
+    corrupt: set[Wanted] = set()
     recorded = tracked.contents()
     whole = {path: content for path, content in contents.items() if recorded.get(path) == content}
     found = needed(whole, cache, store)
     objects.update(found.objects)
     trees.update(found.trees)
+    corrupt.update(found.corrupt)
     for path, content in contents.items():
         if path not in whole:
             owner = next(known for known in recorded if contains(known, path))
             part = needed({owner: content}, cache, store, only=path)
             objects.update(part.objects)
             trees.update(part.trees)
-    return objects, trees
+            corrupt.update(part.corrupt)
+    return objects, trees, corrupt
 
 
 def _corrupt(objects: dict[Wanted, str], absent: list[Wanted], cache: Store, jobs: int, emit: Emit) -> list[Wanted]:

@@ -17,10 +17,14 @@ from dvcx.io.store.writer import Writer
 
 @dataclass(frozen=True, slots=True)
 class Needed:
-    """Every object some records need, each with a path that needs it; `trees` holds the bytes of trees read elsewhere."""
+    """Every object some records need, each with a path that needs it; `trees` holds the bytes of trees read elsewhere.
+
+    `corrupt` are those of them that the cache has, but not right.
+    """
 
     objects: Mapping[Wanted, str]
     trees: Mapping[Wanted, bytes]
+    corrupt: frozenset[Wanted] = frozenset()
 
 
 def needed(contents: Mapping[str, Content], cache: Store, remote: Store | None = None, *, only: str = "") -> Needed:
@@ -28,10 +32,12 @@ def needed(contents: Mapping[str, Content], cache: Store, remote: Store | None =
 
     `only` keeps to one path: listings on the way to it and everything at or below it.
 
-    Raises `NotFound` naming the path whose listing is in neither.
+    Raises `NotFound` naming the path whose listing is in neither, or for an `only` that nothing recorded is at.
     """
     objects: dict[Wanted, str] = {}
     trees: dict[Wanted, bytes] = {}
+    corrupt: set[Wanted] = set()
+    met = not only
     todo = [(path, content) for path, content in contents.items()]
     while todo:
         level = [(path, content) for path, content in todo if content.kind == TREE and wanted(content) not in objects]
@@ -41,17 +47,21 @@ def needed(contents: Mapping[str, Content], cache: Store, remote: Store | None =
         for path, content in level:
             if wanted(content) in objects:
                 continue
-            entries, own = _read(path, content, cache, remote, trees, elsewhere)
+            entries, own = _read(path, content, cache, remote, trees, elsewhere, corrupt)
             objects.update(dict.fromkeys(own, path))
             for entry in entries:
                 name = join(path, entry.name)
                 if only and not (contains(only, name) or contains(name, only)):
                     continue
+                met = met or contains(only, name)
                 if entry.kind == DIR:
                     todo.append((name, entry_content(entry)))
                 else:
                     objects.setdefault(wanted(entry), name)
-    return Needed(objects, trees)
+    if not met:
+        owner = next(iter(contents))
+        raise NotFound(f"{display(only)} is not in '{display(owner)}' as recorded", f"dvcx list {display(owner)}")
+    return Needed(objects, trees, frozenset(corrupt))
 
 
 def _prefetch(level: list[Wanted], cache: Store, remote: Store | None, trees: dict[Wanted, bytes]) -> set[str]:
@@ -66,20 +76,39 @@ def _prefetch(level: list[Wanted], cache: Store, remote: Store | None, trees: di
 
 
 def _read(
-    path: str, content: Content, cache: Store, remote: Store | None, trees: dict[Wanted, bytes], elsewhere: set[str]
+    path: str,
+    content: Content,
+    cache: Store,
+    remote: Store | None,
+    trees: dict[Wanted, bytes],
+    elsewhere: set[str],
+    corrupt: set[Wanted],
 ) -> tuple[list[Entry], list[Wanted]]:
+    def read(item: Wanted) -> bytes:
+        assert remote is not None
+        if item not in trees:
+            if not cache.missing([item]):
+                try:
+                    return cache.read(item)
+                except IntegrityError:
+                    trees[item] = remote.read(item)
+                    corrupt.add(item)
+                    return trees[item]
+            trees[item] = remote.read(item)
+        return trees[item]
+
     try:
         if content.id not in elsewhere:
-            return cache.read_directory(content)
+            try:
+                return cache.read_directory(content)
+            except IntegrityError as error:
+                if remote is None:
+                    raise
+                try:
+                    return join_tree(content, read, remote.label)
+                except NotFound:
+                    raise error from None
         assert remote is not None
-
-        def read(item: Wanted) -> bytes:
-            if item not in trees:
-                if not cache.missing([item]):
-                    return cache.read(item)
-                trees[item] = remote.read(item)
-            return trees[item]
-
         return join_tree(content, read, remote.label)
     except NotFound:
         asked = f"the cache nor {remote.label}" if remote is not None else "the cache"
