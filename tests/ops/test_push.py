@@ -1,0 +1,247 @@
+"""push: what is sent, once, and what it says when something is not there; to a directory and to S3."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dvcx.core.packing import SMALL
+from dvcx.errors import IntegrityError, NotFound, RemoteFailed, UsageError
+from dvcx.events import Advanced, Began, Ended, Warned
+from dvcx.io.store.store import object_name
+from dvcx.ops import remote as remotes
+from dvcx.ops.add import add
+from dvcx.ops.pull import pull
+from dvcx.ops.push import Pushed, push
+from dvcx.ops.repro import repro
+from dvcx.ops.status import status
+from dvcx.project import Project
+from tests.faults.forge import forge
+from tests.io.store.conftest import rclone, s3_server, seaweedfs  # noqa: F401
+from tests.ops.trying import again, clone, commit_all, pointer, seen, setting, text, wipe_cache, with_remote, write
+from tests.servers import S3Server
+
+
+@pytest.fixture
+def store_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("remote")
+
+
+@pytest.fixture
+def tracked(project: Project, store_dir: Path) -> Project:
+    """A small file, a large one and a directory, with a directory as remote."""
+    write(project, {"f": "12345", "big": b"B" * SMALL, "d/a": "a", "d/sub/c": "c"})
+    add(project, ["f", "big", "d"])
+    return with_remote(project, store_dir)
+
+
+def files(directory: Path) -> list[str]:
+    return sorted(str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file())
+
+
+def test_everything_once(tracked: Project, store_dir: Path) -> None:
+    planned = push(tracked, dry_run=True)
+    assert planned == Pushed("origin", 6, 5 + SMALL + 2, 0, 0, True) and files(store_dir) == []
+    done = push(tracked)
+    assert (done.remote, done.objects, done.present, done.dry_run) == ("origin", 6, 0, False)
+    assert done.bytes > 5 + SMALL + 2 and done.sent >= done.bytes  # with the two trees
+    held = files(store_dir)
+    assert "store.json" in held and len([name for name in held if name.startswith("objects/")]) == 6
+    assert push(tracked) == Pushed("origin", 0, 0, 0, 6, False)
+    assert push(again(tracked), dry_run=True) == Pushed("origin", 0, 0, 0, 6, True)
+    assert files(store_dir) == held
+
+
+def test_only_what_is_new(tracked: Project, store_dir: Path) -> None:
+    push(tracked)
+    write(tracked, {"d/a": "changed", "f": "a"})  # f: bytes that are there already
+    add(tracked, ["d", "f"])
+    done = push(again(tracked))
+    assert (done.objects, done.present) == (2, 4)
+
+
+@pytest.mark.parametrize(("target", "objects"), [("f", 1), ("d", 4), ("d/sub", 2), ("d/sub/c", 1), ("d/a", 1), ("big", 1)])
+def test_targets(tracked: Project, target: str, objects: int) -> None:
+    assert push(tracked, [target]).objects == objects
+    with pytest.raises(NotFound):
+        push(tracked, ["nothing"])
+
+
+def test_many_small_files_become_packs(tracked: Project, store_dir: Path) -> None:
+    write(tracked, {f"many/{number}": f"{number}" * 300 for number in range(400)})
+    add(tracked, ["many"])
+    done = push(tracked)
+    packs = [name for name in files(store_dir) if name.endswith(".pack")]
+    assert len(packs) == 1 and done.objects == 407
+    second = with_remote(tracked, store_dir.parent / f"{store_dir.name}-zstd", "second")
+    smaller = push(setting(second, **{"remote_second.compression": "zstd"}), remote="second")
+    assert smaller.objects == 407 and smaller.sent < done.sent
+
+
+def test_what_the_remote_lost_is_sent_again(tracked: Project, store_dir: Path) -> None:
+    write(tracked, {f"many/{number}": f"{number}" * 300 for number in range(150)})
+    add(tracked, ["many"])
+    push(tracked)
+    for pattern in ("packs/*/*", "index/*", "objects/*/*"):
+        for path in store_dir.glob(pattern):
+            path.unlink()
+        done = push(again(tracked))
+        assert done.objects > 0 and push(again(tracked)).objects == 0
+    before = seen(tracked, "many")
+    wipe_cache(tracked)
+    shutil.rmtree(Path(tracked.root, "many"))
+    pull(again(tracked))
+    assert seen(tracked, "many") == before
+    shutil.rmtree(store_dir)
+    store_dir.mkdir()
+    assert push(again(tracked)).present == 0
+
+
+def test_a_directory_that_is_not_mounted_is_not_empty(tracked: Project, store_dir: Path) -> None:
+    push(tracked)
+    shutil.move(store_dir, str(store_dir) + "-away")
+    with pytest.raises(RemoteFailed, match="does not exist") as caught:
+        push(again(tracked))
+    assert "mount it" in caught.value.hint and not store_dir.exists()
+    events: list[Any] = []
+    store_dir.mkdir()
+    assert push(again(tracked), emit=events.append).present == 0
+    assert any(isinstance(event, Warned) and "a new one is begun" in event.message for event in events)
+
+
+def test_the_first_push_makes_the_directory(project: Project, store_dir: Path) -> None:
+    write(project, {"f": "1"})
+    add(project, ["f"])
+    project = with_remote(project, store_dir / "deep/er")
+    shutil.rmtree(store_dir / "deep")
+    assert push(project).objects == 1 and (store_dir / "deep/er/store.json").exists()
+
+
+def test_an_object_that_is_nowhere_is_named(tracked: Project, store_dir: Path) -> None:
+    identity = pointer(tracked, "f.dvcx")["hash"]
+    Path(tracked.cache_dir, object_name(identity)).unlink()
+    with pytest.raises(NotFound, match="'f' needs object") as caught:
+        push(again(tracked))
+    assert identity in caught.value.message and "dvcx commit f" in caught.value.hint
+    assert not list(store_dir.glob("index/*"))
+    wipe_cache(tracked)
+    with pytest.raises(NotFound, match="listing of 'd'"):
+        push(again(tracked), ["d"])
+
+
+def test_what_is_only_on_the_remote_is_fine(tracked: Project) -> None:
+    push(tracked)
+    wipe_cache(tracked)
+    assert push(again(tracked)) == Pushed("origin", 0, 0, 0, 6, False)
+
+
+@pytest.mark.parametrize("path", ["f", "big"])
+def test_a_corrupt_object_is_not_sent(tracked: Project, store_dir: Path, path: str) -> None:
+    identity = pointer(tracked, f"{path}.dvcx")["hash"]
+    found = Path(tracked.cache_dir, object_name(identity))
+    data = bytearray(found.read_bytes())
+    data[-1] ^= 1
+    found.chmod(0o644)
+    found.write_bytes(data)
+    with pytest.raises(IntegrityError, match=identity):
+        push(again(tracked))
+    assert not list(store_dir.glob("index/*")) and not list(store_dir.rglob("tmp-*"))
+    assert os.listdir(Path(tracked.state_dir, "tmp")) == []
+
+
+def test_a_remote_that_holds_a_forgery_is_refused(tracked: Project, project: Project, store_dir: Path) -> None:
+    good = random.Random(1).randbytes(3000)
+    write(tracked, {"g": forge(good)})
+    add(tracked, ["g"])
+    push(tracked, ["g"])
+    wipe_cache(tracked)
+    write(tracked, {"g": good})
+    add(again(tracked), ["g"])
+    with pytest.raises(IntegrityError, match="other bytes under this id"):
+        push(again(tracked), ["g"])
+
+
+def test_what_is_not_to_be_pushed_stays(tracked: Project, store_dir: Path) -> None:
+    import json
+
+    write(tracked, {"f.dvcx": json.dumps(pointer(tracked, "f.dvcx") | {"push": False})})
+    write(tracked, {"big.dvcx": json.dumps(pointer(tracked, "big.dvcx") | {"remote": "other"})})
+    stages = "stages:\n  s:\n    cmd: echo 1 > kept; echo 2 > sent\n    outs:\n    - kept: {push: false}\n    - sent\n"
+    write(tracked, {"dvcx.yaml": stages})
+    repro(again(tracked))
+    project = with_remote(again(tracked), store_dir.parent / f"{store_dir.name}-other", "other")
+    done = push(project, remote="origin")
+    assert done.objects == 6  # asked for by name, it takes what belongs elsewhere too; never what may not be pushed
+    assert push(project, remote="other").objects == 6
+    project = with_remote(project, store_dir.parent / f"{store_dir.name}-third", "third")
+    assert push(project).objects == 5
+
+
+def test_without_a_remote(project: Project) -> None:
+    write(project, {"f": "1"})
+    add(project, ["f"])
+    with pytest.raises(UsageError, match="no remote") as caught:
+        push(project)
+    assert "dvcx remote add" in caught.value.hint
+    with pytest.raises(NotFound, match="'nowhere'"):
+        push(project, remote="nowhere")
+
+
+def test_it_tells_what_it_does(tracked: Project, events: list[Any]) -> None:
+    push(tracked, emit=events.append)
+    phases = [event.phase for event in events if isinstance(event, Began)]
+    assert phases == [event.phase for event in events if isinstance(event, Ended)] and phases[-1] == "pushing"
+    assert sum(event.files for event in events if isinstance(event, Advanced)) == 6
+
+
+# To another person and back
+
+
+def check_round_trip(project: Project, destination: Path) -> None:
+    """Push, clone, pull; change there, push, pull here."""
+    write(project, {f"many/{number}": f"{number}" * 100 for number in range(130)})
+    write(project, {"big": random.Random(4).randbytes(9 << 20), "d/run": "#!/bin/sh", "d/e": ""})
+    Path(project.root, "d/run").chmod(0o755)
+    Path(project.root, "d/link").symlink_to("run")
+    Path(project.root, "d/none").mkdir()
+    add(project, ["many", "big", "d"])
+    commit_all(project)
+    assert push(again(project)).present == 0
+    there = clone(project, destination)
+    local = Path(project.root, ".dvcx/config.local.toml")
+    if local.exists():
+        shutil.copy(local, Path(there.root, ".dvcx/config.local.toml"))
+    there = again(there)
+    assert {change.state for change in status(there).data} == {"missing"}
+    done = pull(there)
+    assert done.fetched.objects > 130 and done.checkout.placed == 134
+    for path in ("many", "big", "d"):
+        assert seen(there, path) == seen(project, path)
+    assert status(there).clean and push(there).objects == 0
+    write(there, {"many/7": "theirs"})
+    add(there, ["many"])
+    assert push(there).objects == 2
+    shutil.copy(Path(there.root, "many.dvcx"), Path(project.root, "many.dvcx"))
+    pull(again(project))
+    assert text(project, "many/7") == "theirs" and status(again(project)).clean
+
+
+def test_to_a_directory_and_back(project: Project, store_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    check_round_trip(with_remote(project, store_dir), tmp_path_factory.mktemp("clone") / "there")
+
+
+def test_to_s3_and_back(
+    project: Project,
+    s3_server: S3Server,  # noqa: F811
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    url, options = s3_server.fresh()
+    remotes.add(project, "origin", url, default=True)
+    for key, value in options.items():
+        remotes.modify(again(project), "origin", key, value, local=True)
+    check_round_trip(again(project), tmp_path_factory.mktemp("clone") / "there")
