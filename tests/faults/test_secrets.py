@@ -13,25 +13,16 @@ from tests.faults.world import World
 CANARY = "CANARY0verySecretValue"
 VERBS = (
     "status",
-    "status --json",
     "status -v",
     "config",
     "config --json",
     "remote list",
-    "remote list --json",
-    "remote list -v",
-    "doctor",
+    "remote list --json -v",
     "doctor --json",
     "push -v",
     "push --json",
-    "fetch -v",
     "pull -v",
-    "list",
-    "diff",
-    "dag",
-    "check",
     "cache size",
-    "version",
 )
 
 
