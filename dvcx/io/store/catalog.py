@@ -121,9 +121,8 @@ class Catalog:
             # For most of what there is, one walk over the table beats a search for each.
             with self._guard:
                 rows = self._db.execute(f"{sql} ORDER BY pack, offset").fetchall()
-            if len(ids) < len(rows):
-                chosen = frozenset(ids)
-                rows = [row for row in rows if row[1] in chosen]
+            chosen = frozenset(ids)
+            rows = [row for row in rows if row[1] in chosen]
         else:
             rows = []
             wanted = list(ids)

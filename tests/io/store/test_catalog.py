@@ -1,0 +1,39 @@
+"""The catalog answers the same whether it searches for each id or walks over all of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dvcx.core.packing import Frame, Loose, PackInfo
+from dvcx.io.store.catalog import Catalog
+
+
+def made(count: int, tmp_path: Path) -> Catalog:
+    catalog = Catalog(str(tmp_path / "catalog.sqlite"), lambda message: pytest.fail(message))
+    frames = [Frame(key(n), bytes(32), n % 2, 0, 16 + n * 10, 10, 10) for n in range(count)]
+    half = count // 2
+    packs = [PackInfo(b"a" * 32, 10**6, frames[:half]), PackInfo(b"b" * 32, 10**6, frames[half:])]
+    catalog.learn("index/one", packs, [Loose(key(count), bytes(32), 0, 5)])
+    return catalog
+
+
+def key(number: int) -> bytes:
+    return (number * 7919 % 1_000_003).to_bytes(16, "big")
+
+
+@pytest.mark.parametrize(("held", "asked"), [(10, 5), (3000, 100), (3000, 2999), (3000, 3001)])
+@pytest.mark.parametrize("strangers", [0, 1, 2500])
+def test_frames_are_those_asked_for(tmp_path: Path, held: int, asked: int, strangers: int) -> None:
+    """A walk over all rows must leave out what nobody asked for, also when the question is longer than the table."""
+    catalog = made(held, tmp_path)
+    wanted = {key(n) for n in range(asked)}
+    unknown = {bytes([255]) * 12 + n.to_bytes(4, "big") for n in range(strangers)}
+    found = catalog.frames(wanted | unknown)
+    assert {frame.id for frames in found.values() for frame in frames} == wanted
+    for pack, frames in found.items():
+        assert pack or frames == [Frame(key(held), bytes(32), 0, 0, 0, 5, 5)]
+        assert [frame.offset for frame in frames] == sorted(frame.offset for frame in frames)
+    assert all(place.offset == 16 + n * 10 for n in range(min(asked, held)) for place in [catalog.find([key(n)])[key(n)]][:1])
+    catalog.close()
