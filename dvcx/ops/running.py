@@ -60,8 +60,10 @@ def restore(shop: Workshop, stage: Stage, now: Snapshot, locked: LockEntry | Non
         key = action_key(stage, now)
     except NotFound:
         return None
-    known = _known_outs(shop, seal(key).hex())
-    if known is None and locked is not None and all(reason.kind.startswith("out_") for reason in reasons):
+    same_inputs = locked is not None and all(reason.kind.startswith("out_") for reason in reasons)
+    # A frozen stage is judged by its outputs alone: its inputs may be others than those its result was made from.
+    known = None if stage.frozen else _known_outs(shop, seal(key).hex())
+    if known is None and locked is not None and same_inputs:
         known = locked.outs
     if known is None or set(known) != {out.path for out in stage.outs} or not known:
         return None
@@ -78,7 +80,7 @@ def restore(shop: Workshop, stage: Stage, now: Snapshot, locked: LockEntry | Non
         _save_unsaved(shop, plan.overwritten)
         if not plan.empty:
             carry_out(shop.project, shop.cache, shop.index, shop.rules, plan, emit=shop.emit)
-        entry = lock_entry(stage, now, Snapshot(known))
+        entry = locked if locked is not None and same_inputs and known == locked.outs else lock_entry(stage, now, Snapshot(known))
         _record(shop, stage, entry)
     return entry
 
@@ -198,8 +200,9 @@ def recover(project: Project, stages: Sequence[Stage], emit: Emit) -> None:
         try:
             with open(f"{aside}/manifest.json", encoding="utf-8") as file:
                 cached = {path: bool(value) for path, value in json.load(file).items()}
+            known = True
         except (OSError, ValueError, AttributeError):
-            cached = {}
+            cached, known = {}, os.listdir(aside) in ([], ["manifest.json"])
         left = []
         for number, path in enumerate(cached):
             kept = f"{aside}/{number}"
@@ -207,7 +210,7 @@ def recover(project: Project, stages: Sequence[Stage], emit: Emit) -> None:
                 left += [path] if os.path.lexists(kept) else []
             elif os.path.lexists(kept):
                 place.move_in(project.root, path, kept)
-        if all(cached[path] for path in left):
+        if known and all(cached[path] for path in left):
             # The killed run wrote anew, but these bytes went into the cache before they were moved.
             place.remove_below(aside)
             continue
