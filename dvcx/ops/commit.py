@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dvcx.core.objects import TREE
+from dvcx.core.packing import SMALL
 from dvcx.core.pipeline.graph import build
 from dvcx.core.pipeline.schema import Stage
 from dvcx.core.staleness import Snapshot, judge, lock_entry
@@ -88,7 +90,9 @@ def _record(project: Project, stages: Sequence[Stage], emit: Emit) -> None:
             intake = Intake(writer, project.algorithm)
             for stage in stages:
                 for out in stage.outs:
-                    if out.cache:
+                    here = contents.get(out.path)
+                    # As after a run, small uncached outputs (metrics) are kept too, so that the result can be restored.
+                    if out.cache or (here is not None and here.kind != TREE and here.size < SMALL):
                         content = look(project.root, out.path, index=index, sink=intake, rules=rules)
                         if content is None:
                             raise NotFound(f"{display(out.path)} does not exist", f"run it: dvcx repro {display(stage.address)}")
