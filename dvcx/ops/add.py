@@ -20,7 +20,7 @@ from dvcx.io.store.intake import Intake
 from dvcx.io.store.store import Store
 from dvcx.io.store.writer import Writer
 from dvcx.io.workspace import Looking, Rules, Sink, look, store_tree
-from dvcx.ops import records
+from dvcx.ops import placing, records
 from dvcx.ops.records import Tracked
 from dvcx.ops.relink import relink
 
@@ -63,6 +63,7 @@ def add(project: Project, paths: Sequence[str], *, force: bool = False, dry_run:
         return _dry_run(project, wanted, force=force, emit=emit)
     with project.lock("dvcx add", emit), project.cache_writer_lock("dvcx add", emit):
         records.reap(project, wanted)
+        placing.reap(project)
         tracked = records.load(project)
         inner = {path: _owner(project, tracked, path, force=force) for path in wanted}
         absorbed = [known for known in tracked.pointers for path in wanted if known != path and contains(path, known)]

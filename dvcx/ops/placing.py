@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import stat
 import time
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dvcx.core.changes import as_entry
 from dvcx.core.objects import DIR, LINK, Content, Digest, Entry, entry_content
 from dvcx.core.paths import check_path, join
 from dvcx.core.plans import Placement
 from dvcx.errors import Conflict, DiskRefused, IntegrityError, NotFound, UnsafeInput, display
 from dvcx.events import Advanced, Began, Emit, Ended
 from dvcx.io import place
-from dvcx.io.statindex import CODES, Row, StatIndex
+from dvcx.io.statindex import CODES, FIELDS, Row, StatIndex
 from dvcx.io.store.store import Store, Wanted, wanted
-from dvcx.io.workspace import Rules
+from dvcx.io.workspace import Looking, Rules, look
 from dvcx.ops.looking import stored_trees
 
 if TYPE_CHECKING:
@@ -41,7 +44,8 @@ def carry_out(project: Project, cache: Store, index: StatIndex, rules: Rules, pl
 
     Raises `NotFound` naming the path when an object is not in the cache; then nothing was touched.
     """
-    place.reap_staging(project.staging_dir, 0, spare=ASIDE)
+    _check_free(project, plan)
+    reap(project)
     with place.Staging(project.staging_dir) as staging:
         jobs, rows, files, size = _jobs(cache, plan, staging)
         emit(Began("placing files", files, size))
@@ -56,11 +60,17 @@ def carry_out(project: Project, cache: Store, index: StatIndex, rules: Rules, pl
         )
         if rows:
             staging.settle(time.time() if files else began)
+        _check_unchanged(project, plan, index)
         _swap(project, plan, staging)
         for path, (directory, entries, content) in rows.items():
             index.put(path, _row(entries, content, directory, staged, rules))
         emit(Ended("placing files"))
     return files, size
+
+
+def reap(project: Project) -> None:
+    """Remove what a killed command left in the staging directory. Hold the project's lock."""
+    place.reap_staging(project.staging_dir, 0, spare=ASIDE)
 
 
 Jobs = dict[Wanted, list[place.Target]]
@@ -125,12 +135,106 @@ def _swap(project: Project, plan: Placement, staging: place.Staging) -> None:
     left = [path for path in plan.removed_directories if not place.remove_directory(root, path)]
     blocked = {path for path, _ in (*plan.files, *plan.directories)} & set(left)
     if blocked:
-        path = min(blocked)
-        raise Conflict(f"{display(path)}: it still holds files that .dvcxignore names", "move them away, then run it again")
+        raise _holds_ignored(min(blocked))
     for number, (path, _) in enumerate(plan.files):
         place.move_in(root, path, f"{staging.path}/f/{number}")
     for number, (path, _) in enumerate(plan.directories):
         place.move_in(root, path, f"{staging.path}/d{number}")
+
+
+def _holds_ignored(path: str) -> Conflict:
+    return Conflict(f"{display(path)}: it still holds files that .dvcxignore names", "move them away, then run it again")
+
+
+def _check_free(project: Project, plan: Placement) -> None:
+    """Raise `Conflict` when files that .dvcxignore names stand where a directory has to come or go whole."""
+    gone = {*plan.removed, *plan.removed_directories}
+    for path in {path for path, _ in (*plan.files, *plan.directories)} & set(plan.removed_directories):
+        for at, directories, names in os.walk(f"{project.root}/{path}"):
+            here = os.path.relpath(at, project.root)
+            if any(f"{here}/{name}" not in gone for name in (*directories, *names)):
+                raise _holds_ignored(path)
+    for path, _ in plan.directories:
+        if path not in gone and os.path.lexists(f"{project.root}/{path}"):
+            raise _holds_ignored(path)
+
+
+def find_strangers(project: Project, plan: Placement, index: StatIndex, rules: Rules) -> None:
+    """What .dvcxignore hides but the plan would replace counts as overwritten too; what is right already is left alone."""
+    if rules.ignored is None:
+        return
+    seen = {path for path, _ in plan.overwritten}
+    files = []
+    for path, entry in plan.files:
+        there = None if path in seen else _stranger(project, path, index, rules)
+        if there is None:
+            files.append((path, entry))
+            continue
+        found, status = there
+        if (found.kind, found.id, found.seal) != (entry.kind, entry.id, entry.seal):
+            files.append((path, entry))
+            plan.overwritten.append((path, found))
+            plan.strangers[path] = _numbers(status)
+    plan.files[:] = files
+
+
+def _stranger(project: Project, path: str, index: StatIndex, rules: Rules) -> tuple[Entry, os.stat_result] | None:
+    try:
+        status = os.lstat(f"{project.root}/{path}")
+    except OSError:
+        return None
+    if stat.S_ISDIR(status.st_mode):
+        raise _holds_ignored(path)
+    sink = Looking(project.algorithm)
+    if stat.S_ISLNK(status.st_mode):
+        target = os.fsencode(os.readlink(f"{project.root}/{path}"))
+        names = sink.link(target)
+        return Entry("", LINK, len(target), names.id, names.seal), status
+    content = look(project.root, path, index=index, sink=sink, rules=Rules(None, "", rules.objects))
+    return (as_entry("", content), status) if content is not None else None
+
+
+def _numbers(status: os.stat_result) -> tuple[int, ...]:
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _check_unchanged(project: Project, plan: Placement, index: StatIndex) -> None:
+    """Staging takes its time: raise `DiskRefused` when a file that goes is not the one that was looked at any more."""
+    known: dict[str, dict[str, tuple[int, ...]]] = {}
+    for path in (*plan.removed, *(path for path, _ in plan.files)):
+        try:
+            status = os.lstat(f"{project.root}/{path}")
+        except OSError:
+            continue
+        base, _, name = path.rpartition("/")
+        if base not in known:
+            known[base] = _known(index, base)
+        # It was looked at as part of a directory, or as a file that is tracked by itself.
+        wanted = plan.strangers.get(path) or known[base].get(name)
+        if not _is_still(project, path, status, wanted) and not _is_still(project, path, status, _known(index, path).get(name)):
+            raise DiskRefused(f"{display(path)}: it changed meanwhile; nothing was touched", "run the command again")
+
+
+def _is_still(project: Project, path: str, status: os.stat_result, wanted: tuple[int, ...] | None) -> bool:
+    if wanted is None:
+        return False
+    if stat.S_ISLNK(status.st_mode) and wanted[0] != status.st_ino:
+        # A link that dvcx placed: what was looked at is the object.
+        with contextlib.suppress(OSError):
+            status = os.stat(f"{project.root}/{path}")
+    now = _numbers(status)
+    # A stamp that is not trusted is remembered as 0.
+    return now[:3] == wanted[:3] and wanted[3] in (0, now[3])
+
+
+def _known(index: StatIndex, path: str) -> dict[str, tuple[int, ...]]:
+    """What stat said of the files of a directory, or of a file that is tracked by itself, when they were looked at."""
+    row = index.get(path) if path else None
+    if row is None or not row.names:
+        return {}
+    stats = array("q", row.stats)
+    names = row.names.decode("utf-8", "surrogateescape").split("\0")
+    return {name: tuple(stats[at * FIELDS + 1 : at * FIELDS + FIELDS]) for at, name in enumerate(names)}
 
 
 def _row(entries: list[Entry], content: Content, directory: str, staged: dict[tuple[str, str], place.Stat], rules: Rules) -> Row:
@@ -165,7 +269,7 @@ def _is_held(cache: Store, entry: Entry, sealed: bytes | None) -> bool:
         return sealed.hex() == entry.seal
     try:
         cache.check_loose(wanted(entry))
-    except IntegrityError:
+    except (IntegrityError, NotFound):
         return False
     return True
 
