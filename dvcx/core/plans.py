@@ -13,7 +13,8 @@ class Placement:
     """What turns the workspace at one or more tracked paths into what is wanted.
 
     `files` are put one by one, `directories` are absent and come whole, `overwritten` are the files that go (replaced or
-    removed), `removed_directories` go after their files, deepest first.
+    removed), `removed_directories` go after their files, deepest first. `strangers` are those of `overwritten` that no walk
+    saw, since .dvcxignore names them: inode, size, mtime_ns and ctime_ns of each.
     """
 
     files: list[tuple[str, Entry]] = field(default_factory=list)
@@ -21,6 +22,7 @@ class Placement:
     overwritten: list[tuple[str, Entry]] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
     removed_directories: list[str] = field(default_factory=list)
+    strangers: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def empty(self) -> bool:

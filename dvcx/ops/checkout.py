@@ -11,12 +11,13 @@ from dvcx.core.paths import contains, parent
 from dvcx.core.plans import Placement, plan_placement
 from dvcx.errors import Conflict, NotFound, UsageError, display
 from dvcx.events import Emit, ignore
+from dvcx.io import git
 from dvcx.io.place import check_way
 from dvcx.io.statindex import StatIndex
 from dvcx.io.store.store import Store
 from dvcx.ops import records
 from dvcx.ops.looking import entry_at, observe, stored_trees, workspace_trees
-from dvcx.ops.placing import Kept, carry_out, keep, unsaved
+from dvcx.ops.placing import Kept, carry_out, find_strangers, keep, unsaved
 from dvcx.ops.records import Tracked
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ def place(
     for path in goal:
         if now[path] is None and goal[path] is not None:
             check_way(project.root, path)
+    find_strangers(project, plan, index, rules)
     lost = unsaved(cache, plan.overwritten)
     if lost and not force:
         raise _in_the_way(lost)
@@ -124,9 +126,12 @@ def _no_longer_tracked(project: Project, tracked: Tracked) -> list[str]:
     """Paths that were tracked when this workspace was last written and are not any more (another commit is checked out)."""
     contents = tracked.contents()
     known = [*contents, *(out.path for stage in tracked.stages for out in stage.outs)]
-    return [
+    gone = [
         path for path in records.remembered(project) if not any(contains(other, path) or contains(path, other) for other in known)
     ]
+    # Another commit may keep the same path in git itself.
+    kept = git.tracked(project.git, gone) if gone and project.git is not None else set()
+    return [path for path in gone if path not in kept]
 
 
 def _leave_unsaved(goal: dict[str, Content | None], now: Mapping[str, Content | None], cache: Store, index: StatIndex) -> None:

@@ -163,7 +163,7 @@ def find_strangers(project: Project, plan: Placement, index: StatIndex, rules: R
     """What .dvcxignore hides but the plan would replace counts as overwritten too; what is right already is left alone."""
     if rules.ignored is None:
         return
-    seen = {path for path, _ in plan.overwritten}
+    seen = {*(path for path, _ in plan.overwritten), *plan.removed_directories}
     files = []
     for path, entry in plan.files:
         there = None if path in seen else _stranger(project, path, index, rules)
@@ -205,6 +205,9 @@ def _check_unchanged(project: Project, plan: Placement, index: StatIndex) -> Non
         try:
             status = os.lstat(f"{project.root}/{path}")
         except OSError:
+            continue
+        if stat.S_ISDIR(status.st_mode):
+            # It goes when it is empty then, or the rename is refused.
             continue
         base, _, name = path.rpartition("/")
         if base not in known:

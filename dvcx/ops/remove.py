@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dvcx.core.changes import ReadTree
-from dvcx.core.objects import Content, Entry, entry_content
+from dvcx.core.objects import Content, entry_content
 from dvcx.core.paths import contains
 from dvcx.core.pipeline.schema import Stage
 from dvcx.core.plans import Placement, plan_placement
@@ -22,6 +22,7 @@ from dvcx.io.workspace import Rules
 from dvcx.ops import records
 from dvcx.ops.add import replaced
 from dvcx.ops.looking import entry_at, observe, stored_trees, workspace_trees
+from dvcx.ops.placing import unsaved
 from dvcx.ops.records import Tracked
 from dvcx.ops.unprotect import free
 
@@ -151,20 +152,14 @@ def _deletion(project: Project, cache: Store, index: StatIndex, rules: Rules, wo
         entry = entry_at(read, root, now, path) if now is not None else None
         if entry is not None:
             plan_placement(path, entry_content(entry), None, read, stored_trees(cache), plan)
-    held = cache.have({entry.id for _, entry in plan.overwritten})
-    unsaved = [path for path, entry in plan.overwritten if not _is_held(held, entry)]
-    if unsaved:
-        more = f" and {len(unsaved) - 1:,} more" if len(unsaved) > 1 else ""
+    lost = unsaved(cache, plan.overwritten)
+    if lost:
+        more = f" and {len(lost) - 1:,} more" if len(lost) > 1 else ""
         raise Conflict(
-            f"{display(unsaved[0])}{more}: not in the cache, so deleting would lose it",
+            f"{display(lost[0][0])}{more}: not in the cache, so deleting would lose it",
             f"record it first: dvcx commit {display(work.owner or work.path)}; or leave out --delete and delete it yourself",
         )
     return plan
-
-
-def _is_held(held: dict[str, bytes], entry: Entry) -> bool:
-    seal = held.get(entry.id)
-    return seal is not None and (not seal or seal.hex() == entry.seal)
 
 
 # Doing it. Data before records: a run that was cut short can be run again.

@@ -115,7 +115,7 @@ class Store:
         self._synced = True
 
     def have(self, ids: Iterable[str]) -> dict[str, bytes]:
-        """Seals of the objects that are here, by id; an empty seal where it is not known without reading them."""
+        """Seals of the objects that are here, by id; an empty seal where only reading them could tell."""
         self.sync()
         wanted = {digest_bytes(object_id): object_id for object_id in ids}
         if len(wanted) > MANY:
@@ -125,10 +125,12 @@ class Store:
             found = {wanted[key]: place.seal for key, place in self._find(list(wanted)).items()}
         if self.is_cache:
             directories = self.loose_directories()
-            for object_id in wanted.values():
-                if object_id not in found and _hex(object_id)[:2] in directories and self._loose_size(object_id) is not None:
-                    known = self.catalog.verified(digest_bytes(object_id))
-                    found[object_id] = known[0] if known else b""
+            for key, object_id in wanted.items():
+                if object_id not in found and _hex(object_id)[:2] in directories:
+                    status = self._loose_status(object_id)
+                    if status is not None:
+                        known = self.catalog.verified(key)
+                        found[object_id] = known[0] if known and known[1] == stamp(status) else b""
         return found
 
     def count(self) -> int:
@@ -405,11 +407,15 @@ class Store:
         return target
 
     def _loose_size(self, object_id: str) -> int | None:
+        found = self._loose_status(object_id)
+        return found.st_size if found is not None else None
+
+    def _loose_status(self, object_id: str) -> os.stat_result | None:
         try:
             found = os.lstat(self.loose_path(object_id))
         except OSError:
             return None
-        return found.st_size if stat_module.S_ISREG(found.st_mode) else None
+        return found if stat_module.S_ISREG(found.st_mode) else None
 
     def loose_directories(self) -> set[str]:
         """First two digits of the loose objects of a local store."""
