@@ -31,7 +31,7 @@ from dvcx.io.store.writer import Writer
 from dvcx.io.workspace import Rules, look
 from dvcx.ops import records
 from dvcx.ops.looking import observe, stored_trees, workspace_trees
-from dvcx.ops.placing import ASIDE, carry_out, keep, unsaved
+from dvcx.ops.placing import ASIDE, carry_out, find_strangers, keep, unsaved
 from dvcx.ops.transfer import needed
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ def restore(shop: Workshop, stage: Stage, now: Snapshot, locked: LockEntry | Non
         plan = Placement()
         for path, content in known.items():
             plan_placement(path, here[path], content, workspace_trees(shop.index), stored_trees(shop.cache), plan)
+        find_strangers(shop.project, plan, shop.index, shop.rules)
         _save_unsaved(shop, plan.overwritten)
         if not plan.empty:
             carry_out(shop.project, shop.cache, shop.index, shop.rules, plan, emit=shop.emit)
@@ -97,7 +98,7 @@ def run(shop: Workshop, stage: Stage, now: Snapshot, reasons: Sequence[Reason]) 
     shop.emit(StageBegan(stage.address, " && ".join(commands), tuple(reason.text for reason in reasons)))
     aside = f"{project.staging_dir}/{ASIDE}{secrets.token_hex(8)}"
     with project.lock(f"dvcx repro ({stage.address})", shop.emit):
-        moved = _put_aside(shop, stage, now, aside)
+        moved = _put_aside(shop, stage, aside)
     try:
         directory = f"{project.root}/{stage.wdir}" if stage.wdir else project.root
         if not os.path.isdir(directory):
@@ -114,7 +115,10 @@ def run(shop: Workshop, stage: Stage, now: Snapshot, reasons: Sequence[Reason]) 
     except BaseException:
         _put_back(shop, stage, aside, moved)
         raise
-    place.remove_below(aside)
+    if _return_ignored(project, shop.rules, moved):
+        place.remove_below(aside)
+    else:
+        _keep_aside(project, aside, shop.emit)
     return entry, seconds
 
 
@@ -139,12 +143,14 @@ def _save_unsaved(shop: Workshop, overwritten: Sequence[tuple[str, Entry]]) -> N
         shop.emit(Noted(f"kept {len(kept) - 10:,} more files in the cache"))
 
 
-def _put_aside(shop: Workshop, stage: Stage, now: Snapshot, aside: str) -> dict[str, str]:
+def _put_aside(shop: Workshop, stage: Stage, aside: str) -> dict[str, str]:
     """Move old outputs out of the command's way; where each is. A manifest lets a later run put them back after a kill."""
     overwritten: list[tuple[str, Entry]] = []
     present: dict[str, bool] = {}
+    # Looked at again, now that nobody else changes them: waiting for the lock may have taken its time.
+    here = observe(shop.project, [out.path for out in stage.outs], index=shop.index, rules=shop.rules, emit=shop.emit)
     for out in stage.outs:
-        content = now.contents.get(out.path)
+        content = here[out.path]
         if content is None:
             continue
         if out.cache:
@@ -161,9 +167,54 @@ def _put_aside(shop: Workshop, stage: Stage, now: Snapshot, aside: str) -> dict[
     private_directory(shop.project.staging_dir)
     private_directory(aside)
     atomic_write(f"{aside}/manifest.json", json.dumps(present).encode(), mode=0o600, fsync=False)
-    for path, target in moved.items():
-        place.move_out(shop.project.root, path, target)
+    try:
+        for path, target in moved.items():
+            place.move_out(shop.project.root, path, target)
+    except BaseException:
+        for path, target in moved.items():
+            if os.path.lexists(target):
+                with contextlib.suppress(DvcxError):
+                    place.move_in(shop.project.root, path, target)
+        raise
     return moved
+
+
+def _return_ignored(project: Project, rules: Rules, moved: Mapping[str, str]) -> bool:
+    """Files that .dvcxignore names are nobody's output: back to where they lay in the old one; whether none is left aside.
+
+    Where the command wrote another of the same name, that one stands.
+    """
+    if rules.ignored is None:
+        return True
+    left = False
+    todo = [(path, kept) for path, kept in moved.items() if _is_directory(kept)]
+    while todo:
+        path, kept = todo.pop()
+        with os.scandir(kept) as entries:
+            for entry in entries:
+                name = f"{path}/{entry.name}"
+                is_directory = entry.is_dir(follow_symlinks=False)
+                if rules.ignored(name, is_directory):
+                    if not os.path.lexists(f"{project.root}/{name}"):
+                        try:
+                            place.move_in(project.root, name, entry.path)
+                        except DvcxError:
+                            left = True
+                elif is_directory:
+                    todo.append((name, entry.path))
+    return not left
+
+
+def _is_directory(path: str) -> bool:
+    return os.path.isdir(path) and not os.path.islink(path)
+
+
+def _keep_aside(project: Project, aside: str, emit: Emit) -> None:
+    """What lies aside and cannot go back is moved where the user finds it."""
+    kept = f"{project.state_dir}/{os.path.basename(aside)}"
+    with contextlib.suppress(OSError):
+        os.rename(aside, kept)
+        emit(Noted(f"old outputs that could not be put back are kept in {display(kept)}"))
 
 
 def _put_back(shop: Workshop, stage: Stage, aside: str, moved: Mapping[str, str]) -> None:
@@ -210,14 +261,12 @@ def recover(project: Project, stages: Sequence[Stage], emit: Emit) -> None:
                 left += [path] if os.path.lexists(kept) else []
             elif os.path.lexists(kept):
                 place.move_in(project.root, path, kept)
-        if known and all(cached[path] for path in left):
+        moved = {path: f"{aside}/{number}" for number, path in enumerate(cached)}
+        if known and all(cached[path] for path in left) and _return_ignored(project, project.rules(), moved):
             # The killed run wrote anew, but these bytes went into the cache before they were moved.
             place.remove_below(aside)
-            continue
-        kept = f"{project.state_dir}/{name}"
-        with contextlib.suppress(OSError):
-            os.rename(aside, kept)
-            emit(Noted(f"old outputs of a run that was killed are kept in {display(kept)}"))
+        else:
+            _keep_aside(project, aside, emit)
 
 
 def _take_outputs(shop: Workshop, stage: Stage, before: Snapshot, key: str) -> LockEntry:
