@@ -38,7 +38,7 @@ def commit(ctx: Context, targets: Targets = None, dry_run: DryRun = False, no_wa
         rows = [
             (would, face.path(item.path), output.size(item.size)) for item in result.items if item.state != "unchanged"
         ]
-        rows += [(would, display(stage), "stage") for stage in result.stages]
+        rows += [(would, display(stage), "stage, as if it had run") for stage in result.stages]
         return output.columns(rows) if rows else ["nothing changed since it was recorded"]
 
     face.done(result, lines)

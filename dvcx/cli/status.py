@@ -43,6 +43,8 @@ def status(ctx: Context, targets: Targets = None) -> None:
 
 def status_lines(face: Face, result: Status) -> Iterable[str]:
     """The answer in groups: data, then stages with their reasons, then what to do."""
+    from dvcx.core.staleness import NOT_AS_RECORDED
+
     stages = [stage for stage in result.stages if stage.state != "fresh"]
     if result.data:
         yield "Changed data:"
@@ -67,12 +69,20 @@ def status_lines(face: Face, result: Status) -> Iterable[str]:
             yield f"everything is up to date ({', '.join(counts)})"
         return
     yield ""
-    if stages:
-        yield from face.next("dvcx repro")
     states = {change.state for change in result.data}
-    if "modified" in states:
-        yield from face.next("dvcx commit to record the changes, or dvcx checkout --force to undo them")
-    if "deleted" in states:
-        yield from face.next("dvcx checkout to put back what was deleted, or dvcx remove to stop tracking it")
     if "missing" in states:
         yield from face.next("dvcx pull to bring what is missing")
+    elif stages:
+        differ = any(NOT_AS_RECORDED in reason for stage in stages for reason in stage.reasons)
+        other = " to make outputs anew, or dvcx checkout to put the recorded ones in place" if differ else ""
+        yield from face.next(f"dvcx repro{other}")
+    edited = [change.path for change in result.data if change.state == "modified"]
+    if edited:
+        import shlex
+
+        # Named, or commit would record the stages that read them as if they had run.
+        path = shlex.quote(face.path(edited[0])) if len(edited) == 1 else "PATH..."
+        what, them = ("change", "it") if len(edited) == 1 else ("changes", "them")
+        yield from face.next(f"dvcx commit {path} to record the {what}, or dvcx checkout --force {path} to undo {them}")
+    if "deleted" in states:
+        yield from face.next("dvcx checkout to put back what was deleted, or dvcx remove to stop tracking it")

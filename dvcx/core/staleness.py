@@ -22,6 +22,9 @@ PARAM_CHANGED, PARAM_MISSING, PARAM_NEW, PARAM_GONE = "param_changed", "param_mi
 OUT_CHANGED, OUT_MISSING, OUT_NEW, OUT_GONE = "out_changed", "out_missing", "out_new", "out_gone"
 UPSTREAM = "upstream"
 
+# What an OUT_CHANGED reason says of its path: edited, or of another commit.
+NOT_AS_RECORDED = "output is not as recorded"
+
 # States of a verdict: nothing to do, only outputs to put back, will run, will run if something before it changes.
 FRESH, MISSING_OUTS, STALE, MAYBE = "fresh", "missing", "stale", "upstream"
 _COMING = {MAYBE: "may run first", MISSING_OUTS: "will be restored first"}
@@ -234,7 +237,7 @@ def _judge_outs(stage: Stage, locked: LockEntry, now: Snapshot) -> Iterator[Reas
             yield _reason(OUT_MISSING, path, f"{path}: output is missing")
         elif not _is(content, locked.outs[path]):
             detail = now.details.get(path)
-            yield _reason(OUT_CHANGED, path, f"{path}: output was changed by hand" + (f" ({detail})" if detail else ""))
+            yield _reason(OUT_CHANGED, path, f"{path}: {NOT_AS_RECORDED}" + (f" ({detail})" if detail else ""))
     paths = {out.path for out in stage.outs}
     for path in locked.outs:
         if path not in paths:

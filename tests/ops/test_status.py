@@ -160,7 +160,7 @@ def test_stages_with_every_reason(tracked: Project) -> None:
     assert [change.path for change in found.data] == ["f"] and not found.clean
     reasons = {stage.stage: stage.reasons for stage in found.stages}
     assert reasons["one"] == ("f: changed",)
-    assert reasons["two"] == ("params.yaml: lr 1 → 2", "end: output was changed by hand", "one will run first")
+    assert reasons["two"] == ("params.yaml: lr 1 → 2", "end: output is not as recorded", "one will run first")
     Path(project.root, "f").write_text("12345")
     write(project, {"params.yaml": "lr: 1\n"})
     Path(project.root, "mid").unlink()
