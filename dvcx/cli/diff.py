@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +11,7 @@ from typer import Argument, Context, Option
 from dvcx.cli import output
 from dvcx.cli.face import Face
 from dvcx.cli.frame import Verb, app
-from dvcx.errors import display
+from dvcx.errors import NotFound, display
 
 if TYPE_CHECKING:
     from dvcx.core.changes import Change
@@ -22,7 +23,7 @@ app = app()
 @app.command("diff", cls=Verb)
 def diff(
     ctx: Context,
-    a: Annotated[str, Argument(metavar="A", help="The older revision.", show_default="HEAD")] = "HEAD",
+    a: Annotated[str, Argument(metavar="A", help="The older revision.", show_default=True)] = "HEAD",
     b: Annotated[
         str, Argument(metavar="B", help="The newer revision; the workspace when left out.", show_default=False)
     ] = "",
@@ -44,7 +45,13 @@ def diff(
 
     face: Face = ctx.obj
     project = face.project()
-    result = op(project, a, b, targets=face.targets(project, targets), emit=face.emit)
+    try:
+        result = op(project, a, b, targets=face.targets(project, targets), emit=face.emit)
+    except NotFound as error:
+        for word in (a, b):
+            if os.path.lexists(word) and error.message == f"no revision '{display(word)}'":
+                raise NotFound(error.message, f"for a path: dvcx diff --target {display(word)}") from error
+        raise
     face.answer(result, lambda: _lines(face, result))
 
 
@@ -72,4 +79,5 @@ def _sizes(change: Change) -> str:
         return output.size(change.new_size)
     if change.state == "deleted" or change.old_size == change.new_size:
         return output.size(change.old_size)
-    return f"{output.size(change.old_size)} → {output.size(change.new_size)}"
+    old, new = output.size(change.old_size), output.size(change.new_size)
+    return f"{old} → {new}" if old != new else f"{change.old_size:,} → {change.new_size:,} bytes"

@@ -115,7 +115,7 @@ def size(count: int) -> str:
 
 def delta(count: int) -> str:
     """A difference in bytes with its sign."""
-    return f"{'+' if count >= 0 else '-'}{size(abs(count))}"
+    return f"{'+' if count > 0 else '-'}{size(abs(count))}" if count else "the same size"
 
 
 def plural(count: int, noun: str, many: str = "") -> str:

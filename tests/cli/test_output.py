@@ -40,7 +40,7 @@ def test_size(count: int, text: str) -> None:
 
 
 def test_delta_plural_seconds() -> None:
-    assert (output.delta(-5), output.delta(0), output.delta(2048)) == ("-5 B", "+0 B", "+2.0 KiB")
+    assert (output.delta(-5), output.delta(0), output.delta(2048)) == ("-5 B", "the same size", "+2.0 KiB")
     assert (output.plural(1, "file"), output.plural(2000, "file")) == ("1 file", "2,000 files")
     assert [output.seconds(s) for s in (0.04, 75, 200, 7500)] == ["0.0 s", "75 s", "3 min 20 s", "2 h 5 min"]
 
