@@ -309,6 +309,8 @@ def _bad_value(row: Key, key: str, where: str, value: object) -> UsageError:
 
 
 def _short(value: object) -> str:
+    if isinstance(value, (list, tuple)) and all(isinstance(part, str) for part in value):
+        value = ", ".join(value)
     text = display(value) if isinstance(value, str) else type(value).__name__ if isinstance(value, (dict, list)) else str(value)
     return f"'{text[:60]}'"
 

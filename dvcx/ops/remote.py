@@ -118,7 +118,7 @@ def modify(
     full = f"remote.{name}.{key}"
     row = config.find(full)
     if unset:
-        if key == "url":
+        if key == "url" and _stored(project, local=not local).get(full) is None:
             raise UsageError("a remote without a url is no remote", f"dvcx remote remove {name}")
         with changing(project):
             if not write(project, full, None, local=local):

@@ -123,6 +123,11 @@ def test_modify_needs_something_to_modify(project: Project) -> None:
         remote.modify(again(project), "o", "regoin", "eu")
     with pytest.raises(UsageError):
         remote.modify(again(project), "o", "url", unset=True)
+    remote.modify(again(project), "o", "url", "s3://bucket/mine", local=True)
+    remote.modify(again(project), "o", "url", unset=True, local=True)
+    assert again(project).config.remote("o")["url"] == "s3://bucket/x"
+    with pytest.raises(NotFound):
+        remote.modify(again(project), "o", "url", unset=True, local=True)
     with pytest.raises(NotFound):
         remote.modify(again(project), "o", "region", unset=True)
     assert remote.modify(again(project), "o", "url", "../x").value == "../x"
