@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
-from dvcx.cli.verbs import ALIASES, EXIT_CODES, SECTIONS, VERBS
+from dvcx.cli.verbs import ALIASES, ELSEWHERE, EXIT_CODES, SECTIONS, VERBS
 from dvcx.errors import UsageError, display
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class Group(TyperGroup):
         with formatter.section("Commands"):
             formatter.write_dl(
                 [
-                    (name, help_parts(command)[0].split(". ")[0].split("\n\n")[0])
+                    (name, help_parts(command)[0].split(". ")[0].split("\n\n")[0].rstrip(".") + ".")
                     for name, command in self.commands.items()
                 ]
             )
@@ -88,12 +88,19 @@ class Group(TyperGroup):
         """The command `args` begins with; an unknown one is an error that says what may have been meant."""
         command = self.get_command(ctx, args[0])
         if command is None:
+            if ctx.obj is not None and "--json" in args:
+                ctx.obj.json = True  # no verb is there to read the option
+            message = f"no such command '{display(f'{ctx.command_path} {args[0]}')}'"
+            instead = self.elsewhere(args[0])
+            if instead:
+                raise UsageError(message, instead)
             names = self.list_commands(ctx)
-            raise UsageError(
-                f"no such command '{display(f'{ctx.command_path} {args[0]}')}'",
-                meant(args[0], names, f"{ctx.command_path} --help lists the commands"),
-            )
+            raise UsageError(message, meant(args[0], names, f"{ctx.command_path} --help lists the commands"))
         return command.name, command, args[1:]
+
+    def elsewhere(self, word: str) -> str:
+        """What to do instead of a command other programs have and this group has not; "" when nothing is known."""
+        return ELSEWHERE["config KEY"] if self.name == "config" and "." in word else ""
 
 
 class Root(Group):
@@ -106,6 +113,10 @@ class Root(Group):
     def list_commands(self, ctx: ClickContext) -> list[str]:
         """The names of all verbs and aliases."""
         return [*VERBS, *ALIASES]
+
+    def elsewhere(self, word: str) -> str:
+        """What there is instead of a command of DVC."""
+        return ELSEWHERE.get(word, "")
 
     def collect_usage_pieces(self, ctx: ClickContext) -> list[str]:
         """The words after `dvcx` in its usage line."""

@@ -111,9 +111,11 @@ def _usage(error: ClickException) -> DvcxError:
     help_hint = f"{path} --help shows how it is used"
     if isinstance(error, NoSuchOption):
         name = display(error.option_name)
+        if path == "dvcx" and error.option_name in ("--json", "--quiet", "-q", "--verbose", "-v"):
+            return UsageError(f"no such option {name} before the command", f"it goes behind: dvcx COMMAND {name}")
         known = [option for param in context.command.get_params(context) for option in param.opts] if context else []
         return UsageError(f"no such option {name}", meant(error.option_name, known, help_hint))
-    message = error.format_message().strip().rstrip(".")
+    message = " ".join(error.format_message().split()).rstrip(".,")
     return UsageError(message[:1].lower() + message[1:], help_hint)
 
 

@@ -46,6 +46,24 @@ VERBS = {row.name: row for row in _ROWS}
 
 ALIASES = {"rm": "remove", "mv": "move", "ls": "list"}
 
+# What users of DVC, or of git, may try, and what there is instead.
+ELSEWHERE = {
+    "help": "dvcx --help lists the commands, dvcx COMMAND --help explains one",
+    "metrics": "dvcx keeps metrics files and compares none: git diff shows how they changed",
+    "params": "dvcx status names parameters that changed; git diff shows the files",
+    "plots": "dvcx draws no plots",
+    "exp": "dvcx has no experiments: use branches of git",
+    "gc": "dvcx removes no old data from the cache or a remote yet",
+    "import": "copy the data here, then: dvcx add PATH",
+    "import-url": "copy the data here, then: dvcx add PATH",
+    "get": "clone that repository, then: dvcx pull PATH; or use dvcx.open in Python",
+    "freeze": "write `frozen: true` below the stage in dvcx.yaml",
+    "unfreeze": "take `frozen: true` out of the stage in dvcx.yaml",
+    "install": "write the hook yourself: dvcx check --quiet in .git/hooks/pre-push",
+    "root": "dvcx doctor shows where the project is",
+    "config KEY": "dvcx config get KEY, or dvcx config set KEY VALUE",
+}
+
 SECTIONS = {
     "start": "Start",
     "data": "Data",

@@ -32,6 +32,27 @@ def test_an_unknown_verb_says_what_may_have_been_meant(tmp_path: Path) -> None:
     assert "did you mean 'status'?" in ran.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["help"], "dvcx COMMAND --help explains one"),
+        (["metrics", "show"], "git diff"),
+        (["config", "core.remote", "origin"], "dvcx config set KEY VALUE"),
+        (["--json", "status"], "dvcx COMMAND --json"),
+    ],
+)
+def test_habits_from_elsewhere_get_a_hint(words: list[str], hint: str, tmp_path: Path) -> None:
+    ran = dvcx_run(*words, cwd=tmp_path)
+    assert ran.returncode == 2
+    assert hint in ran.stdout + ran.stderr
+
+
+def test_an_unknown_verb_with_json(tmp_path: Path) -> None:
+    ran = dvcx_run("stauts", "--json", cwd=tmp_path)
+    assert ran.returncode == 2
+    assert json.loads(ran.stdout)["error"]["message"] == "no such command 'dvcx stauts'"
+
+
 def test_an_unknown_verb_of_a_group(tmp_path: Path) -> None:
     ran = dvcx_run("remote", "lst", cwd=tmp_path)
     assert ran.returncode == 2

@@ -230,3 +230,27 @@ def test_demo(tmp_path: Path) -> None:
     assert ran.returncode == 0, ran.stderr
     assert "dvcx add data-input.csv" in ran.stdout + ran.stderr
     assert (tmp_path / "show" / "project" / ".dvcx").is_dir()
+
+
+def test_what_to_do_next_after_a_change_of_commit(project: Path, git: Git) -> None:
+    _ok("add", "data.csv", cwd=project)
+    _ok("run", "-n", "copy", "-d", "data.csv", "-o", "out.csv", "cp data.csv out.csv", cwd=project)
+    git("commit", "-qm", "one")
+    (project / "data.csv").write_text("a,b\n1,3\n")
+    told = _ok("status", cwd=project)
+    assert "next: dvcx commit data.csv to record the change, or dvcx checkout --force data.csv to undo it" in told
+    _ok("repro", cwd=project)
+    git("commit", "-qam", "two")
+    assert "modified  data.csv  8 B\n" in _ok("diff", "HEAD~1", cwd=project)
+    git("checkout", "-q", "HEAD~1")
+    told = _ok("status", cwd=project)
+    assert "out.csv: output is not as recorded" in told
+    assert "dvcx checkout to put the recorded ones in place" in told
+
+
+def test_diff_of_a_path_names_the_option(project: Path, git: Git) -> None:
+    _ok("add", "data.csv", cwd=project)
+    git("commit", "-qm", "one")
+    ran = dvcx_run("diff", "data.csv", cwd=project)
+    assert ran.returncode == 5
+    assert "hint: for a path: dvcx diff --target data.csv" in ran.stderr
