@@ -80,7 +80,7 @@ def packs(draw: st.DrawFn, id_length: int) -> tuple[bytes, list[Frame]]:
     for _ in range(draw(st.integers(0, 6))):
         stored = draw(st.binary(max_size=40))
         encoding = draw(st.sampled_from([packing.RAW, packing.ZSTD]))
-        size = len(stored) if encoding == packing.RAW else draw(st.integers(0, MAX_SIZE))
+        size = len(stored) if encoding == packing.RAW else draw(st.integers(0, packing.MAX_FRAME))
         kind = draw(st.sampled_from([packing.KIND_BLOB, packing.KIND_TREE]))
         items.append((draw(digests(id_length)), draw(digests(32)), kind, encoding, stored, size))
     return make_pack(items, id_length)
@@ -121,7 +121,7 @@ def resealed(body: bytes) -> bytes:
 def _all_sizes_fit(content: IndexContent) -> bool:
     # A catalog keeps them as signed 64-bit numbers.
     return all(item.size <= MAX_SIZE and item.kind in (0, 1) for item in content.loose) and all(
-        frame.size <= MAX_SIZE for pack in content.packs for frame in pack.frames
+        frame.size <= packing.MAX_FRAME for pack in content.packs for frame in pack.frames
     )
 
 
@@ -197,6 +197,8 @@ BAD_ROWS: dict[str, Frame] = {
     "past the frames": ROW._replace(offset=17),
     "offset that overflows": ROW._replace(offset=2**64 - 1),
     "endless": ROW._replace(encoding=packing.ZSTD, size=2**64 - 1),
+    "larger than a pack": ROW._replace(encoding=packing.ZSTD, size=packing.PACK_SIZE + 1),
+    "too large for a pack": ROW._replace(encoding=packing.ZSTD, size=packing.MAX_FRAME + 1),
 }
 
 
