@@ -146,9 +146,10 @@ def _leave_unsaved(goal: dict[str, Content | None], now: Mapping[str, Content | 
 def _in_the_way(lost: Sequence[tuple[str, Entry]]) -> Conflict:
     shown = ", ".join(display(path) for path, _ in lost[:3]) + (f" and {len(lost) - 3:,} more" if len(lost) > 3 else "")
     one = len(lost) == 1
+    path = display(lost[0][0]) if one else "PATH..."
     return Conflict(
         f"{shown}: {'it has' if one else 'they have'} changes that were never recorded and would be overwritten",
-        f"record them: dvcx commit {display(lost[0][0])}; or overwrite them (a copy goes to the cache): dvcx checkout --force",
+        f"record them: dvcx commit {path}; or overwrite them (a copy goes to the cache): dvcx checkout --force {path}",
     )
 
 
