@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from typer import Context
 
 from dvcx.cli.face import Face
@@ -16,8 +18,8 @@ app = app()
 def check(ctx: Context, targets: Targets = None) -> int:
     """Exit with 1 unless everything is up to date.
 
-    It answers like `dvcx status`, but needs no data: pointers, locks and the files kept in git say enough. Made for
-    CI and hooks.
+    It answers like `dvcx status`, but needs no data: pointers, locks and the files kept in git say enough. Only a
+    stage that reads a single file inside a tracked directory needs `dvcx fetch` first. Made for CI and hooks.
 
     Examples:
       dvcx check
@@ -30,5 +32,11 @@ def check(ctx: Context, targets: Targets = None) -> int:
     face: Face = ctx.obj
     project = face.project()
     result = op(project, face.targets(project, targets), emit=face.emit)
-    face.done(result, lambda: status_lines(face, result))
+
+    def lines() -> Iterable[str]:
+        yield from status_lines(face, result)
+        if any(reason.endswith(": is missing") for stage in result.stages for reason in stage.reasons):
+            yield from face.next("dvcx fetch, if what is missing lies inside a tracked directory")
+
+    face.done(result, lines)
     return 0 if result.clean else 1
