@@ -24,6 +24,9 @@ BATCH = 100
 PACK_SIZE = 64 << 20
 """A pack is closed when it has grown to this."""
 
+MAX_FRAME = 64 << 20
+"""Readers refuse a larger entry: each is read, and unpacked, in one piece."""
+
 RAW, ZSTD = 0, 1
 KIND_BLOB, KIND_TREE = 0, 1
 
@@ -186,8 +189,10 @@ def _check_frames(frames: list[Frame], end: int, where: str) -> None:
         bad_raw = frame.encoding == RAW and frame.stored != frame.size
         if frame.encoding not in (RAW, ZSTD) or frame.kind not in (KIND_BLOB, KIND_TREE) or bad_raw:
             raise _broken(where, "an entry is malformed")
-        if frame.offset < HEADER_SIZE or frame.offset + frame.stored > end or frame.size > MAX_SIZE:
+        if frame.offset < HEADER_SIZE or frame.offset + frame.stored > end:
             raise _broken(where, "an entry lies outside the pack")
+        if frame.size > MAX_FRAME or frame.stored > MAX_FRAME:
+            raise _broken(where, "an entry is larger than what packs are for")
 
 
 def _broken(where: str, what: str) -> IntegrityError:

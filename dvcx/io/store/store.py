@@ -7,7 +7,7 @@ import json
 import os
 import secrets
 import stat as stat_module
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -48,6 +48,7 @@ MANY = 2000
 """About so many objects it is quicker to read the whole catalog than to ask for each."""
 MAX_TREE = 1 << 30
 MAX_INDEX = 4 << 30
+MAX_STORE_JSON = 64 << 10
 
 
 class Wanted(NamedTuple):
@@ -203,7 +204,8 @@ class Store:
             where = f"{self.label}: {name}"
             if indexes[name] > MAX_INDEX:
                 raise UnsafeInput(f"{where}: larger than {MAX_INDEX} bytes", "this is no index; remove it from the store")
-            data = self.backend.read(name)
+            # No more than was listed: what answers may have no end.
+            data = self.backend.read(name, 0, indexes[name])
             if "index/" + seal(data).hex() + ".index" != name:
                 raise IntegrityError(f"{where}: broken: its name is not the digest of its bytes", "remove it and push again")
             content = decode_index(data, ALGORITHMS[self.algorithm], xxh128, where)
@@ -449,15 +451,11 @@ def open_store(
     """
     store_id = ""
     try:
-        found = _read_store_json(backend.read("store.json"), label)
+        found = _read_store_json(b"".join(backend.stream("store.json", MAX_STORE_JSON)), label)
     except NotFound:
         pass
     else:
-        if found["hash"] != algorithm:
-            raise IntegrityError(
-                f"{label}: it names objects by {found['hash']}, this project by {algorithm}",
-                "use another remote or cache directory for this project",
-            )
+        _check_hash(found, algorithm, label)
         store_id = found["id"]
     path = os.path.join(catalog_dir, f"catalog-{store_id}.sqlite") if store_id else ":memory:"
     return Store(backend, Catalog(path, warn), algorithm=algorithm, store_id=store_id, label=label, is_cache=is_cache)
@@ -471,9 +469,12 @@ def create_store(store: Store, catalog_dir: str, warn: Callable[[str], None]) ->
     record = {"dvcx": FORMAT, "hash": store.algorithm, "id": store_id}
     with contextlib.suppress(NotFound):
         # Another client may have made it a moment ago.
-        record = _read_store_json(store.backend.read("store.json"), store.label)
-        store_id = str(record["id"])
-    store.backend.write("store.json", json.dumps(record).encode() + b"\n")
+        found = _read_store_json(b"".join(store.backend.stream("store.json", MAX_STORE_JSON)), store.label)
+        _check_hash(found, store.algorithm, store.label)
+        record = found
+    if record["id"] == store_id:
+        store.backend.write("store.json", json.dumps(record).encode() + b"\n")
+    store_id = str(record["id"])
     store.id = store_id
     store.use_catalog(Catalog(os.path.join(catalog_dir, f"catalog-{store_id}.sqlite"), warn))
     store.sync(again=True)
@@ -537,6 +538,14 @@ def wanted(content: Content | Entry) -> Wanted:
         return Wanted(content.id, content.seal, -1 if is_tree else content.size, is_tree)
     is_tree = content.kind in ("dir", "shard")
     return Wanted(content.id, content.seal, -1 if is_tree else content.size, is_tree)
+
+
+def _check_hash(record: Mapping[str, Any], algorithm: str, label: str) -> None:
+    if record["hash"] != algorithm:
+        raise IntegrityError(
+            f"{label}: it names objects by {record['hash']}, this project by {algorithm}",
+            "use another remote or cache directory for this project",
+        )
 
 
 def _read_store_json(data: bytes, label: str) -> dict[str, Any]:

@@ -36,6 +36,8 @@ from dvcx.io.store.store import Store, Wanted, object_name, pack_name, stamp
 FLUSH = 1 << 20
 HELD = 32 << 20
 NOT_COMPRESSED = 256
+IN_FLIGHT = 4
+"""So many full packs may be on their way at once."""
 ASK_SINGLY = 500
 """So many questions to the catalog cost as much as reading all of it at once."""
 
@@ -222,6 +224,9 @@ class Writer:
     def _close_pack(self) -> None:
         pack, self._pack = self._pack, None
         if pack is not None:
+            if len(self._closing) >= IN_FLIGHT:
+                # A slow remote must not fill the disk with packs that wait for it.
+                self._finished.append(self._closing.pop(0).result())
             # Durable while the next pack fills: a disk takes its time.
             self._closing.append(_Closing(lambda: self._finish(pack)))
 
@@ -380,12 +385,17 @@ class Writer:
             path = source.loose_path(item.id)
             fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
+                before = os.fstat(fd)
                 found, total = digest_fd(fd, source.algorithm)
+                if found != (item.id, item.seal) or total != item.size:
+                    raise mismatch(found, Digest(item.id, item.seal), f"{source.label}: {object_name(item.id)}")
+                self._store.backend.upload(object_name(item.id), path, self._advanced or (lambda count: None))
+                after = os.fstat(fd)
+                # Not ctime: another process may link it. A replaced or rewritten object must not be named by the index.
+                if (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size) or not _is_at(path, after):
+                    raise changed_while_reading(path)
             finally:
                 os.close(fd)
-            if found != (item.id, item.seal) or total != item.size:
-                raise mismatch(found, Digest(item.id, item.seal), f"{source.label}: {object_name(item.id)}")
-            self._store.backend.upload(object_name(item.id), path, self._advanced or (lambda count: None))
         else:
             self._store.backend.write(object_name(item.id), source.read(item))
         with self._lock:
@@ -568,6 +578,13 @@ class _Closing:
         if self._error is not None:
             raise self._error
         return self._value
+
+
+def _is_at(path: str, found: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(os.lstat(path), found)
+    except OSError:
+        return False
 
 
 def _pack_hasher() -> Any:

@@ -416,3 +416,52 @@ def test_a_large_object_is_received_verified(tmp_path: Path, to_cache: bool) -> 
     source.backend.write(name, big.data)
     receive(big.wanted)
     assert target.reads([big])
+
+
+class Slow(MemoryBackend):
+    """A remote that takes its time; counts the packs on their way to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.most = 0
+        self.guard = threading.Lock()
+
+    def upload(self, name: str, path: str, emit_bytes: Callable[[int], None] = lambda count: None) -> None:
+        with self.guard:
+            self.now += 1
+            self.most = max(self.most, self.now)
+        threading.Event().wait(0.02)
+        super().upload(name, path, emit_bytes)
+        with self.guard:
+            self.now -= 1
+
+
+def test_a_slow_remote_does_not_fill_the_disk_with_packs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writing, "PACK_SIZE", 2000)
+    backend = Slow()
+    made = things(600)
+    summary = Shelf(tmp_path, backend).fill(made)
+    assert summary.objects == 600 and 1 < backend.most <= writing.IN_FLIGHT
+    assert Shelf(tmp_path, backend).client("b").lacks(made) == []
+
+
+def test_an_object_that_changes_on_its_way_out_is_not_named(tmp_path: Path) -> None:
+    large = thing(b"large" * SMALL)
+    cache = cache_shelf(tmp_path / "cache")
+    cache.fill([large])
+    source = cache.open()
+
+    class Editing(MemoryBackend):
+        def upload(self, name: str, path: str, emit_bytes: Callable[[int], None] = lambda count: None) -> None:
+            os.chmod(path, 0o644)
+            with open(path, "r+b") as file:
+                file.write(b"other")
+            os.utime(path)
+            super().upload(name, path, emit_bytes)
+
+    remote = Shelf(tmp_path / "remote", Editing())
+    store = remote.open(write=True)
+    with pytest.raises(DiskRefused, match="changed"), Writer(store, remote.scratch) as writer:
+        writer.receive(large.wanted, source)
+        writer.commit()
+    assert remote.client("b").lacks([large]) == [large]
