@@ -5,28 +5,25 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-import time
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dvcx.core.changes import as_entry
-from dvcx.core.objects import DIR, LINK, Content, Digest, Entry, entry_content
-from dvcx.core.paths import check_path, join
+from dvcx.core.objects import LINK, Digest, Entry
 from dvcx.core.plans import Placement
-from dvcx.errors import Conflict, DiskRefused, IntegrityError, NotFound, UnsafeInput, display
-from dvcx.events import Advanced, Began, Emit, Ended
+from dvcx.errors import Conflict, DiskRefused, IntegrityError, NotFound, display
+from dvcx.events import Emit, Ended
 from dvcx.io import place
-from dvcx.io.statindex import CODES, FIELDS, Row, StatIndex
-from dvcx.io.store.store import Store, Wanted, wanted
+from dvcx.io.statindex import FIELDS, StatIndex
+from dvcx.io.store.store import Store, wanted
 from dvcx.io.workspace import Looking, Rules, look
-from dvcx.ops.looking import stored_trees
+from dvcx.ops.staging import stage
 
 if TYPE_CHECKING:
     from dvcx.project import Project
 
-MAX_DIRECTORIES = 1 << 20
 ASIDE = "aside-"
 """In the staging directory: old outputs of a stage that runs, which may take days. `repro` itself takes them back."""
 
@@ -47,23 +44,11 @@ def carry_out(project: Project, cache: Store, index: StatIndex, rules: Rules, pl
     _check_free(project, plan)
     reap(project)
     with place.Staging(project.staging_dir) as staging:
-        jobs, rows, files, size = _jobs(cache, plan, staging)
-        emit(Began("placing files", files, size))
-        began = time.time()
-        staged = place.stage(
-            cache,
-            jobs,
-            links=project.links,
-            workers=max(2, min(project.jobs, os.cpu_count() or 1)),
-            advanced=lambda count, amount: emit(Advanced(count, amount)),
-            absent=lambda lacking: _absent(project, lacking, plan, rows),
-        )
-        if rows:
-            staging.settle(time.time() if files else began)
+        rows, files, size = stage(project, cache, rules, plan, staging, emit=emit)
         _check_unchanged(project, plan, index)
         _swap(project, plan, staging)
-        for path, (directory, entries, content) in rows.items():
-            index.put(path, _row(entries, content, directory, staged, rules))
+        for path, row in rows.items():
+            index.put(path, row)
         emit(Ended("placing files"))
     return files, size
 
@@ -71,61 +56,6 @@ def carry_out(project: Project, cache: Store, index: StatIndex, rules: Rules, pl
 def reap(project: Project) -> None:
     """Remove what a killed command left in the staging directory. Hold the project's lock."""
     place.reap_staging(project.staging_dir, 0, spare=ASIDE)
-
-
-Jobs = dict[Wanted, list[place.Target]]
-Rows = dict[str, tuple[str, list[Entry], Content]]
-
-
-def _jobs(cache: Store, plan: Placement, staging: place.Staging) -> tuple[Jobs, Rows, int, int]:
-    jobs: Jobs = {}
-    rows: Rows = {}
-    files = size = 0
-    read = stored_trees(cache)
-    single = staging.directory("f") if plan.files else ""
-    for number, (_, entry) in enumerate(plan.files):
-        jobs.setdefault(wanted(entry), []).append(place.Target(single, str(number), entry.kind))
-        files += 1
-        size += entry.size
-    for number, (path, entry) in enumerate(plan.directories):
-        todo = [(path, entry, f"d{number}")]
-        while todo:
-            at, here, name = todo.pop()
-            # Small trees can name one another again and again: what they spell out has no natural end.
-            check_path(at, cache.label)
-            if len(rows) >= MAX_DIRECTORIES:
-                raise UnsafeInput(
-                    f"{display(path)}: it holds more than {MAX_DIRECTORIES:,} directories", "find out who recorded it, and how"
-                )
-            directory = staging.directory(name)
-            content = entry_content(here)
-            entries = read(at, content)
-            rows[at] = (directory, entries, content)
-            for child in entries:
-                if child.kind == DIR:
-                    todo.append((join(at, child.name), child, f"{name}/{child.name}"))
-                else:
-                    item = Wanted(child.id, child.seal, child.size)
-                    target = place.Target(directory, child.name, child.kind)
-                    if item in jobs:
-                        jobs[item].append(target)
-                    else:
-                        jobs[item] = [target]
-                    files += 1
-                    size += child.size
-    return jobs, rows, files, size
-
-
-def _absent(project: Project, lacking: set[Wanted], plan: Placement, rows: Rows) -> NotFound:
-    first = next((path for path, entry in plan.files if wanted(entry) in lacking), "") or next(
-        path for path, (_, entries, _) in rows.items() if any(wanted(entry) in lacking for entry in entries)
-    )
-    remotes = project.config.remotes()
-    count = f"{len(lacking):,} objects are" if len(lacking) > 1 else f"object {min(lacking).id} is"
-    return NotFound(
-        f"{count} not in the cache; '{display(first)}' needs {'them' if len(lacking) > 1 else 'it'}",
-        f"dvcx pull {display(first)}" if remotes else "there is no remote to get it from: dvcx remote add -d NAME URL, dvcx pull",
-    )
 
 
 def _swap(project: Project, plan: Placement, staging: place.Staging) -> None:
@@ -238,25 +168,6 @@ def _known(index: StatIndex, path: str) -> dict[str, tuple[int, ...]]:
     stats = array("q", row.stats)
     names = row.names.decode("utf-8", "surrogateescape").split("\0")
     return {name: tuple(stats[at * FIELDS + 1 : at * FIELDS + FIELDS]) for at, name in enumerate(names)}
-
-
-def _row(entries: list[Entry], content: Content, directory: str, staged: dict[tuple[str, str], place.Stat], rules: Rules) -> Row:
-    ordered = sorted(entries, key=lambda entry: entry.name)
-    flat: list[int] = []
-    for entry in ordered:
-        if entry.kind == DIR:
-            flat += (CODES[DIR], 0, entry.size, 0, 0)
-        else:
-            inode, size, mtime, ctime = staged[directory, entry.name]
-            flat += (CODES[entry.kind], inode, size, mtime, ctime)
-    return Row(
-        "\0".join([entry.name for entry in ordered]).encode(),
-        array("q", flat).tobytes(),
-        "\n".join([f"{entry.id} {entry.seal}" for entry in ordered]).encode(),
-        array("q", [entry.files for entry in ordered]).tobytes(),
-        content,
-        rules.fingerprint,
-    )
 
 
 def unsaved(cache: Store, overwritten: Sequence[tuple[str, Entry]]) -> list[tuple[str, Entry]]:

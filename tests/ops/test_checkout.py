@@ -180,7 +180,7 @@ def test_nothing_is_touched_when_an_object_is_absent(tracked: Project) -> None:
     found.unlink()
     shutil.rmtree(Path(tracked.root, "d"))
     write(tracked, {"f": "a"})  # saved elsewhere, so it would be replaced
-    with pytest.raises(NotFound, match="'d/sub'") as caught:
+    with pytest.raises(NotFound, match="'d/sub/c'") as caught:
         checkout(again(tracked))
     assert "remote" in caught.value.hint
     assert seen(tracked, "d") == {} and text(tracked, "f") == "a"
