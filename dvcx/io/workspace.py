@@ -28,7 +28,7 @@ from dvcx.core.objects import (
     shards,
     totals,
 )
-from dvcx.core.paths import MAX_DEPTH, check_name, join
+from dvcx.core.paths import MAX_COMPONENT, MAX_DEPTH, MAX_PATH, check_name, join
 from dvcx.errors import NotFound, UnsafeInput, disk_refused, display
 from dvcx.io.files import open_parent
 from dvcx.io.hashing import digest, digest_file, open_file, read_small
@@ -40,6 +40,8 @@ COARSE_NS = 2_100_000_000
 """Where stamps have whole seconds only (FAT, some NFS), the tick is 2 s."""
 SETTLE = 16 << 20
 """Hashing a file above this twice costs more than waiting out one tick."""
+STAGING = 64
+"""Bytes that the staging directory adds to a path while its file is placed; the whole must fit into one system call."""
 TEMPORARY = "tmp-dvcx-"
 
 _HEX = frozenset("0123456789abcdef")
@@ -116,7 +118,7 @@ def look(
     Directories are remembered in `index`, so that `index.get(path).entries()` describes what was just seen.
     Raises `UnsafeInput` for names and kinds of file that cannot be tracked, `DiskRefused` for what cannot be read.
     """
-    walker = _Walker(index, sink, rules, advanced)
+    walker = _Walker(index, sink, rules, advanced, MAX_PATH - len(os.fsencode(root)) - STAGING)
     try:
         parent, leaf = open_parent(root, path)
     except NotFound:
@@ -135,7 +137,10 @@ def _is_link(name: str, directory: int) -> bool:
 
 
 class _Walker:
-    def __init__(self, index: StatIndex, sink: Sink, rules: Rules, advanced: Callable[[int], None] | None) -> None:
+    def __init__(
+        self, index: StatIndex, sink: Sink, rules: Rules, advanced: Callable[[int], None] | None, longest: int
+    ) -> None:
+        self._longest = longest
         self._index = index
         self._sink = sink
         self._rules = rules
@@ -163,7 +168,8 @@ class _Walker:
         kind, status = self._kind(name, parent, path, status)
         if kind == LINK:
             raise UnsafeInput(
-                f"{display(path)}: it is a symbolic link", f"track what it points to: dvcx add {_pointed(name, parent)}"
+                f"{display(path)}: it is a symbolic link",
+                f"track what it points to: dvcx add {_pointed(name, parent)}; or remove the link: rm {display(path)}",
             )
         row = self._index.get(path)
         stats = array("q", _numbers(kind, status)).tobytes()
@@ -193,6 +199,8 @@ class _Walker:
             raise UnsafeInput(
                 f"{display(path[:80])}…: directories nest more than {MAX_DEPTH} deep", "flatten them, or add their parts"
             )
+        if len(path) > self._longest:
+            raise _too_long(path)
         found = self._scan(fd, path)
         children: dict[str, Content] = {}
         for name, code, _ in found:
@@ -286,12 +294,15 @@ class _Walker:
         self, fd: int, path: str, found: list[Found], children: dict[str, Content], row: Row | None, names: bytes
     ) -> Content:
         known = _known(row)
+        room = self._longest - len(os.fsencode(path)) - 1
         entries: list[Entry] = []
         flat: list[int] = []
         began = time.time_ns()
         done = 0
         for name, code, status in found:
             check_name(name, path)
+            if room < MAX_COMPONENT and len(os.fsencode(name)) > room:
+                raise _too_long(f"{path}/{name}")
             if code == 3:
                 child = children[name]
                 entries.append(Entry(name, DIR, child.size, child.id, child.seal, child.files))
@@ -363,6 +374,12 @@ _SPECIAL = (
     (stat_module.S_ISBLK, "block device"),
     (stat_module.S_ISCHR, "character device"),
 )
+
+
+def _too_long(path: str) -> UnsafeInput:
+    return UnsafeInput(
+        f"{display(path[:80])}…: this path has {len(os.fsencode(path)):,} bytes, too many to place it again", "shorten its names"
+    )
 
 
 def _numbers(kind: str, status: os.stat_result, *, trusted: bool = True, size: int = -1) -> tuple[int, ...]:

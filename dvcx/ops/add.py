@@ -186,12 +186,27 @@ def _take(
             raise NotFound(f"{display(path)} vanished while it was read", "run the command again")
         owner = inner[path]
         if owner:
+            _check_seen(path, owner, content, rules)
             inside.setdefault(owner, {})[path[len(owner) + 1 :]] = content
         else:
             contents[path] = content
     for owner, changes in inside.items():
         contents[owner] = replaced(tracked.pointers[owner][1].content, changes, cache, sink, owner)
     return contents
+
+
+def _check_seen(path: str, owner: str, content: Content, rules: Rules) -> None:
+    """Refuse what .dvcxignore hides in a tracked directory: it would count as deleted from then on."""
+    if rules.ignored is None:
+        return
+    here = path
+    while here != owner:
+        if rules.ignored(here, here != path or content.kind == TREE):
+            raise Conflict(
+                f"{display(path)}: .dvcxignore names it, so it is no part of the tracked directory '{display(owner)}'",
+                "take the line out of .dvcxignore first",
+            )
+        here = here.rpartition("/")[0]
 
 
 def replaced(base: Content, changes: Mapping[str, Content | None], cache: Store, sink: Sink, where: str) -> Content:

@@ -482,6 +482,27 @@ def test_directories_nested_too_deep_are_refused(world: World) -> None:
         world.look("d")
 
 
+def test_a_path_that_could_not_be_placed_again_is_refused(world: World) -> None:
+    longest = 4096 - 64 - len(os.fsencode(world.root))
+    parts, room = ["t"], longest - 1
+    while room > 240:
+        parts.append("d" * 199)
+        room -= 200
+    fd = os.open(world.root, os.O_RDONLY)
+    for part in parts:
+        os.mkdir(part, dir_fd=fd)
+        below = os.open(part, os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    name = "n" * (room - 1)
+    os.close(os.open(name, os.O_CREAT | os.O_WRONLY, dir_fd=fd))
+    assert world.look("t")[0] is not None
+    os.rename(name, name + "n", src_dir_fd=fd, dst_dir_fd=fd)
+    os.close(fd)
+    with pytest.raises(UnsafeInput, match="too many to place"):
+        world.look("t")
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_what_may_not_be_read_is_named(world: World) -> None:
     world.put({"d/closed": "x"})
