@@ -82,3 +82,15 @@ def test_a_short_program(repo: Path) -> None:
         dvcx.checkout(project, ["nowhere"])
     assert caught.value.hint
     assert caught.value.exit_code == 5
+
+
+def test_one_text_is_one_path(repo: Path) -> None:
+    """`dvcx.add(project, "a.csv")` is what everybody types first."""
+    dvcx.init(str(repo))
+    project = dvcx.open_project(str(repo))
+    (repo / "ab").write_text("1")
+    assert [item.path for item in dvcx.add(project, "ab").items] == ["ab"]
+    assert dvcx.status(project, "ab").clean
+    (repo / "ab").unlink()
+    assert dvcx.checkout(project, "ab").placed == 1
+    assert dvcx.remove(project, "ab")

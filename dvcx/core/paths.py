@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 
 from dvcx.errors import UnsafeInput, display
 
@@ -143,3 +144,8 @@ def contains(outer: str, inner: str) -> bool:
 def fold(name: str) -> str:
     """The key under which a case-folding, normalising file system would know `name`."""
     return name.casefold() if name.isascii() else unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def several(paths: Sequence[str]) -> tuple[str, ...]:
+    """Paths or targets handed to the Python API: one text is one path, not its letters."""
+    return (paths,) if isinstance(paths, str) else tuple(paths)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from dvcx.core.changes import as_entry
 from dvcx.core.objects import DIR, TREE, Content, Entry, entry_content
-from dvcx.core.paths import contains
+from dvcx.core.paths import contains, several
 from dvcx.core.records import POINTER_SUFFIX, Pointer
 from dvcx.errors import Conflict, NotFound, UnsafeInput, UsageError, disk_refused, display
 from dvcx.events import Advanced, Began, Emit, Ended, ignore
@@ -56,6 +56,7 @@ def add(project: Project, paths: Sequence[str], *, force: bool = False, dry_run:
     `force` takes paths over from git and from pointers below them. Raises `NotFound`, `UnsafeInput`, `Conflict`,
     `DiskRefused`; then no pointer was written.
     """
+    paths = several(paths)
     for path in paths:
         _check_argument(project, path)
     wanted = _outermost(paths)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dvcx.core.objects import LINK, Content, Entry, entry_content
-from dvcx.core.paths import contains, parent
+from dvcx.core.paths import contains, parent, several
 from dvcx.core.plans import Placement, plan_placement
 from dvcx.errors import Conflict, NotFound, UsageError, display
 from dvcx.events import Emit, ignore
@@ -52,6 +52,7 @@ def checkout(
     Raises `Conflict` when that would overwrite bytes that are nowhere else (`force` saves them in the cache first),
     `NotFound` naming the path when an object is not in the cache, `IntegrityError`; then nothing was touched.
     """
+    targets = several(targets)
     with project.lock("dvcx checkout", emit):
         tracked = records.load(project)
         cache = project.cache(emit)

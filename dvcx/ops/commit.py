@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from dvcx.core.objects import TREE
 from dvcx.core.packing import SMALL
+from dvcx.core.paths import several
 from dvcx.core.pipeline.graph import build
 from dvcx.core.pipeline.schema import Stage
 from dvcx.core.staleness import Snapshot, judge, lock_entry
@@ -41,6 +42,7 @@ def commit(project: Project, targets: Sequence[str] = (), *, dry_run: bool = Fal
 
     A stage is recorded as if its command had just written its outputs. Raises `NotFound` for a missing input or output.
     """
+    targets = several(targets)
     changed = [change.path for change in status(project, targets, emit=emit).data if change.state == "modified"]
     items = add(project, changed, dry_run=dry_run, emit=emit).items if changed else ()
     if dry_run:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dvcx.core.paths import contains
+from dvcx.core.paths import contains, several
 from dvcx.core.pipeline.graph import build, order
 from dvcx.core.records import POINTER_SUFFIX
 from dvcx.errors import NotFound
@@ -30,6 +30,7 @@ def dag(project: Project, targets: Sequence[str] = (), *, emit: Emit = ignore) -
 
     Raises `NotFound`, and `Conflict` for a cycle or two owners of one path.
     """
+    targets = several(targets)
     tracked = records.load(project)
     graph = build(tracked.stages, tracked.pointers)
     wanted: set[str] = set() if targets else set(graph.stages)

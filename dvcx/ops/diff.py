@@ -19,7 +19,7 @@ from dvcx.core.changes import (
     files_below,
 )
 from dvcx.core.objects import DIR, FILE, Content, Entry, entry_content
-from dvcx.core.paths import contains
+from dvcx.core.paths import contains, several
 from dvcx.core.pipeline.schema import Stage
 from dvcx.core.records import POINTER_SUFFIX
 from dvcx.errors import NotFound, display
@@ -58,6 +58,7 @@ def diff(project: Project, a: str = "HEAD", b: str = "", *, targets: Sequence[st
 
     Raises `NotFound` for an unknown revision or target, and when the listing of a changed directory is not in the cache.
     """
+    targets = several(targets)
     before = records.load(project, a)
     after = records.load(project, b)
     cache = project.cache(emit)

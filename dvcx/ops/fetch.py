@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dvcx.core.objects import Content, Digest
-from dvcx.core.paths import contains
+from dvcx.core.paths import contains, several
 from dvcx.events import Began, Emit, Ended, Warned, ignore
 from dvcx.io.store.store import Store, Wanted
 from dvcx.io.store.writer import Writer
@@ -35,6 +35,7 @@ def fetch(project: Project, targets: Sequence[str] = (), *, remote: str = "", jo
 
     Raises `NotFound` naming the path of an object that is in neither place, `IntegrityError`, `RemoteFailed`.
     """
+    targets = several(targets)
     tracked = records.load(project)
     cache = project.cache(emit, write=True)
     try:

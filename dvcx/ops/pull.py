@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dvcx.core.paths import several
 from dvcx.errors import IntegrityError
 from dvcx.events import Emit, ignore
 from dvcx.ops import records
@@ -34,6 +35,7 @@ def pull(
     emit: Emit = ignore,
 ) -> Pulled:
     """Bring and place what targets (all without any) need. Raises what `fetch` and `checkout` raise."""
+    targets = several(targets)
     with project.lock("dvcx pull", emit):
         tracked = records.load(project)
         cache = project.cache(emit, write=True)

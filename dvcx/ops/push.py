@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dvcx.core.objects import Content
+from dvcx.core.paths import several
 from dvcx.errors import NotFound, display
 from dvcx.events import Began, Emit, Ended, ignore
 from dvcx.io.files import private_directory
@@ -47,6 +48,7 @@ def push(
     Every object is hashed on its way out. Raises `NotFound` naming the path of an object that is nowhere,
     `IntegrityError` for a corrupt one (then nothing of it is visible on the remote), `RemoteFailed`.
     """
+    targets = several(targets)
     name = project.remote_name(remote)
     tracked = records.load(project)
     cache = project.cache(emit)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from dvcx.core.changes import ReadTree
 from dvcx.core.objects import Content, entry_content
-from dvcx.core.paths import contains
+from dvcx.core.paths import contains, several
 from dvcx.core.pipeline.schema import Stage
 from dvcx.core.plans import Placement, plan_placement
 from dvcx.core.records import POINTER_SUFFIX, Pointer
@@ -74,6 +74,7 @@ def remove(
     Without `keep_data` the files go too, but only those whose bytes are in the cache: else `Conflict`, and nothing was
     changed. Data that is kept and linked to the cache becomes a copy of its own. Raises `NotFound`.
     """
+    targets = several(targets)
     with project.lock("dvcx remove", emit), project.cache_writer_lock("dvcx remove", emit):
         tracked = records.load(project)
         cache = project.cache(emit)

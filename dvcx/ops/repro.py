@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dvcx.core.paths import several
 from dvcx.core.pipeline.graph import Graph, build, order
 from dvcx.core.pipeline.schema import Stage
 from dvcx.core.records import LockEntry
@@ -60,6 +61,7 @@ def repro(
 
     A stage's failure ends it, unless `keep_going`; it is in the result. Raises what records and the workspace raise.
     """
+    targets = several(targets)
     if dry_run:
         return _forecast(project, targets, force=force, single_item=single_item, downstream=downstream, emit=emit)
     environment = command_environment()

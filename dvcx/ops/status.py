@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dvcx.core.objects import TREE, Content, entry_content
-from dvcx.core.paths import contains
+from dvcx.core.paths import contains, several
 from dvcx.core.pipeline.graph import build, order
 from dvcx.core.pipeline.schema import Stage
 from dvcx.core.staleness import FRESH, forecast
@@ -59,6 +59,7 @@ def status(project: Project, targets: Sequence[str] = (), *, emit: Emit = ignore
 
 def answer(project: Project, targets: Sequence[str], *, absent_as_recorded: bool, emit: Emit) -> Status:
     """The work of `status`. `absent_as_recorded` takes data that is not in the workspace to be what its record says."""
+    targets = several(targets)
     tracked = records.load(project)
     graph = build(tracked.stages, tracked.pointers)
     stages, paths = chosen(tracked, targets)

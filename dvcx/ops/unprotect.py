@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from dvcx.core.changes import as_entry, files_below
 from dvcx.core.objects import EXEC, FILE, Content, Entry
+from dvcx.core.paths import several
 from dvcx.core.plans import Placement
 from dvcx.events import Emit, ignore
 from dvcx.io.statindex import StatIndex
@@ -36,6 +37,7 @@ def unprotect(project: Project, targets: Sequence[str], *, emit: Emit = ignore) 
 
     Raises `NotFound` for a target that is not tracked, `IntegrityError` for a corrupt object; then nothing was touched.
     """
+    targets = several(targets)
     with project.lock("dvcx unprotect", emit):
         tracked = records.load(project)
         cache = project.cache(emit)

@@ -53,7 +53,8 @@ class LocalBackend:
 
     def __init__(self, root: str, *, fsync: str = "batch", must_exist: bool = False) -> None:
         if fsync not in FSYNC:
-            raise UsageError(f"core.fsync must be full, batch or none, not '{display(fsync)}'", "dvcx config set --local core.fsync batch")
+            what = f"core.fsync must be full, batch or none, not '{display(fsync)}'"
+            raise UsageError(what, "dvcx config set --local core.fsync batch")
         self.root = root
         self.url = root
         self._fsync = fsync
