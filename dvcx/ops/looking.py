@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from dvcx.core.changes import ReadTree, as_entry
 from dvcx.core.objects import DIR, Content, Entry, entry_content
-from dvcx.errors import IntegrityError, NotFound, display
+from dvcx.core.paths import MAX_DEPTH
+from dvcx.errors import IntegrityError, NotFound, UnsafeInput, display
 from dvcx.events import Advanced, Began, Emit, Ended
 from dvcx.io.statindex import StatIndex
 from dvcx.io.workspace import Looking, Rules, look
@@ -15,6 +16,8 @@ from dvcx.io.workspace import Looking, Rules, look
 if TYPE_CHECKING:
     from dvcx.io.store.store import Store
     from dvcx.project import Project
+
+MAX_DIRECTORIES = 1 << 20
 
 
 def observe(project: Project, paths: Iterable[str], *, index: StatIndex, rules: Rules, emit: Emit) -> dict[str, Content | None]:
@@ -45,9 +48,21 @@ def workspace_trees(index: StatIndex) -> ReadTree:
 
 
 def stored_trees(store: Store) -> ReadTree:
-    """Reads directories from a store."""
+    """Reads directories from a store, up to `MAX_DIRECTORIES` of them.
+
+    Small trees can name one another again and again: what they spell out has no natural end.
+    """
+    count = 0
 
     def read(path: str, content: Content) -> list[Entry]:
+        nonlocal count
+        count += 1
+        if count > MAX_DIRECTORIES or path.count("/") >= MAX_DEPTH:
+            raise UnsafeInput(
+                f"{display(path[:80])}: the recorded directory holds more than {MAX_DIRECTORIES:,} directories, "
+                f"or they nest more than {MAX_DEPTH} deep",
+                "find out who recorded it, and how",
+            )
         try:
             return store.read_tree(content)
         except NotFound:

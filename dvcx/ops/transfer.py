@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from dvcx.core.objects import DIR, TREE, Content, Digest, Entry, entry_content
 from dvcx.core.packing import SMALL
-from dvcx.core.paths import contains, join
+from dvcx.core.paths import check_path, contains, join
 from dvcx.errors import IntegrityError, NotFound, display
 from dvcx.events import Advanced, Emit
 from dvcx.io import pool
@@ -55,7 +55,7 @@ def needed(contents: Mapping[str, Content], cache: Store, remote: Store | None =
                     continue
                 met = met or contains(only, name)
                 if entry.kind == DIR:
-                    todo.append((name, entry_content(entry)))
+                    todo.append((check_path(name, "a recorded directory"), entry_content(entry)))
                 else:
                     objects.setdefault(wanted(entry), name)
     if not met:
