@@ -17,11 +17,11 @@ BUFFER = 1 << 20
 SMALL = 1 << 20
 """Files below this are read in one piece."""
 
-xxh128: Callable[[bytes], bytes] = xxhash.xxh3_128_digest
+xxh128: Callable[[bytes | memoryview], bytes] = xxhash.xxh3_128_digest
 """Checksum of tables and indexes, 16 bytes."""
 
 
-def seal(data: bytes) -> bytes:
+def seal(data: bytes | memoryview) -> bytes:
     """BLAKE3 of some bytes, 32 bytes."""
     return blake3(data).digest()
 

@@ -22,6 +22,7 @@ from dvcx.io.store.store import Batch, Store, Wanted
 
 LINKS = ("reflink", "copy", "hardlink", "symlink")
 TICK = 0.021
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 FORK_ABOVE = 2000
 """Above so many objects helper processes write them: two make files almost three times as fast as two threads."""
 
@@ -138,7 +139,7 @@ def _write(target: Target, data: memoryview, mode: int) -> Stat:
             os.symlink(bytes(data), os.fsencode(path))
             found = os.lstat(path)
             return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+        fd = os.open(path, _NEW, mode)
         try:
             written = os.write(fd, data)
             while written < len(data):

@@ -25,6 +25,7 @@ from dvcx.core.objects import (
 from dvcx.core.packing import (
     FOOTER_SIZE,
     HEADER_SIZE,
+    RAW,
     ZSTD,
     Frame,
     Loose,
@@ -273,6 +274,7 @@ class Store:
         end = max(frame.offset + frame.stored for _, frame in batch.items)
         name = pack_name(batch.pack)
         view = memoryview(self.backend.read(name, start, end - start))
+        quick = self.algorithm == "xxh128"
         for item, frame in batch.items:
             if frame.size != item.size if item.size >= 0 else frame.size > MAX_TREE:
                 raise IntegrityError(
@@ -280,6 +282,10 @@ class Store:
                     "get it again: dvcx pull",
                 )
             stored = view[frame.offset - start : frame.offset - start + frame.stored]
+            # The same check as below, without making texts of digests that are right.
+            if frame.encoding == RAW and quick and xxh128(stored) == frame.id and seal(stored) == bytes.fromhex(item.seal):
+                yield item, stored
+                continue
             try:
                 yield item, self._checked(item, self._decode(frame, stored, name), f"{self.label}: {name}")
             except IntegrityError:
