@@ -32,7 +32,7 @@ from dvcx.core.paths import MAX_COMPONENT, MAX_DEPTH, MAX_PATH, check_name, join
 from dvcx.errors import NotFound, UnsafeInput, disk_refused, display
 from dvcx.io.files import open_parent
 from dvcx.io.hashing import digest, digest_file, open_file, read_small
-from dvcx.io.statindex import CODES, FIELDS, Row, StatIndex
+from dvcx.io.statindex import CODES, FIELDS, KINDS, Row, StatIndex
 
 RACY_NS = 20_000_000
 """File systems stamp in ticks of up to 10 ms (kernels before 6.13): what is younger than two ticks may hide a change."""
@@ -297,6 +297,7 @@ class _Walker:
         room = self._longest - len(os.fsencode(path)) - 1
         entries: list[Entry] = []
         flat: list[int] = []
+        append, read, placed, holds = entries.append, self._sink.file, self._placed, self._sink.holds
         began = time.time_ns()
         done = 0
         for name, code, status in found:
@@ -310,7 +311,7 @@ class _Walker:
                 continue
             numbers = (code, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
             remembered = known.get(name)
-            if remembered is not None and remembered[0] == numbers and self._sink.holds([remembered[1]]):
+            if remembered is not None and remembered[0] == numbers and holds([remembered[1]]):
                 digest, size = remembered[1], status.st_size
                 flat += numbers
             elif code == 2:
@@ -320,11 +321,12 @@ class _Walker:
             else:
                 if status.st_size >= SETTLE:
                     began = _settled(status)
-                follow = name in self._placed and _is_link(name, fd)
-                digest, size = self._sink.file(name, fd, f"{path}/{name}", follow=follow)
+                follow = name in placed and _is_link(name, fd)
+                digest, size = read(name, fd, f"{path}/{name}", follow=follow)
                 trusted = _trusted(status, began) and size == status.st_size
                 flat += (code, status.st_ino, size, status.st_mtime_ns, status.st_ctime_ns if trusted else 0)
-            entries.append(Entry(name, (FILE, EXEC, LINK)[code], size, digest.id, digest.seal))
+            object_id, sealed = digest
+            append(Entry(name, KINDS[code], size, object_id, sealed))
             done += 1
             if done == 256 and self._advanced is not None:
                 self._advanced(done)
