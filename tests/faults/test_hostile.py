@@ -105,7 +105,7 @@ def test_tree_names(world: World, name: str) -> None:
 def test_deep_tree(world: World) -> None:
     """Item 33: directories that nest without end are refused before one is made, in little time."""
     data = _tree(_line(b"x"))
-    for _ in range(700):
+    for _ in range(5000):
         tree_id, seal = identity(data)
         path = world.object(tree_id)
         path.parent.mkdir(parents=True, exist_ok=True)
