@@ -10,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -254,16 +253,6 @@ def _held(record: dict[str, object], held: dict[str, bytes], where: str) -> None
         if is_tree:
             for entry in decode_tree(held[object_id], where):
                 todo.append((entry.id, entry.seal, entry.kind in ("dir", "shard")))
-
-
-def limit_memory(megabytes: int) -> Callable[[], None]:
-    """For `preexec_fn`: the process may take so much address space."""
-    import resource
-
-    def apply() -> None:
-        resource.setrlimit(resource.RLIMIT_AS, (megabytes << 20, megabytes << 20))
-
-    return apply
 
 
 def kill_hard(process: subprocess.Popen[bytes]) -> None:
