@@ -20,7 +20,7 @@ import pytest
 
 import dvcx
 from dvcx.core.objects import Entry
-from tests.faults.world import World, copy_world, identity, store_objects
+from tests.faults.world import World, copy_world, identity, new_world, store_objects
 
 ASKING = ("status", "diff", "check", "dag", "list", "push", "fetch", "pull", "checkout")
 HELLO = b"hello\n"
