@@ -18,6 +18,7 @@ from dvcx.core.packing import SMALL
 from dvcx.errors import Conflict, NotFound, UnsafeInput, disk_refused, display
 from dvcx.io import pool, processes
 from dvcx.io.files import open_parent, private_directory
+from dvcx.io.filesystem import write_refused
 from dvcx.io.store.store import Batch, Store, Wanted
 
 LINKS = ("reflink", "copy", "hardlink", "symlink")
@@ -58,7 +59,7 @@ class Staging:
         try:
             os.makedirs(path)
         except OSError as error:
-            raise disk_refused(error, "making a directory", path) from None
+            raise write_refused(error, "making a directory", path, 0) from None
         return path
 
     def settle(self, since: float) -> None:
@@ -148,7 +149,7 @@ def _write(target: Target, data: memoryview, mode: int) -> Stat:
         finally:
             os.close(fd)
     except OSError as error:
-        raise _refused(error, target) from None
+        raise _refused(error, target, len(data)) from None
     except ValueError as error:
         raise UnsafeInput(f"{display(target.name)}: {error}", "the link's target cannot be written here") from None
     return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
@@ -176,7 +177,7 @@ def _place_loose(store: Store, item: Wanted, target: Target, links: Sequence[str
             _copy(store, item, path, mode)
         found = os.stat(path)
     except OSError as error:
-        raise _refused(error, target) from None
+        raise _refused(error, target, item.size) from None
     return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
@@ -247,23 +248,6 @@ def _link_works(kind: str, source: str, path: str) -> bool:
         return _hardlink(source, path)
     os.symlink(source, path)
     return True
-
-
-def file_system(path: str) -> str:
-    """The type of the file system at a path ("ext4", "xfs", "nfs4"), "" where the platform does not say."""
-    try:
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-            lines = file.readlines()
-    except OSError:
-        return ""
-    real = os.path.realpath(path)
-    best, kind = "", ""
-    for line in lines:
-        words = line.split(" ")
-        at = words[4].encode("latin-1", "replace").decode("unicode_escape")
-        if (real == at or real.startswith(at.rstrip("/") + "/")) and len(at) >= len(best):
-            best, kind = at, words[words.index("-") + 1]
-    return kind
 
 
 # Renames into the workspace
@@ -437,13 +421,13 @@ def reap_staging(directory: str, older_than: float, *, spare: str = "") -> None:
                     remove_below(entry.path)
 
 
-def _refused(error: OSError, target: Target) -> Exception:
+def _refused(error: OSError, target: Target, size: int) -> Exception:
     if error.errno == errno.EEXIST:
         return UnsafeInput(
             f"{display(target.name)}: this file system takes it for another name of the same directory (case or accents)",
             "rename one of the two on a file system that tells them apart",
         )
-    return disk_refused(error, "placing it", target.name)
+    return write_refused(error, "placing it", target.name, size, at=target.directory)
 
 
 def _umask() -> int:

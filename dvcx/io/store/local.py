@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from dvcx.errors import DiskRefused, IntegrityError, NotFound, RemoteFailed, UnsafeInput, UsageError, disk_refused, display
+from dvcx.io.filesystem import write_refused
 from dvcx.io.store.backend import (
     OWN_TEMPORARY,
     TEMPORARY,
@@ -131,7 +132,7 @@ class LocalBackend:
 
     def write(self, name: str, data: bytes) -> None:
         """See `Backend.write`. Returns when it is durable, unless `fsync` is "none"."""
-        self._place(name, lambda descriptor, path: _write_all(descriptor, data, path))
+        self._place(name, len(data), lambda descriptor, path: _write_all(descriptor, data, path))
 
     def write_many(self, items: Iterable[tuple[str, bytes]]) -> None:
         """Write every (name, data), with one barrier for all: write, sync, rename, sync.
@@ -156,7 +157,7 @@ class LocalBackend:
                     _write_all(descriptor, data, final)
                     self._finish(descriptor, name, sync=self._fsync == "full" or (self._fsync == "batch" and not _can_barrier()))
                 except OSError as error:
-                    raise disk_refused(error, "writing", final) from error
+                    raise write_refused(error, "writing", final, len(data)) from error
                 finally:
                     os.close(descriptor)
             if not waiting:
@@ -188,7 +189,7 @@ class LocalBackend:
     def upload(self, name: str, path: str, emit_bytes: Callable[[int], None] = ignore_bytes) -> None:
         """See `Backend.upload`. On btrfs and xfs the copy shares the bytes with `path`."""
         with reading(path) as source:
-            self._place(name, lambda descriptor, final: _copy(source, descriptor, final, emit_bytes))
+            self._place(name, source.size, lambda descriptor, final: _copy(source, descriptor, final, emit_bytes))
 
     def delete(self, name: str) -> None:
         """See `Backend.delete`."""
@@ -244,7 +245,7 @@ class LocalBackend:
         finally:
             os.close(descriptor)
 
-    def _place(self, name: str, fill: Callable[[int, str], None]) -> None:
+    def _place(self, name: str, size: int, fill: Callable[[int, str], None]) -> None:
         final = self._file(name)
         touched, descriptor, temporary = self._begin(name, final)
         try:
@@ -255,7 +256,7 @@ class LocalBackend:
                 os.close(descriptor)
             os.replace(temporary, final)
         except OSError as error:
-            raise disk_refused(error, "writing", final) from error
+            raise write_refused(error, "writing", final, size) from error
         finally:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)  # there only when something went wrong
@@ -269,7 +270,7 @@ class LocalBackend:
                 return (touched, *_create_temporary(os.path.dirname(final)))
             except OSError as error:
                 if not (again and error.errno == errno.ENOENT):
-                    raise disk_refused(error, "writing", final) from error
+                    raise write_refused(error, "writing", final, 0) from error
                 self._known.clear()  # somebody removed the empty directory since
         raise AssertionError
 
@@ -307,7 +308,7 @@ class LocalBackend:
                             "a store holds no links; move it away, then run the command again",
                         ) from None
         except OSError as error:
-            raise disk_refused(error, "creating the directory", directory) from error
+            raise write_refused(error, "creating the directory", directory, 0) from error
         self._known.add(here)
         return changed
 

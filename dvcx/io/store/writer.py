@@ -29,6 +29,7 @@ from dvcx.core.packing import (
     pack_tail,
 )
 from dvcx.errors import DiskRefused, IntegrityError, disk_refused, display
+from dvcx.io.filesystem import check_room, write_refused
 from dvcx.io.hashing import BUFFER, Hasher, changed_while_reading, digest_fd, mismatch, seal, unchanged, xxh128
 from dvcx.io.store.local import LocalBackend
 from dvcx.io.store.store import Store, Wanted, object_name, pack_name, stamp
@@ -262,7 +263,7 @@ class Writer:
         try:
             fd = _create(path)
         except OSError as error:
-            raise disk_refused(error, "writing an object", path) from None
+            raise write_refused(error, "writing an object", path, len(data)) from None
         # From here on `abort` takes the file away.
         self._pending.append((path, object_name(names.id)))
         try:
@@ -270,7 +271,7 @@ class Writer:
             if self._fsync == "full":
                 os.fsync(fd)
         except OSError as error:
-            raise disk_refused(error, "writing an object", path) from None
+            raise write_refused(error, "writing an object", path, len(data)) from None
         finally:
             os.close(fd)
 
@@ -281,7 +282,7 @@ class Writer:
         try:
             os.makedirs(directory, exist_ok=True)
         except OSError as error:
-            raise disk_refused(error, "preparing the store", directory) from None
+            raise write_refused(error, "preparing the store", directory, 0) from None
         return f"{directory}/tmp-dvcx-{secrets.token_hex(8)}"
 
     # Large files into a local store
@@ -295,8 +296,8 @@ class Writer:
         mode = os.fstat(fd).st_mode
         for _ in range(3):
             path = self.temporary()
+            before = os.fstat(fd)
             try:
-                before = os.fstat(fd)
                 linked = link_path is not None and _may_be_linked(before) and _link(link_path, path, fd)
                 os.lseek(fd, 0, os.SEEK_SET)
                 names, total = self._hash_linked(fd) if linked else self._copy(fd, path, before.st_size)
@@ -309,7 +310,7 @@ class Writer:
                 _give_up(path, fd, mode)
             except OSError as error:
                 _give_up(path, fd, mode)
-                raise disk_refused(error, "copying it into the cache", where) from None
+                raise write_refused(error, "copying it into the cache", where, before.st_size, at=path) from None
             except BaseException:
                 _give_up(path, fd, mode)
                 raise
@@ -338,6 +339,7 @@ class Writer:
             if _reflink(fd, target):
                 os.lseek(target, 0, os.SEEK_SET)
                 return digest_fd(target, self._store.algorithm, self._advanced)
+            check_room(os.path.dirname(path), size, "a copy in the cache")
             hasher = Hasher(self._store.algorithm)
             buffer = bytearray(BUFFER)
             view = memoryview(buffer)
@@ -374,7 +376,7 @@ class Writer:
         except OSError as error:
             with contextlib.suppress(OSError):
                 os.unlink(path)
-            raise disk_refused(error, "writing an object", path) from None
+            raise write_refused(error, "writing an object", path, item.size) from None
         except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(path)
@@ -506,7 +508,7 @@ class _OpenPack:
             os.makedirs(directory, exist_ok=True)
             self._fd = _create(self.path)
         except OSError as error:
-            raise disk_refused(error, "writing a pack", self.path) from None
+            raise write_refused(error, "writing a pack", self.path, 0) from None
         self.size = 0
         self._push(pack_header(id_length))
 
@@ -528,8 +530,9 @@ class _OpenPack:
         try:
             _write_all(self._fd, data)
         except OSError as error:
+            raised = write_refused(error, "writing a pack", self.path, len(data))
             self.drop()
-            raise disk_refused(error, "writing a pack", self.path) from None
+            raise raised from None
 
     def finish(self, *, sync: bool) -> PackInfo:
         self._push(pack_tail(self._frames, self._id_length, xxh128))
@@ -541,8 +544,9 @@ class _OpenPack:
                 raise DiskRefused(f"{self.path}: it has not the length that was written", "check the disk")
             os.fchmod(self._fd, 0o444)
         except OSError as error:
+            raised = write_refused(error, "making a pack durable", self.path, self.size)
             self.drop()
-            raise disk_refused(error, "making a pack durable", self.path) from None
+            raise raised from None
         except BaseException:
             self.drop()
             raise
@@ -638,7 +642,7 @@ def _move(local: LocalBackend, path: str, name: str) -> None:
     try:
         os.rename(path, target)
     except OSError as error:
-        raise disk_refused(error, "putting an object in place", target) from None
+        raise write_refused(error, "putting an object in place", target, 0) from None
 
 
 def _sync_files(paths: list[str]) -> None:
