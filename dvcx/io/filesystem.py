@@ -29,6 +29,27 @@ def file_system(path: str) -> str:
     return kind
 
 
+def one_name(directory: str, name: str) -> bool:
+    """Whether `name`, which is there, is found in its directory by its other case, too."""
+    try:
+        return os.path.samestat(os.lstat(f"{directory}/{name}"), os.lstat(f"{directory}/{name.swapcase()}"))
+    except OSError:
+        return False
+
+
+def folds(directory: str) -> bool:
+    """Whether names in a directory that differ only in case are one name; tried with a file that is removed again."""
+    name = f"tmp-dvcx-{os.urandom(8).hex()}"
+    try:
+        os.close(os.open(f"{directory}/{name}", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except OSError:
+        return False
+    try:
+        return one_name(directory, name)
+    finally:
+        os.unlink(f"{directory}/{name}")
+
+
 def room(at: str | int) -> tuple[int, int]:
     """(bytes, files) that still fit on the file system of a path or descriptor, -1 where it does not say.
 

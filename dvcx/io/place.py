@@ -58,6 +58,8 @@ class Staging:
         path = f"{self.path}/{name}"
         try:
             os.makedirs(path)
+        except FileExistsError:
+            raise _taken(name) from None
         except OSError as error:
             raise write_refused(error, "making a directory", path, 0) from None
         return path
@@ -423,11 +425,15 @@ def reap_staging(directory: str, older_than: float, *, spare: str = "") -> None:
 
 def _refused(error: OSError, target: Target, size: int) -> Exception:
     if error.errno == errno.EEXIST:
-        return UnsafeInput(
-            f"{display(target.name)}: this file system takes it for another name of the same directory (case or accents)",
-            "rename one of the two on a file system that tells them apart",
-        )
+        return _taken(target.name)
     return write_refused(error, "placing it", target.name, size, at=target.directory)
+
+
+def _taken(name: str) -> UnsafeInput:
+    return UnsafeInput(
+        f"{display(name)}: this file system takes it for another name of the same directory (case or accents)",
+        "rename one of the two on a file system that tells them apart",
+    )
 
 
 def _umask() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import json
@@ -10,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -267,3 +269,29 @@ def can_mount() -> bool:
         return False
     libc = ctypes.CDLL(None, use_errno=True)
     return libc is not None and shutil.which("mount") is not None
+
+
+@contextlib.contextmanager
+def mounted_image(path: Path, make: Sequence[str], *, megabytes: int, options: str = "") -> Iterator[Path]:
+    """A file system of its own at `path`, made by the command `make` in a sparse file; gone afterwards. Skips without root."""
+    import pytest
+
+    if not can_mount():
+        pytest.skip("mounting needs root")
+    if shutil.which(make[0]) is None:
+        pytest.skip(f"{make[0]} is not installed")
+    path.mkdir(parents=True, exist_ok=True)
+    image = path.with_name(path.name + ".img")
+    with image.open("wb") as file:
+        file.truncate(megabytes << 20)
+    subprocess.run([*make, str(image)], check=True, capture_output=True)
+    mount = ["mount", "-o", f"loop{',' if options else ''}{options}", str(image), str(path)]
+    mounted = subprocess.run(mount, capture_output=True, check=False)
+    if mounted.returncode:
+        image.unlink()
+        pytest.skip(f"this kernel has no such file system: {mounted.stderr.decode().strip()[:100]}")
+    try:
+        yield path
+    finally:
+        subprocess.run(["umount", "-l", str(path)], capture_output=True, check=True)
+        image.unlink()
