@@ -19,6 +19,7 @@ from dvcx.errors import Conflict, NotFound, UnsafeInput, disk_refused, display
 from dvcx.io import pool, processes
 from dvcx.io.files import open_parent, private_directory
 from dvcx.io.filesystem import write_refused
+from dvcx.io.hashing import changed_while_reading, unchanged
 from dvcx.io.store.store import Batch, Store, Wanted
 
 LINKS = ("reflink", "copy", "hardlink", "symlink")
@@ -366,6 +367,28 @@ def rename(root: str, path: str, destination: str) -> None:
             os.close(there)
     finally:
         os.close(here)
+
+
+def detach(root: str, path: str) -> None:
+    """Give a linked file of the workspace bytes of its own, those it has now, writable; its other names are left alone."""
+    parent, leaf = open_parent(root, path)
+    temporary = f"tmp-dvcx-{secrets.token_hex(8)}"
+    here = _fd_path(parent)
+    try:
+        try:
+            before = os.stat(leaf, dir_fd=parent)
+            shutil.copyfile(f"{here}/{leaf}", f"{here}/{temporary}")
+            if not unchanged(before, os.stat(leaf, dir_fd=parent)):
+                raise changed_while_reading(path)
+            os.chmod(temporary, 0o666 & ~_umask() | before.st_mode & 0o111, dir_fd=parent)
+            os.rename(temporary, leaf, src_dir_fd=parent, dst_dir_fd=parent)
+        except BaseException:
+            remove_below(f"{here}/{temporary}")
+            raise
+    except OSError as error:
+        raise disk_refused(error, "making it a file of its own", path) from None
+    finally:
+        os.close(parent)
 
 
 def remove_file(root: str, path: str) -> None:
