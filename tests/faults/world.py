@@ -295,3 +295,32 @@ def mounted_image(path: Path, make: Sequence[str], *, megabytes: int, options: s
     finally:
         subprocess.run(["umount", "-l", str(path)], capture_output=True, check=True)
         image.unlink()
+
+
+MAKERS = {
+    "ext4": (("mkfs.ext4", "-q"), 64),
+    "xfs": (("mkfs.xfs", "-q"), 320),
+    "btrfs": (("mkfs.btrfs", "-q"), 160),
+    "vfat": (("mkfs.vfat",), 64),
+}
+
+
+@contextlib.contextmanager
+def file_system(path: Path, kind: str, *, megabytes: int = 0) -> Iterator[Path]:
+    """A fresh file system of this kind at `path`, of `megabytes` or as small as it may be; skips where it cannot be had."""
+    if kind != "tmpfs":
+        make, least = MAKERS[kind]
+        with mounted_image(path, make, megabytes=megabytes or least) as disk:
+            yield disk
+        return
+    import pytest
+
+    path.mkdir(parents=True, exist_ok=True)
+    options = f"size={megabytes or 64}m"
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(path)], capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip(f"no tmpfs here: {mounted.stderr.decode().strip()}")
+    try:
+        yield path
+    finally:
+        subprocess.run(["umount", "-l", str(path)], capture_output=True, check=True)
