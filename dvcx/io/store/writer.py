@@ -568,17 +568,20 @@ class _Closing:
     def __init__(self, work: Callable[[], Any]) -> None:
         self._value: Any = None
         self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, args=(work,), daemon=True)
-        self._thread.start()
+        # Not `join`: once Ctrl-C interrupted it, Python 3.11 takes the thread for ended.
+        self._over = threading.Event()
+        threading.Thread(target=self._run, args=(work,), daemon=True).start()
 
     def _run(self, work: Callable[[], Any]) -> None:
         try:
             self._value = work()
         except BaseException as error:
             self._error = error
+        finally:
+            self._over.set()
 
     def result(self) -> Any:
-        self._thread.join()
+        self._over.wait()
         if self._error is not None:
             raise self._error
         return self._value
