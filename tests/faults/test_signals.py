@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.world import World, copy_world, kill_hard, new_world, store_objects, tree_of
+from tests.faults.world import BESIDE, World, copy_world, kill_hard, new_world, store_objects, tree_of
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="/proc tells when the program has begun")
 
@@ -23,7 +23,6 @@ SIGNALS = pytest.mark.parametrize("number", list(CODES), ids=[number.name for nu
 
 
 WORDS = {"add": ("add", "data"), "push": ("push",), "pull": ("pull",)}
-URL = "../remote"
 
 
 @pytest.fixture(scope="module", params=WORDS)
@@ -37,24 +36,16 @@ def template(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         world.put(f"data/large{number}", random.Random(number).randbytes(2 << 20))
     if request.param != "add":
         world.ok("add", "data")
-        world.ok("remote", "add", "-d", "origin", URL)
+        world.ok("remote", "add", "-d", "origin", BESIDE)
     if request.param == "pull":
         world.ok("push")
         subprocess.run(["rm", "-r", str(world.cache), str(world.root / "data"), str(world.root / ".dvcx/state")], check=True)
-    running = _copied(world, base / "measured").start(*WORDS[request.param])
+    running = copy_world(world, base / "measured").start(*WORDS[request.param])
     _has_begun(running)
     began = time.monotonic()
     out, _ = running.communicate(timeout=60)
     assert running.returncode == 0, out.decode()
     return request.param, world, time.monotonic() - began
-
-
-def _copied(template: World, base: Path) -> World:
-    """The project once more, with its remote."""
-    world = copy_world(template, base)
-    if (template.root / URL).exists():
-        subprocess.run(["cp", "-a", str(template.root / URL), str(base)], check=True)
-    return world
 
 
 @SIGNALS
@@ -64,8 +55,8 @@ def test_interrupted(template: tuple[str, World, float], tmp_path: Path, number:
     verb, unharmed, whole = template
     chance = random.Random(f"{verb} {number}")
     for turn in range(times):
-        world = _copied(unharmed, tmp_path / str(turn))
-        remote = world.root / URL
+        world = copy_world(unharmed, tmp_path / str(turn))
+        remote = world.root / BESIDE
         code = _interrupt(world, number, (turn + chance.random()) / times * whole, *WORDS[verb])
         # The interpreter that has ended its work gives the signal back to the system, whose way to say it is another.
         assert code in (0, CODES[number], -number), code

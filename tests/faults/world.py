@@ -23,6 +23,8 @@ from dvcx.core.packing import FOOTER_SIZE, HEADER_SIZE, ZSTD, decode_index, deco
 from tests.cli.runner import environment
 
 TIMEOUT = 60
+BESIDE = "../remote"
+"""The url of a remote beside a project, which a copy of the project has beside it too."""
 
 
 @dataclass(frozen=True)
@@ -172,10 +174,11 @@ def new_world(base: Path, *, git: bool = True, **extra: str) -> World:
 
 
 def copy_world(world: World, base: Path) -> World:
-    """The same project once more, somewhere else."""
+    """The same project once more, somewhere else; with the remote that lies beside it, if there is one (`BESIDE`)."""
     base.mkdir(exist_ok=True)
+    remote = world.root / BESIDE
     # cp keeps hard links what they are.
-    subprocess.run(["cp", "-a", str(world.root), str(world.victim), str(base)], check=True)
+    subprocess.run(["cp", "-a", world.root, world.victim, *([remote] if remote.exists() else []), base], check=True)
     copy = World(base / "project", base / "victim", world.extra)
     for path in copy.root.rglob("*"):
         if path.is_symlink() and os.readlink(path).startswith(str(world.root)):
