@@ -11,10 +11,11 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from dvcx.errors import DvcxError, NotFound, RemoteFailed, UsageError, display
+from dvcx.io import pool
 from dvcx.io.store.backend import (
     STALE,
     Listed,
@@ -32,6 +33,7 @@ from dvcx.io.store.backend import (
     too_large,
 )
 
+T = TypeVar("T")
 PART = 16 << 20  # S3 takes at most 10,000 parts, so files above 9,000 of these have larger ones
 MOST_PARTS = 9000
 LANES = 4  # parts of one file under way at once
@@ -102,11 +104,11 @@ class ObjectBackend:
         """See `Backend.list`."""
         prefix = check_prefix(prefix, self.url)
         with self._in_words("listing", prefix):
-            batches = iter(self._store.list(prefix or None, chunk_size=1000))
+            batches = iter(_call(lambda: self._store.list(prefix or None, chunk_size=1000)))
         empty = True
         while True:
             with self._in_words("listing", prefix):
-                batch = next(batches, None)
+                batch = _call(lambda: next(batches, None))
             if batch is None:
                 break
             empty = False
@@ -121,7 +123,7 @@ class ObjectBackend:
         check_name(name, self.url)
         with self._in_words("reading", name):
             try:
-                found = self._store.head(name)
+                found = _call(lambda: self._store.head(name))
             except FileNotFoundError:
                 found = None
         if found is None:
@@ -155,11 +157,25 @@ class ObjectBackend:
         """See `Backend.write`."""
         check_name(name, self.url)
         with self._in_words("writing", name):
-            self._put(name, data, len(data))
+            _call(lambda: self._put(name, data, len(data)))
 
     def upload(self, name: str, path: str, emit_bytes: Callable[[int], None] = ignore_bytes) -> None:
         """See `Backend.upload`. Above 16 MiB in parts; obstore drops the parts when anything is raised in between."""
         check_name(name, self.url)
+        over = threading.Event()
+
+        def heard(count: int) -> None:
+            if over.is_set():
+                raise pool.GivenUp
+            emit_bytes(count)
+
+        try:
+            _call(lambda: self._upload(name, path, heard))
+        except BaseException:
+            over.set()  # after Ctrl-C it may still be running
+            raise
+
+    def _upload(self, name: str, path: str, emit_bytes: Callable[[int], None]) -> None:
         raised: list[BaseException] = []
         with reading(path) as source:
             chunks = heard(source.chunks(), emit_bytes, raised)
@@ -176,7 +192,7 @@ class ObjectBackend:
         check_name(name, self.url)
         with self._in_words("deleting", name):
             try:
-                self._store.delete(name)
+                _call(lambda: self._store.delete(name))
             except FileNotFoundError as error:
                 if _code(str(error)) in _NO_BUCKET:
                     raise
@@ -325,7 +341,7 @@ class ObjectBackend:
         where = f"{self.url}/{name}"
         position = mark.position
         with self._in_words("reading", name):
-            if 0 <= mark.size and mark.until <= position:
+            if mark.size >= 0 and mark.until <= position:
                 return
             again = bool(mark.version)
             answer, at = self._get(name, mark)
@@ -339,7 +355,7 @@ class ObjectBackend:
             pieces = iter(answer.stream(STREAMED_AGAIN if again else STREAMED))
         while position < mark.until:
             with self._in_words("reading", name):
-                piece = next(pieces, None)
+                piece = _call(lambda: next(pieces, None))
             if piece is None:
                 raise short(where, mark.until, position, transient=True)
             skipped = max(0, min(len(piece), position - at))
@@ -357,7 +373,7 @@ class ObjectBackend:
         if self._ranges and (mark.position or mark.end >= 0):
             span = (mark.position, mark.end) if mark.end >= 0 else {"offset": mark.position}
             try:
-                return self._store.get(name, options={"range": span, **same}), mark.position
+                return _call(lambda: self._store.get(name, options={"range": span, **same})), mark.position
             except PreconditionError:
                 raise changed(f"{self.url}/{name}") from None
             except Exception as error:
@@ -368,14 +384,14 @@ class ObjectBackend:
                     raise
                 self._ranges = False  # `rclone serve s3` sends the range with status 200
         try:
-            return self._store.get(name, options=same or None), 0
+            return _call(lambda: self._store.get(name, options=same or None)), 0
         except PreconditionError:
             raise changed(f"{self.url}/{name}") from None
 
     def _read_range(self, name: str, start: int, length: int) -> bytes | None:
         """The range, shorter at the end of the object; None when this server does not do ranges right."""
         try:
-            return bytes(self._store.get_range(name, start=start, length=length))
+            return _call(lambda: bytes(self._store.get_range(name, start=start, length=length)))
         except FileNotFoundError:
             raise
         except Exception as error:
@@ -532,7 +548,7 @@ class ObjectBackend:
             return
         with self._in_words("listing", ""):
             try:
-                self._store.head(f"absent-{time.time_ns():x}")
+                _call(lambda: self._store.head(f"absent-{time.time_ns():x}"))
             except FileNotFoundError:
                 return
         raise RemoteFailed(
@@ -545,6 +561,27 @@ class ObjectBackend:
         if not self._bucket_seen:
             next(iter(self.list("")), None)
             self._bucket_seen = True
+
+
+def _call(work: Callable[[], T]) -> T:
+    """`work()`. Not in the main thread, for obstore does not notice Ctrl-C while it waits for an answer."""
+    if threading.current_thread() is not threading.main_thread():
+        return work()
+    answer: list[T] = []
+    failure: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            answer.append(work())
+        except BaseException as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=run, name="dvcx-obstore", daemon=True)
+    thread.start()
+    thread.join()
+    if failure:
+        raise failure.pop()
+    return answer.pop()
 
 
 def part_size(size: int) -> int:

@@ -359,7 +359,10 @@ class Writer:
         """Take a large object from another store, streamed; verified before it can become visible."""
         if self._store.local is None:
             self._send(item, source)
-            return
+        else:
+            source.once_more(lambda: self._take(item, source))
+
+    def _take(self, item: Wanted, source: Store) -> None:
         path = self.temporary()
         target = _create(path)
         try:
