@@ -8,8 +8,8 @@ import os
 import secrets
 import stat as stat_module
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import pairwise
-from typing import Any, NamedTuple
+from itertools import islice, pairwise
+from typing import Any, NamedTuple, TypeVar
 
 from dvcx.core.chunking import Recipe, decode_recipe, packed, unpacked
 from dvcx.core.objects import (
@@ -43,6 +43,7 @@ from dvcx.io.store.catalog import Catalog, Place
 from dvcx.io.store.chunking import GAP, PIECES, ahead
 from dvcx.io.store.local import LocalBackend
 
+T = TypeVar("T")
 FORMAT = 1
 READ_GAP = 64 << 10
 READ_MOST = 4 << 20
@@ -86,13 +87,24 @@ class _Part(NamedTuple):
 class Store:
     """Objects by id. `label` names it in messages: "the cache" or "remote 'origin'". Reads may run in several threads."""
 
-    def __init__(self, backend: Backend, catalog: Catalog, *, algorithm: str, store_id: str, label: str, is_cache: bool) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        catalog: Catalog,
+        *,
+        algorithm: str,
+        store_id: str,
+        label: str,
+        is_cache: bool,
+        warn: Callable[[str], None] = lambda message: None,
+    ) -> None:
         self.backend = backend
         self.catalog = catalog
         self.algorithm = algorithm
         self.id = store_id
         self.label = label
         self.is_cache = is_cache
+        self.warn = warn
         self.local = backend if isinstance(backend, LocalBackend) else None
         self._loose: dict[bytes, int] = {}
         self._packs: dict[str, Listed] = {}
@@ -276,15 +288,30 @@ class Store:
             where = f"{self.label}: {name}"
             if indexes[name] > MAX_INDEX:
                 raise UnsafeInput(f"{where}: larger than {MAX_INDEX} bytes", "this is no index; remove it from the store")
-            # No more than was listed: what answers may have no end.
-            data = self.backend.read(name, 0, indexes[name])
-            if "index/" + seal(data).hex() + ".index" != name:
-                raise IntegrityError(f"{where}: broken: its name is not the digest of its bytes", "remove it and push again")
+            data = self.once_more(lambda name=name: self._read_index(name, indexes[name]))  # type: ignore[misc]
             content = decode_index(data, ALGORITHMS[self.algorithm], xxh128, where)
             here = [pack for pack in content.packs if packs.get(pack_name(pack.name.hex())) == pack.size]
             self.catalog.learn(name, here, content.loose, content.recipes, complete=len(here) == len(content.packs))
 
+    def _read_index(self, name: str, size: int) -> bytes:
+        # No more than was listed: what answers may have no end.
+        data = self.backend.read(name, 0, size)
+        if "index/" + seal(data).hex() + ".index" != name:
+            what = f"{self.label}: {name}: broken: its name is not the digest of its bytes"
+            raise IntegrityError(what, "remove it and push again")
+        return data
+
     # Reading
+
+    def once_more(self, read: Callable[[], T]) -> T:
+        """What `read` brings. A remote's wrong bytes may be the network's fault: they are read once more, then it is an error."""
+        try:
+            return read()
+        except IntegrityError as error:
+            if self.is_cache:
+                raise
+            self.warn(f"{error.message}; reading it once more")
+        return read()
 
     def read(self, item: Wanted) -> bytes:
         """The bytes of one object, verified. Raises `NotFound` or `IntegrityError`."""
@@ -377,7 +404,29 @@ class Store:
             start = stop
 
     def read_batch(self, batch: Batch) -> Iterator[tuple[Wanted, memoryview]]:
-        """The objects of a batch, each verified for size, id and seal. For objects that fit in memory."""
+        """The objects of a batch, each verified for size, id and seal. For objects that fit in memory.
+
+        What a remote sends wrong is read once more, with a warning, before it is an `IntegrityError`.
+        """
+        return self._read_batch(batch) if self.is_cache else self._read_batch_twice(batch)
+
+    def _read_batch_twice(self, batch: Batch) -> Iterator[tuple[Wanted, memoryview]]:
+        read = self._read_batch(batch)
+        given = 0
+
+        def next_one() -> tuple[Wanted, memoryview] | None:
+            nonlocal read
+            try:
+                return next(read, None)
+            except IntegrityError:
+                read = islice(self._read_batch(batch), given, None)
+                raise
+
+        while (one := self.once_more(next_one)) is not None:
+            given += 1
+            yield one
+
+    def _read_batch(self, batch: Batch) -> Iterator[tuple[Wanted, memoryview]]:
         if not batch.pack:
             for item, frame in batch.items:
                 whole = b"".join(self.stream(item)) if frame.kind == KIND_RECIPE else self._read_loose(item, frame.size)
@@ -666,7 +715,9 @@ def open_store(
         _check_hash(found, algorithm, label)
         store_id = found["id"]
     path = os.path.join(catalog_dir, f"catalog-{store_id}.sqlite") if store_id else ":memory:"
-    return Store(backend, Catalog(path, warn), algorithm=algorithm, store_id=store_id, label=label, is_cache=is_cache)
+    return Store(
+        backend, Catalog(path, warn), algorithm=algorithm, store_id=store_id, label=label, is_cache=is_cache, warn=warn
+    )
 
 
 def create_store(store: Store, catalog_dir: str, warn: Callable[[str], None]) -> None:

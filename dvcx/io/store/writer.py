@@ -485,7 +485,7 @@ class Writer:
         elif item.size > PARTIAL_ABOVE and source.is_recipe(item):
             self._resume(item, source)
         else:
-            self._take_stream(item, source)
+            source.once_more(lambda: self._take_stream(item, source))
         return Sent(item.size, item.size)
 
     def _take_stream(self, item: Wanted, source: Store) -> None:
