@@ -271,8 +271,9 @@ def _replace(directory: int, leaf: str, data: bytes, mode: int, path: str, *, fs
             return False
     temporary = TEMPORARY + os.urandom(8).hex()
     try:
-        handle = os.open(temporary, _CREATE, mode, dir_fd=directory)
         try:
+            # A signal may end this anywhere: from here on its name is taken away.
+            handle = os.open(temporary, _CREATE, mode, dir_fd=directory)
             try:
                 _write_all(handle, data, path)
                 if before is not None or not keep_mode:

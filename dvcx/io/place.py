@@ -45,10 +45,14 @@ class Staging:
 
     def __init__(self, directory: str) -> None:
         self.path = f"{directory}/{secrets.token_hex(8)}"
-        private_directory(directory)
-        private_directory(self.path)
 
     def __enter__(self) -> Staging:
+        try:
+            private_directory(os.path.dirname(self.path))
+            private_directory(self.path)
+        except BaseException:
+            remove_below(self.path)
+            raise
         return self
 
     def __exit__(self, *rest: object) -> None:

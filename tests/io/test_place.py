@@ -436,8 +436,8 @@ def test_a_staging_area_that_is_a_link_is_refused(tmp_path: Path) -> None:
     (tmp_path / "victim").mkdir()
     (tmp_path / "tmp").symlink_to("victim")
     with pytest.raises(UnsafeInput):
-        Staging(str(tmp_path / "tmp"))
+        Staging(str(tmp_path / "tmp")).__enter__()
     assert os.listdir(tmp_path / "victim") == []
     (tmp_path / "file").write_text("x")
     with pytest.raises((UnsafeInput, DiskRefused, NotFound)):
-        Staging(str(tmp_path / "file/tmp"))
+        Staging(str(tmp_path / "file/tmp")).__enter__()

@@ -156,9 +156,10 @@ class LocalBackend:
                     touched |= self.make_directories(name)
                     barrier = os.open(self.root, os.O_RDONLY | _CLOEXEC)  # before the writes: it reports their errors
                     descriptors.append(barrier)
-                changed, descriptor, temporary = self._begin(name, final)
-                touched |= changed
+                temporary = _temporary(final)
                 waiting.append((temporary, final))
+                changed, descriptor = self._begin(name, final, temporary)
+                touched |= changed
                 try:
                     _write_all(descriptor, data, final)
                     self._finish(descriptor, name, sync=self._fsync == "full" or (self._fsync == "batch" and not _can_barrier()))
@@ -253,8 +254,9 @@ class LocalBackend:
 
     def _place(self, name: str, size: int, fill: Callable[[int, str], None]) -> None:
         final = self._file(name)
-        touched, descriptor, temporary = self._begin(name, final)
+        temporary = _temporary(final)
         try:
+            touched, descriptor = self._begin(name, final, temporary)
             try:
                 fill(descriptor, final)
                 self._finish(descriptor, name, sync=self._fsync != "none")
@@ -268,12 +270,12 @@ class LocalBackend:
                 os.unlink(temporary)  # there only when something went wrong
         self._sync_directories(touched)
 
-    def _begin(self, name: str, final: str) -> tuple[set[str], int, str]:
-        """The directories that change, and a temporary file beside `final`: its descriptor and its path."""
+    def _begin(self, name: str, final: str, temporary: str) -> tuple[set[str], int]:
+        """The directories that change, and a descriptor of the new file `temporary`, which the caller takes away."""
         for again in (True, False):
             touched = self.make_directories(name)
             try:
-                return (touched, *_create_temporary(os.path.dirname(final)))
+                return touched, os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NOFOLLOW | _CLOEXEC | _BINARY, 0o600)
             except OSError as error:
                 if not (again and error.errno == errno.ENOENT):
                     raise write_refused(error, "writing", final, 0) from error
@@ -357,11 +359,8 @@ def _scan(directory: str) -> Iterator[os.DirEntry[str]]:
         raise disk_refused(error, "listing", directory) from error
 
 
-def _create_temporary(directory: str) -> tuple[int, str]:
-    while True:
-        path = os.path.join(directory, OWN_TEMPORARY + os.urandom(8).hex())
-        with contextlib.suppress(FileExistsError):
-            return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NOFOLLOW | _CLOEXEC | _BINARY, 0o600), path
+def _temporary(final: str) -> str:
+    return os.path.join(os.path.dirname(final), OWN_TEMPORARY + os.urandom(8).hex())
 
 
 def _write_all(descriptor: int, data: bytes, path: str) -> None:

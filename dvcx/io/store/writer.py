@@ -121,6 +121,7 @@ class Writer:
         self._held: list[tuple[Digest, int, bytes]] = []
         self._held_bytes = 0
         self._packed = False
+        self._made: list[str] = []
         self._pack: _OpenPack | None = None
         self._closing: list[Later] = []
         self._finished: list[_Finished] = []
@@ -289,7 +290,7 @@ class Writer:
         self, key: bytes, sealed: bytes, kind: int, encoding: int, stored: bytes | memoryview, size: int
     ) -> None:
         if self._pack is None:
-            self._pack = _OpenPack(self._scratch, self._id_length)
+            self._pack = _OpenPack(self._fresh_name(self._scratch), self._id_length)
         self._pack.append(key, sealed, kind, encoding, stored, size)
         if self._pack.size >= PACK_SIZE:
             self._close_pack()
@@ -398,7 +399,13 @@ class Writer:
             os.makedirs(directory, exist_ok=True)
         except OSError as error:
             raise write_refused(error, "preparing the store", directory, 0) from None
-        return f"{directory}/tmp-dvcx-{secrets.token_hex(8)}"
+        return self._fresh_name(directory)
+
+    def _fresh_name(self, directory: str) -> str:
+        """Remembered before there is a file: a signal may end this anywhere, and `abort` takes away what is there."""
+        path = f"{directory}/tmp-dvcx-{secrets.token_hex(8)}"
+        self._made.append(path)
+        return path
 
     # Large files into a local store
 
@@ -782,6 +789,10 @@ class Writer:
             with contextlib.suppress(OSError):
                 os.unlink(path)
         self._pending = []
+        for path in self._made:
+            # Most were renamed long ago.
+            with contextlib.suppress(OSError):
+                os.unlink(path)
         if self._left is not None:
             self._left.close()
 
@@ -833,16 +844,16 @@ class _Prepared(NamedTuple):
 class _OpenPack:
     """A pack being written to a temporary file; buffered, its BLAKE3 computed on the way."""
 
-    def __init__(self, directory: str, id_length: int) -> None:
-        self.path = f"{directory}/tmp-dvcx-{secrets.token_hex(8)}"
+    def __init__(self, path: str, id_length: int) -> None:
+        self.path = path
         self._id_length = id_length
         self._frames: list[Frame] = []
         self._buffer: list[bytes | memoryview] = []
         self._buffered = 0
         self._hasher = _pack_hasher()
         try:
-            os.makedirs(directory, exist_ok=True)
-            self._fd = _create(self.path)
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            self._fd = _create(path)
         except OSError as error:
             raise write_refused(error, "writing a pack", self.path, 0) from None
         self.size = 0
