@@ -122,8 +122,9 @@ class Catalog:
     def learn_all(self, indexes: Callable[[], Iterable[Learned]]) -> None:
         """Take in what indexes say, all or nothing. One that names packs that are not there is not complete: it is read again.
 
-        `indexes` is asked once more when the database could not be written and memory takes its place. An object is sought in a pack rather than alone: what an older index says stood alone may be gone since. A recipe
-        counts only when one of the packs holds it.
+        `indexes` is asked once more when the database could not be written and memory takes its place. An object is sought in
+        a pack rather than alone: what an older index says stood alone may be gone since. A recipe counts only when one of the
+        packs holds it.
         """
 
         def insert(db: sqlite3.Connection) -> None:
