@@ -48,7 +48,7 @@ HELD = 32 << 20
 NOT_COMPRESSED = 256
 PROBED = 128 << 10
 """Larger frames are compressed only when a piece of so many bytes divided by four gets smaller."""
-IN_FLIGHT = 4
+IN_FLIGHT = 2
 """So many full packs may be on their way at once."""
 STEP, REMOTE_STEP = 256 << 20, 512 << 20
 """After so many bytes what is finished becomes visible, in a cache or on a remote."""
