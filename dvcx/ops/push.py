@@ -165,7 +165,7 @@ def _advise(
     }
     if not poor:
         return
-    older = [path for path, item in poor.items() if _older_is_there(project, cache, store, path, item)]
+    older = [path for path, item in sorted(poor.items()) if _older_is_there(project, cache, store, path, item)]
     if older:
         size, new = (sum(getattr(sent[path][1], what) for path in older) for what in ("bytes", "new"))
         more = f" and {len(older) - 1:,} more" if len(older) > 1 else ""
