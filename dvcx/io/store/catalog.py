@@ -210,9 +210,9 @@ class Catalog:
                 found.setdefault(row[0], []).append(Recipe._make(row))
         return found
 
-    def all_recipes(self) -> list[tuple[bytes, bytes]]:
-        """(id, seal) of every blob that is here as a recipe."""
-        return self._rows("SELECT DISTINCT id, seal FROM recipes")
+    def each_recipe(self) -> Iterator[Recipe]:
+        """Every recipe the indexes name."""
+        yield from map(Recipe._make, self._rows("SELECT DISTINCT id, seal, size, chunks FROM recipes"))
 
     def recipe_frames(self) -> dict[str, list[Frame]]:
         """Where the recipes lie, by pack."""
