@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-OURS = ("objects/", "packs/", "index/", "actions/", "trash/", "quarantine/", "check-")
+OURS = ("objects/", "packs/", "index/", "actions/", "trash/", "quarantine/", "check/")
 """How names in a store begin; a bucket without a prefix may hold other people's uploads too."""
 
 
@@ -95,7 +95,7 @@ def _client(place: Place) -> Any:
         config=Config(
             connect_timeout=min(10.0, place.timeout),
             read_timeout=place.timeout,
-            retries={"total_max_attempts": 2},
+            retries={"total_max_attempts": 1},
             s3={"addressing_style": "path"},
         ),
     )

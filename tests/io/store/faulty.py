@@ -66,6 +66,9 @@ class FaultyBackend:
     def delete(self, name: str) -> None:
         self._through("delete", name, lambda: self.inner.delete(name))
 
+    def clear(self, prefix: str) -> None:
+        self._through("clear", prefix, lambda: self.inner.clear(prefix))
+
     def reap(self, older: float = STALE) -> int:
         return self._through("reap", "", lambda: self.inner.reap(older))  # type: ignore[no-any-return]
 
