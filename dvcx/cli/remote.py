@@ -130,7 +130,7 @@ def modify(
 @app.command("check", cls=Verb)
 def check(
     ctx: Context,
-    name: Annotated[str, Argument(metavar="[NAME]", help="The remote; the default one without it.", show_default=False)] = "",
+    name: Annotated[str, Argument(metavar="NAME", help="The remote; the default one without it.", show_default=False)] = "",
     quick: Annotated[bool, Option("--quick", help="Leave out what sends 40 MiB.")] = False,
 ) -> int:
     """Try out on a remote all that dvcx needs of one: permissions, reads, writes, listings, large files, its clock.

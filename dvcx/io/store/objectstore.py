@@ -441,6 +441,8 @@ class ObjectBackend:
             with self._window.of(size):
                 self._store.put(name, content, use_multipart=False)
             return
+        if self._store is None:
+            raise pool.GivenUp  # closed meanwhile: nobody waits for this any more
         if self._for_parts is None:
             self._for_parts = self._open(self._options, retries=PART_RETRIES)
         with self._window.of(part, LANES, parts=-(-size // part)) as lanes, self._under_way(name):

@@ -757,7 +757,11 @@ class Writer:
     def abort(self) -> None:
         """Drop what is not visible yet. Packs sent to a remote, which no index names, stay: the next writer may name them."""
         self._stopped.set()
+        until = time.monotonic() + pool.GRACE
         for closing in self._closing:
+            if self._store.local is None:
+                closing.forget(until - time.monotonic())  # an upload may hang in a network that is gone
+                continue
             with contextlib.suppress(BaseException):
                 self._finished.append(closing.result())
         self._closing = []
