@@ -49,8 +49,11 @@ def abort_uploads(place: Place, name: str, older: float) -> int:
         finally:
             client.close()
     except ClientError as error:
+        code = str(error.response.get("Error", {}).get("Code", ""))
+        if code == "NoSuchUpload":  # what `rclone serve s3` says to a listing without any, and all to one that is gone
+            return 0
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        raise Refused(str(error.response.get("Error", {}).get("Code", "")), int(status), doing) from None
+        raise Refused(code, int(status), doing) from None
     except HTTPClientError:
         raise Refused("", 0, doing) from None
     except (BotoCoreError, ValueError) as error:  # ValueError: an endpoint botocore does not take
