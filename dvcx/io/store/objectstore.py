@@ -537,6 +537,7 @@ class ObjectBackend:
         return self._explain_transport(text)
 
     def _explain_transport(self, text: str) -> _Words:
+        broke = ("body error" in text or "error sending request" in text) and "Parse(" not in text
         text = text.partition("inner:")[2] or text
         if "127.0.0.1:0," in text:
             return _Words("answered with a redirect to another host, which is not followed", "check the endpoint")
@@ -559,7 +560,7 @@ class ObjectBackend:
             )
         if connecting:
             return _Words("the endpoint cannot be reached", "check the endpoint and the network, then run it again", known)
-        if "body error" in text or "error sending request" in text:
+        if broke:
             return _Words("the connection broke", "check the network, then run it again", True)
         return _Words("the service's answer makes no sense", "check that the endpoint is such a service; run it again")
 
