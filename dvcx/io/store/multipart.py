@@ -62,13 +62,14 @@ def abort_uploads(place: Place, name: str, older: float) -> int:
 
 
 def _stale(client: Any, place: Place, name: str, older: float) -> list[tuple[str, str]]:
+    from datetime import timedelta
     from email.utils import parsedate_to_datetime
 
     found: list[tuple[str, str]] = []
     marker: dict[str, str] = {}
     while True:
         answer = client.list_multipart_uploads(Bucket=place.bucket, Prefix=place.prefix + name, **marker)
-        now = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
+        now = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"]) + timedelta(seconds=1)  # no fractions
         for upload in answer.get("Uploads", ()):
             key = upload["Key"]
             ours = key == place.prefix + name if name else key.removeprefix(place.prefix).startswith(OURS)
