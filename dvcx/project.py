@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import posixpath
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 MARK = ".dvcx"
 MAX_IGNORE = 1 << 20
 REAP_AFTER = 60.0
+REAP_REMOTE_EVERY = 3600.0
 STORE_DIRECTORIES = ("objects", "packs", "index", "actions", "quarantine")
 
 
@@ -186,11 +188,33 @@ class Project:
                 # Writing makes directories: one that is only not mounted is missed here.
                 next(iter(backend.list("index")), None)
                 warn(f"{label}: the store that was there is gone; a new one is begun")
+            fresh = not store.id
             create_store(store, self.state_dir, warn)
+            self._reap_remote(backend, f"{met}-reaped", label, emit, fresh=fresh)
         if store.id:
             with contextlib.suppress(DvcxError):
                 atomic_write(met, store.id.encode(), mode=0o600, fsync=False)
         return store
+
+    def _reap_remote(self, backend: Backend, stamp: str, label: str, emit: Emit, *, fresh: bool) -> None:
+        """Remove what killed pushes left here and on a remote; not in a `fresh` one, nor within an hour of the last time."""
+        from dvcx.io.store.local import LocalBackend
+
+        LocalBackend(f"{self.state_dir}/tmp").reap()
+        with contextlib.suppress(OSError):
+            if 0 <= time.time() - os.stat(stamp).st_mtime < REAP_REMOTE_EVERY:
+                return
+        with contextlib.suppress(DvcxError):
+            atomic_write(stamp, b"", mode=0o600, fsync=False)
+        if fresh:
+            return
+        try:
+            count = backend.reap()
+        except DvcxError as error:
+            emit(Noted(f"{label}: what killed pushes may have left there was not looked for: {error.message}"))
+            return
+        if count:
+            emit(Noted(f"{label}: removed {count} unfinished upload{'s' if count > 1 else ''} of killed pushes"))
 
     def remote_backend(self, name: str, emit: Emit) -> Backend:
         """The bytes of a remote under their names. What fails and may pass is tried again, which `emit` hears of."""

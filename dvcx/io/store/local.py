@@ -22,6 +22,7 @@ from dvcx.io.store.backend import (
     Mark,
     Source,
     capped,
+    check_below,
     check_name,
     check_prefix,
     check_range,
@@ -205,6 +206,26 @@ class LocalBackend:
             pass
         except OSError as error:
             raise disk_refused(error, "deleting it", path) from error
+
+    def clear(self, prefix: str) -> None:
+        """See `Backend.clear`. Directories above it that are empty then go too, not the root. Links are not followed."""
+        import shutil
+
+        prefix = check_below(prefix, self.url)
+        path = os.path.join(self.root, prefix)
+        try:
+            if self._is_real_directory(prefix):
+                shutil.rmtree(path)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise disk_refused(error, "removing it", error.filename or path) from error
+        self._known.clear()
+        while prefix := prefix.rpartition("/")[0]:
+            try:
+                os.rmdir(os.path.join(self.root, prefix))
+            except OSError:  # not empty
+                return
 
     def close(self) -> None:
         """See `Backend.close`."""

@@ -118,6 +118,10 @@ class RetryingBackend:
         """See `Backend.delete`."""
         _again(self._patience(), lambda: self.inner.delete(name))
 
+    def clear(self, prefix: str) -> None:
+        """See `Backend.clear`."""
+        _again(self._patience(), lambda: self.inner.clear(prefix))
+
     def reap(self, older: float = STALE) -> int:
         """See `Backend.reap`."""
         return self.inner.reap(older)

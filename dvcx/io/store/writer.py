@@ -111,6 +111,7 @@ class Writer:
         self._left = Leftovers(store, journal) if not store.is_cache else None
         self._lock = threading.Lock()
         self._large = threading.Lock()
+        self._sending: set[str] = set()
         self._stopped = threading.Event()
         self._new: dict[bytes, bytes] = {}
         self._taken: set[bytes] = set()
@@ -340,9 +341,11 @@ class Writer:
                     os.unlink(pack.path)
                 raise
             return _Finished(info, target, inode)
+        self._sending.add(pack.path)
         try:
             self._store.backend.upload(name, pack.path, self._check_stopped)
         finally:
+            self._sending.discard(pack.path)
             with contextlib.suppress(OSError):
                 os.unlink(pack.path)
         return _Finished(info)
@@ -757,10 +760,17 @@ class Writer:
     def abort(self) -> None:
         """Drop what is not visible yet. Packs sent to a remote, which no index names, stay: the next writer may name them."""
         self._stopped.set()
+        until = time.monotonic() + pool.GRACE
         for closing in self._closing:
+            if self._store.local is None:
+                closing.forget(until - time.monotonic())  # an upload may hang in a network that is gone
+                continue
             with contextlib.suppress(BaseException):
                 self._finished.append(closing.result())
         self._closing = []
+        for path in list(self._sending):  # of uploads that did not end in time
+            with contextlib.suppress(OSError):
+                os.unlink(path)
         if self._pack is not None:
             self._pack.drop()
             self._pack = None
