@@ -22,6 +22,7 @@ from dvcx.io.store.store import Store
 from dvcx.io.store.writer import Writer
 from dvcx.io.workspace import Looking, Rules, Sink, look, store_tree
 from dvcx.ops import placed, placing, records
+from dvcx.ops.ahead import take_ahead
 from dvcx.ops.listings import Listings
 from dvcx.ops.placed import Parts, mark_of
 from dvcx.ops.records import Tracked
@@ -93,13 +94,15 @@ def add(
         tracked = records.load(project)
         inner = {path: _owner(project, tracked, path, force=force) for path in wanted}
         absorbed = [known for known in tracked.pointers for path in wanted if known != path and contains(path, known)]
+        rules = project.rules()
+        emit(Began("adding"))
+        # What helpers have told of is not told again.
+        told = ignore if take_ahead(project, wanted, rules, emit=emit) else emit
         cache = project.cache(emit, write=True)
         index = project.stat_index(emit)
         try:
-            rules = project.rules()
-            emit(Began("adding"))
             changed: list[str] = []
-            taken = _store(project, wanted, inner, tracked, cache, index, rules, exact, emit)
+            taken = _store(project, wanted, inner, tracked, cache, index, rules, exact, told)
             if absorbed:
                 # Their pointers and ignore lines are files of the new directory until they are gone.
                 changed += _absorb(project, tracked, absorbed)
@@ -108,7 +111,7 @@ def add(
             index.flush()
             items, written = _record(project, tracked, taken, force=force)
             changed += written
-            relink(project, cache, index, rules, wanted, emit=emit)
+            relink(project, cache, index, rules, [path for path in wanted if not _is_link(project, path)], emit=emit)
             records.autostage(project, changed)
             inside = {owner for owner in inner.values() if owner}
             steps = {owner: (tracked.pointers[owner][1].content, taken.contents[owner]) for owner in inside}
@@ -253,6 +256,10 @@ def _with_parts(
     taken.marks.update((join(path, below) if below else path, mark) for below, mark in merged.marks.items())
     taken.not_pulled[owner] = taken.not_pulled.get(owner, 0) + merged.files
     return merged.content
+
+
+def _is_link(project: Project, path: str) -> bool:
+    return os.path.islink(f"{project.root}/{path}")
 
 
 def _link(project: Project, path: str, sink: Sink, rules: Rules) -> Entry | None:

@@ -18,7 +18,7 @@ from dvcx.io import git
 from dvcx.io.store.intake import Intake
 from dvcx.io.store.writer import Writer
 from dvcx.io.workspace import look
-from dvcx.ops import records
+from dvcx.ops import placed, records
 from dvcx.ops.add import AddedItem, add
 from dvcx.ops.records import Tracked
 from dvcx.ops.running import staged_records
@@ -107,7 +107,7 @@ def _record(project: Project, stages: Sequence[Stage], emit: Emit) -> None:
             git.ignore_all(project.root, [out.path for stage in stages for out in stage.outs if out.cache])
         records.write_lock(project, entries)
         records.autostage(project, staged_records(stages))
-        records.remember(project, records.load(project))
+        placed.note(project, records.load(project), marks)
     finally:
         index.close()
         cache.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -265,26 +264,3 @@ def unsafe_root(path: str) -> None:
     """Refuse the project's root as a tracked path."""
     if not path:
         raise UnsafeInput("the project's root cannot be tracked", "name the files or directories in it")
-
-
-# What this workspace was last made of, so that checkout can take away what another commit does not track
-
-
-def remember(project: Project, tracked: Tracked) -> None:
-    """Note the tracked paths of this workspace: a memory in the state directory."""
-    paths = sorted(tracked.contents())
-    try:
-        files.private_directory(project.state_dir)
-        files.atomic_write(f"{project.state_dir}/tracked.json", json.dumps(paths).encode(), mode=0o600, fsync=False)
-    except DvcxError:
-        return
-
-
-def remembered(project: Project) -> list[str]:
-    """The tracked paths `remember` noted; each passes the path rule."""
-    try:
-        with open(f"{project.state_dir}/tracked.json", "rb") as file:
-            paths = json.loads(file.read(MAX_LOCK))
-        return [path for path in paths if isinstance(path, str) and not path_problem(path)]
-    except (OSError, ValueError, TypeError, RecursionError):
-        return []

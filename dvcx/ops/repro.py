@@ -90,7 +90,7 @@ def repro(
             if touched:
                 records.autostage(project, staged_records(touched))
         if touched:
-            records.remember(project, records.load(project))
+            _note(project, touched, runs)
     return Reproduced(tuple(runs), sum(1 for item in runs if item.how in ("failed", "skipped")))
 
 

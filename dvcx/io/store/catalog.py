@@ -30,6 +30,10 @@ class Place(NamedTuple):
     encoding: int
 
 
+Spot = tuple[int, int, int, int, int, bytes]
+"""Where an object lies: number of the pack, offset, stored length, length, encoding, id. Plain, since there are many."""
+
+
 class Catalog:
     """One store's catalog. A damaged file is replaced by a new one, an unwritable one by one in memory; `warn` hears of it.
 
@@ -135,6 +139,20 @@ class Catalog:
             self._packs[pack] if pack else "": [Frame._make(row[1:]) for row in group]
             for pack, group in groupby(rows, itemgetter(0))
         }
+
+    def spots(self, ids: Sequence[bytes]) -> list[Spot]:
+        """Where those of these objects that are in packs lie, in the order of reading; for one directory's worth of them."""
+        sql = "SELECT pack, offset, stored, size, encoding, id FROM objects WHERE pack > 0 AND id IN"
+        rows: list[Spot] = []
+        for start in range(0, len(ids), _CHUNK):
+            part = ids[start : start + _CHUNK]
+            rows += self._rows(f"{sql} ({','.join('?' * len(part))})", part)
+        rows.sort()
+        return rows
+
+    def pack(self, number: int) -> str:
+        """The hex name of the pack that a spot numbers."""
+        return self._packs[number]
 
     def find(self, ids: Iterable[bytes]) -> dict[bytes, Place]:
         """Where these objects are; absent ones are left out."""

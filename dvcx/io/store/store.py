@@ -264,6 +264,36 @@ class Store:
                     batches.append(Batch("", [(item, Frame(key, b"", 0, 0, 0, size, size))], size))
         return batches
 
+    def read_packed(self, items: Mapping[bytes, Wanted]) -> Iterator[tuple[bytes, memoryview]]:
+        """(raw id, bytes) of those of the objects (by raw id) that lie in packs of the cache, verified like `read_batch`.
+
+        The same work with less ado for each object: for one directory's many small files.
+        """
+        self.sync()
+        quick = self.algorithm == "xxh128"
+        spots = self.catalog.spots(list(items))
+        start = 0
+        while start < len(spots):
+            pack, begin = spots[start][:2]
+            end, stop = begin, start
+            while stop < len(spots) and spots[stop][0] == pack:
+                _, offset, stored = spots[stop][:3]
+                if offset - end > READ_GAP or (offset + stored - begin > READ_MOST and stop > start):
+                    break
+                end = max(end, offset + stored)
+                stop += 1
+            name = pack_name(self.catalog.pack(pack))
+            view = memoryview(self.backend.read(name, begin, end - begin))
+            for _, offset, length, size, encoding, key in spots[start:stop]:
+                piece = view[offset - begin : offset - begin + length]
+                item = items[key]
+                good = encoding == RAW and size == item.size and quick and xxh128(piece) == key and seal(piece).hex() == item.seal
+                if not good:
+                    frame = Frame(key, b"", 0, encoding, offset, length, size)
+                    ((_, piece),) = self.read_batch(Batch(self.catalog.pack(pack), ((item, frame),), length))
+                yield key, piece
+            start = stop
+
     def read_batch(self, batch: Batch) -> Iterator[tuple[Wanted, memoryview]]:
         """The objects of a batch, each verified for size, id and seal. For objects that fit in memory."""
         if not batch.pack:
