@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from dvcx.core.changes import ReadTree, as_entry
-from dvcx.core.objects import DIR, LINK, TREE, Content, Entry, entry_content
+from dvcx.core.objects import DIR, TREE, Content, Entry, entry_content
 from dvcx.core.partial import Mark
 from dvcx.core.paths import contains, join, several
 from dvcx.core.records import POINTER_SUFFIX, Pointer
@@ -25,6 +25,7 @@ from dvcx.ops import placed, placing, records
 from dvcx.ops.ahead import take_ahead
 from dvcx.ops.listings import Listings
 from dvcx.ops.placed import Parts, mark_of
+from dvcx.ops.placing import link_at
 from dvcx.ops.records import Tracked
 from dvcx.ops.relink import relink
 
@@ -111,7 +112,7 @@ def add(
             index.flush()
             items, written = _record(project, tracked, taken, force=force)
             changed += written
-            relink(project, cache, index, rules, [path for path in wanted if not _is_link(project, path)], emit=emit)
+            relink(project, cache, index, rules, [path for path in wanted if not link_at(project, path, rules)], emit=emit)
             records.autostage(project, changed)
             inside = {owner for owner in inner.values() if owner}
             steps = {owner: (tracked.pointers[owner][1].content, taken.contents[owner]) for owner in inside}
@@ -217,10 +218,11 @@ def _take(
         parts = Parts(project, tracked, index, emit, listings=listings.read)
         for path in paths:
             owner = inner[path]
-            link = _link(project, path, sink, rules) if owner else None
+            link = link_at(project, path, rules) if owner else None
             if link is not None:
-                _check_seen(path, owner, entry_content(link), rules)
-                inside.setdefault(owner, {})[path[len(owner) + 1 :]] = link
+                _check_seen(path, owner, entry_content(link.entry), rules)
+                sink.link(link.target)
+                inside.setdefault(owner, {})[path[len(owner) + 1 :]] = link.entry
                 taken.marks[path] = True
                 continue
             content = look(project.root, path, index=index, sink=sink, rules=rules, advanced=lambda files: emit(Advanced(files)))
@@ -256,27 +258,6 @@ def _with_parts(
     taken.marks.update((join(path, below) if below else path, mark) for below, mark in merged.marks.items())
     taken.not_pulled[owner] = taken.not_pulled.get(owner, 0) + merged.files
     return merged.content
-
-
-def _is_link(project: Project, path: str) -> bool:
-    return os.path.islink(f"{project.root}/{path}")
-
-
-def _link(project: Project, path: str, sink: Sink, rules: Rules) -> Entry | None:
-    """The entry of a symbolic link that is data itself; None for anything else, and for a link that dvcx placed."""
-    parent, leaf = open_parent(project.root, path)
-    try:
-        if not stat.S_ISLNK(os.lstat(leaf, dir_fd=parent).st_mode):
-            return None
-        target = os.readlink(leaf, dir_fd=parent)
-    except OSError as error:
-        raise disk_refused(error, "looking at it", path) from None
-    finally:
-        os.close(parent)
-    if rules.objects and target.startswith(rules.objects + "/"):
-        return None
-    names = sink.link(os.fsencode(target))
-    return Entry("", LINK, len(os.fsencode(target)), names.id, names.seal)
 
 
 def _check_seen(path: str, owner: str, content: Content, rules: Rules) -> None:

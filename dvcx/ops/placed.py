@@ -172,6 +172,7 @@ class Parts:
         self._nodes: dict[str, Here] = {}
         self._cache: Store | None = None
         self._made: dict[tuple[str, str], list[Entry]] = {}
+        self._known: dict[tuple[str, str, str], Merged | None] = {}
 
     def close(self) -> None:
         """Release the cache."""
@@ -232,6 +233,19 @@ class Parts:
             if strict:
                 raise
             return None
+
+    def partial(self, path: str, now: Content | None) -> Merged | None:
+        """The same for a directory of which parts are not pulled; None for anything else. Asked twice, it looks once."""
+        if now is None or now.kind != TREE:
+            return None
+        recorded = self.recorded(path)
+        if recorded is None or (recorded.id, recorded.seal) == (now.id, now.seal):
+            return None
+        key = (path, now.id, now.seal)
+        if key not in self._known:
+            merged = self.merged(path, now)
+            self._known[key] = None if merged is None or "" in merged.marks else merged
+        return self._known[key]
 
     def read(self, path: str, content: Content) -> list[Entry]:
         """The entries of a directory of the workspace, or of one that `merged` made up."""

@@ -6,15 +6,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dvcx.core.objects import Content
+from dvcx.core.changes import ReadTree
+from dvcx.core.objects import Content, entry_content
 from dvcx.core.paths import several
 from dvcx.errors import NotFound, display
 from dvcx.events import Began, Emit, Ended, ignore
 from dvcx.io.files import private_directory
-from dvcx.io.store.store import Store, Wanted
+from dvcx.io.store.store import Wanted
 from dvcx.io.store.writer import Writer
 from dvcx.ops import records
-from dvcx.ops.checkout import at
+from dvcx.ops.checkout import entry_of
+from dvcx.ops.listings import Listings
 from dvcx.ops.records import Tracked
 from dvcx.ops.transfer import move, needed
 
@@ -54,7 +56,8 @@ def push(
     cache = project.cache(emit)
     store = project.remote(name, emit, write=not dry_run)
     try:
-        contents = _chosen(tracked, targets, name, asked=bool(remote), cache=cache)
+        with Listings(project, tracked, cache, emit, remote=name) as listings:
+            contents = _chosen(tracked, targets, name, asked=bool(remote), read=listings.read)
         emit(Began("listing objects"))
         objects = needed(contents, cache, store).objects
         absent = store.missing(objects)
@@ -76,7 +79,7 @@ def push(
         cache.close()
 
 
-def _chosen(tracked: Tracked, targets: Sequence[str], name: str, *, asked: bool, cache: Store) -> dict[str, Content]:
+def _chosen(tracked: Tracked, targets: Sequence[str], name: str, *, asked: bool, read: ReadTree) -> dict[str, Content]:
     """Contents that may go to the remote called `name`."""
     chosen = {}
     for path, content in records.select(tracked, targets).items():
@@ -89,7 +92,7 @@ def _chosen(tracked: Tracked, targets: Sequence[str], name: str, *, asked: bool,
             stage = tracked.stage_of(owner)
             if stage is not None and not all(out.push for out in stage.outs if out.path == owner):
                 continue
-        chosen[path] = at(tracked, cache, path, content)
+        chosen[path] = entry_content(entry_of(tracked, read, path, content))
     return chosen
 
 

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dvcx.core.globs import Globs
 from dvcx.core.objects import Content
-from dvcx.core.paths import contains, join, parent, path_problem, relative, resolve
+from dvcx.core.paths import contains, join, parent, relative, resolve, several
 from dvcx.core.pipeline.graph import build
 from dvcx.core.pipeline.schema import Stage, address, dump_stages, load_stages, parse_stages
 from dvcx.core.records import (
@@ -22,7 +23,7 @@ from dvcx.core.records import (
     encode_lock,
     encode_pointer,
 )
-from dvcx.errors import Conflict, DvcxError, IntegrityError, NotFound, UnsafeInput, display
+from dvcx.errors import Conflict, DvcxError, IntegrityError, NotFound, UnsafeInput, UsageError, display
 from dvcx.io import files, git
 
 if TYPE_CHECKING:
@@ -208,6 +209,29 @@ def reap(project: Project, paths: Iterable[str]) -> None:
             files.reap(project.root, directory)
     with contextlib.suppress(DvcxError):
         files.reap(project.state_dir, "")
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What a command is about: targets (everything without any), or the recorded paths that wildcards name."""
+
+    targets: tuple[str, ...] = ()
+    globs: Globs | None = None
+
+
+def choice(targets: Sequence[str], globs: Sequence[str]) -> Choice:
+    """Targets or wildcards, as they were handed in; `UsageError` for both."""
+    targets, globs = several(targets), several(globs)
+    if targets and globs:
+        raise UsageError("--glob and targets exclude one another", "run two commands, or write the targets as patterns")
+    return Choice(targets, Globs(globs) if globs else None)
+
+
+def nothing_named(globs: Globs) -> NotFound:
+    """The error for wildcards that no recorded path matches."""
+    return NotFound(
+        f"no recorded path matches '{globs}'", "dvcx list shows what is tracked; '**' stands for any number of directories"
+    )
 
 
 def select(tracked: Tracked, targets: Sequence[str]) -> dict[str, Content]:
