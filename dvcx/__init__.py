@@ -64,6 +64,9 @@ if TYPE_CHECKING:
     from dvcx.ops.run import Ran as Ran
     from dvcx.ops.run import run as run
     from dvcx.ops.status import DataChange as DataChange
+    from dvcx.ops.status import Holding as Holding
+    from dvcx.ops.status import Lacked as Lacked
+    from dvcx.ops.status import PathLacking as PathLacking
     from dvcx.ops.status import StageStatus as StageStatus
     from dvcx.ops.status import Status as Status
     from dvcx.ops.status import status as status
@@ -96,7 +99,7 @@ _NAMES = {
     "ops.remove": ("Removed", "RemovedItem", "remove"),
     "ops.repro": ("Reproduced", "StageRun", "repro"),
     "ops.run": ("Ran", "run"),
-    "ops.status": ("DataChange", "StageStatus", "Status", "status"),
+    "ops.status": ("DataChange", "Holding", "Lacked", "PathLacking", "StageStatus", "Status", "status"),
     "ops.unprotect": ("Unprotected", "unprotect"),
     "project": ("Project", "open_project"),
 }

@@ -38,7 +38,7 @@ def remove(
       dvcx remove old.csv
       dvcx rm --delete --yes images/
 
-    Exits: 3 4 5 7 8 9 11
+    Exits: 3 4 5 6 7 8 9 11
     """
     from dvcx.ops.remove import remove as op
 

@@ -50,21 +50,62 @@ class StageStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class Lacked:
+    """An object that a remote lacks, a path that needs it, and whether the cache has it, so that a push would send it."""
+
+    path: str
+    id: str
+    cached: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PathLacking:
+    """A tracked path of which a remote lacks objects: every object, at each path that needs it."""
+
+    path: str
+    objects: tuple[Lacked, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What a remote holds: `objects` are needed, it lacks `missing` of them, and `to_fetch` are there and not in the cache."""
+
+    remote: str
+    objects: int
+    missing: int
+    to_fetch: int
+    to_fetch_bytes: int
+    lacking: tuple[PathLacking, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
-    """The state of the project; `tracked` counts pointers, `clean` is True when nothing changed and no stage is stale."""
+    """The state of the project; `tracked` counts pointers, `clean` is True when nothing changed and no stage is stale.
+
+    `remotes` is what remotes hold, when that was asked; `clean` then also means that they lack nothing.
+    """
 
     data: tuple[DataChange, ...]
     stages: tuple[StageStatus, ...]
     tracked: int
     clean: bool
+    remotes: tuple[Holding, ...] = ()
 
 
-def status(project: Project, targets: Sequence[str] = (), *, emit: Emit = ignore) -> Status:
-    """Compare the workspace with the records; targets are tracked paths, directories around them, or stages."""
-    return answer(project, targets, absent_as_recorded=False, emit=emit)
+def status(
+    project: Project, targets: Sequence[str] = (), *, remote: str | None = None, emit: Emit = ignore
+) -> Status:
+    """Compare the workspace with the records; targets are tracked paths, directories around them, or stages.
+
+    With `remote` ("" is the default one) what is needed is compared with what is really there, too, which raises
+    `IntegrityError` for an object that is there with another seal, and `RemoteFailed`.
+    """
+    return answer(project, targets, remote=remote, absent_as_recorded=False, emit=emit)
 
 
-def answer(project: Project, targets: Sequence[str], *, absent_as_recorded: bool, emit: Emit) -> Status:
+def answer(
+    project: Project, targets: Sequence[str], *, remote: str | None, absent_as_recorded: bool, emit: Emit
+) -> Status:
     """The work of `status`. `absent_as_recorded` takes data that is not in the workspace to be what its record says."""
     targets = several(targets)
     tracked = records.load(project)
@@ -91,8 +132,16 @@ def answer(project: Project, targets: Sequence[str], *, absent_as_recorded: bool
         StageStatus(verdict.stage.address, verdict.state, tuple(reason.text for reason in verdict.reasons))
         for verdict in verdicts
     )
-    clean = not data and all(verdict.state == FRESH for verdict in verdicts)
-    return Status(tuple(data), found, len(paths), clean)
+    remotes = _remotes(project, tracked, targets, remote, emit) if remote is not None else ()
+    clean = not data and all(verdict.state == FRESH for verdict in verdicts) and not any(held.missing for held in remotes)
+    return Status(tuple(data), found, len(paths), clean, remotes)
+
+
+def _remotes(project: Project, tracked: Tracked, targets: Sequence[str], remote: str, emit: Emit) -> tuple[Holding, ...]:
+    # Only who asks pays for what talks to remotes.
+    from dvcx.ops.holding import holdings
+
+    return holdings(project, tracked, targets, remote=remote, emit=emit)
 
 
 def chosen(tracked: Tracked, targets: Sequence[str]) -> tuple[list[Stage], list[str]]:
