@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 
 NOT_PULLED = "not pulled"
+UNKNOWN = "a listing to compare it with is not in the cache"
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +217,8 @@ def _changes(
 def _directory(project: Project, path: str, recorded: Content, now: Content, parts: Parts, emit: Emit) -> DataChange:
     merged = parts.partial(path, now)
     if merged is None or merged.content is None:
-        return DataChange(path, "modified", describe(project, path, recorded, now, parts=parts, emit=emit))
+        text = describe(project, path, recorded, now, parts=parts, emit=emit)
+        return DataChange(path, "modified", text or UNKNOWN)
     left = f"{merged.files:,} of {recorded.files:,} files"
     if merged.content == recorded:
         return DataChange(path, NOT_PULLED, left)
