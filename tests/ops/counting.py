@@ -42,13 +42,13 @@ class Counting:
         self._traffic.listed.append(prefix)
         return self._backend.list(prefix)
 
-    def read(self, name: str, start: int = 0, length: int = -1) -> bytes:
-        data = self._backend.read(name, start, length)
+    def read(self, name: str, *rest: Any, **more: Any) -> bytes:
+        data = self._backend.read(name, *rest, **more)
         self._count(name, len(data))
         return data
 
-    def stream(self, name: str, limit: int) -> Iterator[bytes]:
-        for piece in self._backend.stream(name, limit):
+    def stream(self, name: str, limit: int, *rest: Any) -> Iterator[bytes]:
+        for piece in self._backend.stream(name, limit, *rest):
             self._count(name, len(piece))
             yield piece
 
@@ -56,9 +56,9 @@ class Counting:
         self._traffic.written.append(name)
         self._backend.write(name, data)
 
-    def upload(self, name: str, path: str, *rest: Any) -> None:
+    def upload(self, name: str, path: str, *rest: Any, **more: Any) -> None:
         self._traffic.written.append(name)
-        self._backend.upload(name, path, *rest)
+        self._backend.upload(name, path, *rest, **more)
 
     def _count(self, name: str, size: int) -> None:
         if name.startswith(("objects/", "packs/")):

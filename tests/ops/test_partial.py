@@ -122,7 +122,7 @@ def test_only_listings_that_can_hold_a_match_are_read(there: Project, traffic: T
 
 def test_globs_that_name_nothing_and_globs_with_targets(there: Project) -> None:
     for work in (pull, fetch):
-        with pytest.raises(NotFound, match="no recorded path matches 'data/.*jpg'"):
+        with pytest.raises(NotFound, match=r"no recorded path matches 'data/.*jpg'"):
             work(there, globs=["data/**/*.jpg"])
         with pytest.raises(UsageError, match="exclude one another"):
             work(there, ["data"], globs=["data/*"])
