@@ -123,8 +123,7 @@ def remote_lines(face: Face, result: Status) -> Iterable[str]:
             yield f"remote '{name}' holds everything ({output.plural(held.objects, 'object')})"
         else:
             yield f"Missing on remote '{name}' ({held.missing:,} of {output.plural(held.objects, 'object')}):"
-            for path in held.lacking:
-                yield f"  {face.path(path.path)}  {_examples(face, path)}"
+            yield from output.columns([(face.path(path.path), _examples(face, path)) for path in held.lacking], "  ")
         if held.to_fetch:
             size = output.size(held.to_fetch_bytes)
             be = "is" if held.to_fetch == 1 else "are"

@@ -135,6 +135,6 @@ def _record(project: Project, stages: Sequence[Stage], emit: Emit, *, exact: boo
 
 def _not_pulled(path: str, files: int) -> Conflict:
     return Conflict(
-        f"{display(path)}: {files:,} {'file' if files == 1 else 'files'} of this output were never pulled, so it is not all here",
+        f"the output {display(path)} is not all here ({files:,} {'file' if files == 1 else 'files'} not pulled)",
         f"dvcx pull {display(path)}; or record just what is here: dvcx commit --exact",
     )

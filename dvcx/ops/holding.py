@@ -87,7 +87,8 @@ def _holding(name: str, contents: Mapping[str, Content], targets: Sequence[str],
     lacking: list[PathLacking] = []
     if missing:
         finder = _Finder(missing, here, cache, store, parts)
-        lacking = [PathLacking(path, tuple(found)) for path, content in contents.items() if (found := finder.at(path, content))]
+        gaps = {path: finder.at(path, contents[path]) for path in sorted(contents)}
+        lacking = [PathLacking(path, tuple(found)) for path, found in gaps.items() if found]
     return Holding(name, len(objects), len(missing), len(absent), size, tuple(lacking))
 
 

@@ -128,8 +128,8 @@ def _check_all_here(stage: Stage, now: Snapshot) -> None:
         files = now.not_pulled.get(path)
         if files is not None:
             raise NotFound(
-                f"stage '{display(stage.address)}': {display(path)}: {files:,} {'file' if files == 1 else 'files'} "
-                "of this dependency were never pulled",
+                f"stage '{display(stage.address)}': its dependency {display(path)} is not all here "
+                f"({files:,} {'file' if files == 1 else 'files'} not pulled)",
                 f"dvcx pull {display(path)}",
             )
 

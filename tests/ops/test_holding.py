@@ -180,7 +180,7 @@ def test_another_seal_is_an_error_that_names_the_path(project: Project, store_di
     wipe_cache(project)
     write(project, {"g": good})
     add(again(project), ["g"])
-    with pytest.raises(IntegrityError, match="'g' needs xxh128:.*other bytes under this id"):
+    with pytest.raises(IntegrityError, match=r"'g' needs xxh128:.*other bytes under this id"):
         status(again(project), remote="")
 
 
@@ -260,7 +260,7 @@ def test_a_corrupt_frame_of_a_pack_stops_the_push(project: Project, store_dir: P
     good = pack.read_bytes()
     pack.chmod(0o644)
     pack.write_bytes(good[:40] + _flip(good[40:41]) + good[41:])
-    with pytest.raises(IntegrityError, match="'many/.*' cannot be sent"):
+    with pytest.raises(IntegrityError, match=r"'many/.*' cannot be sent"):
         push(again(project))
     assert not list(store_dir.glob("index/*")) and not list(store_dir.rglob("tmp-*"))
     pack.write_bytes(good)
