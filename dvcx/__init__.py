@@ -15,6 +15,9 @@ __version__ = "0.1.0"
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from dvcx.core.changes import Change as Change
+    from dvcx.core.holding import Holding as Holding
+    from dvcx.core.holding import Lacked as Lacked
+    from dvcx.core.holding import PathLacking as PathLacking
     from dvcx.errors import AnswerIsNo as AnswerIsNo
     from dvcx.errors import Busy as Busy
     from dvcx.errors import Conflict as Conflict
@@ -64,9 +67,6 @@ if TYPE_CHECKING:
     from dvcx.ops.run import Ran as Ran
     from dvcx.ops.run import run as run
     from dvcx.ops.status import DataChange as DataChange
-    from dvcx.ops.status import Holding as Holding
-    from dvcx.ops.status import Lacked as Lacked
-    from dvcx.ops.status import PathLacking as PathLacking
     from dvcx.ops.status import StageStatus as StageStatus
     from dvcx.ops.status import Status as Status
     from dvcx.ops.status import status as status
@@ -78,6 +78,7 @@ if TYPE_CHECKING:
 # Module -> the names that come from it; the same as above.
 _NAMES = {
     "core.changes": ("Change",),
+    "core.holding": ("Holding", "Lacked", "PathLacking"),
     "errors": (
         *("AnswerIsNo", "Busy", "Conflict", "DiskRefused", "DvcxError", "IntegrityError", "NoProject", "NotFound"),
         *("RemoteFailed", "StageFailed", "UnsafeInput", "UsageError"),
@@ -99,7 +100,7 @@ _NAMES = {
     "ops.remove": ("Removed", "RemovedItem", "remove"),
     "ops.repro": ("Reproduced", "StageRun", "repro"),
     "ops.run": ("Ran", "run"),
-    "ops.status": ("DataChange", "Holding", "Lacked", "PathLacking", "StageStatus", "Status", "status"),
+    "ops.status": ("DataChange", "StageStatus", "Status", "status"),
     "ops.unprotect": ("Unprotected", "unprotect"),
     "project": ("Project", "open_project"),
 }

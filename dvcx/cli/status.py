@@ -15,7 +15,8 @@ from dvcx.cli.options import AskRemote, Targets
 from dvcx.errors import UsageError, display
 
 if TYPE_CHECKING:
-    from dvcx.ops.status import Holding, PathLacking, Status
+    from dvcx.core.holding import Holding, PathLacking
+    from dvcx.ops.status import Status
     from dvcx.project import Project
 
 app = app()

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from dvcx.core.holding import Holding, Lacked, PathLacking
 from dvcx.core.objects import DIR, TREE, Content, Entry, entry_content
 from dvcx.core.paths import MAX_DEPTH, contains, join
 from dvcx.errors import IntegrityError, NotFound, display
 from dvcx.events import Began, Emit, Ended
 from dvcx.io.store.store import Store, Wanted, join_tree, wanted
 from dvcx.ops.records import Tracked
-from dvcx.ops.status import Holding, Lacked, PathLacking
 from dvcx.ops.transfer import Needed, needed, only_at
 
 if TYPE_CHECKING:

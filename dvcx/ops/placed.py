@@ -20,12 +20,12 @@ from dvcx.errors import DvcxError, NotFound
 from dvcx.events import Emit
 from dvcx.io import files
 from dvcx.io.statindex import StatIndex
-from dvcx.io.store.store import Store
 from dvcx.io.workspace import Looking, store_tree
 from dvcx.ops.looking import entry_at, stored_trees, workspace_trees
 from dvcx.ops.records import Tracked
 
 if TYPE_CHECKING:
+    from dvcx.io.store.store import Store
     from dvcx.project import Project
 
 Memory = dict[str, dict[str, Mark]]
