@@ -15,6 +15,9 @@ __version__ = "0.1.0"
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from dvcx.core.changes import Change as Change
+    from dvcx.core.holding import Holding as Holding
+    from dvcx.core.holding import Lacked as Lacked
+    from dvcx.core.holding import PathLacking as PathLacking
     from dvcx.errors import AnswerIsNo as AnswerIsNo
     from dvcx.errors import Busy as Busy
     from dvcx.errors import Conflict as Conflict
@@ -75,6 +78,7 @@ if TYPE_CHECKING:
 # Module -> the names that come from it; the same as above.
 _NAMES = {
     "core.changes": ("Change",),
+    "core.holding": ("Holding", "Lacked", "PathLacking"),
     "errors": (
         *("AnswerIsNo", "Busy", "Conflict", "DiskRefused", "DvcxError", "IntegrityError", "NoProject", "NotFound"),
         *("RemoteFailed", "StageFailed", "UnsafeInput", "UsageError"),

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dvcx.core.changes import ReadTree
 from dvcx.core.chunking import is_chunked
-from dvcx.core.objects import Content
+from dvcx.core.objects import Content, entry_content
 from dvcx.core.paths import contains, several
 from dvcx.errors import DvcxError, IntegrityError, NotFound, display
 from dvcx.events import Advanced, Began, Emit, Ended, Warned, ignore
@@ -16,7 +17,8 @@ from dvcx.io.store.scratch import scratch
 from dvcx.io.store.store import Store, Wanted, wanted
 from dvcx.io.store.writer import Sent, Writer, fresh_bytes
 from dvcx.ops import records
-from dvcx.ops.checkout import at
+from dvcx.ops.checkout import entry_of
+from dvcx.ops.listings import Listings
 from dvcx.ops.looking import entry_at, stored_trees
 from dvcx.ops.records import Tracked
 from dvcx.ops.transfer import move, needed
@@ -64,7 +66,8 @@ def push(
     cache = project.cache(emit)
     store = project.remote(name, emit, write=not dry_run)
     try:
-        contents = _chosen(tracked, targets, name, asked=bool(remote), cache=cache)
+        with Listings(project, tracked, cache, emit, remote=name) as listings:
+            contents = _chosen(tracked, targets, name, asked=bool(remote), read=listings.read)
         emit(Began("listing objects"))
         objects = needed(contents, cache, store).objects
         absent = store.missing(objects)
@@ -96,7 +99,7 @@ def push(
         cache.close()
 
 
-def _chosen(tracked: Tracked, targets: Sequence[str], name: str, *, asked: bool, cache: Store) -> dict[str, Content]:
+def _chosen(tracked: Tracked, targets: Sequence[str], name: str, *, asked: bool, read: ReadTree) -> dict[str, Content]:
     """Contents that may go to the remote called `name`."""
     chosen = {}
     for path, content in records.select(tracked, targets).items():
@@ -109,7 +112,7 @@ def _chosen(tracked: Tracked, targets: Sequence[str], name: str, *, asked: bool,
             stage = tracked.stage_of(owner)
             if stage is not None and not all(out.push for out in stage.outs if out.path == owner):
                 continue
-        chosen[path] = at(tracked, cache, path, content)
+        chosen[path] = entry_content(entry_of(tracked, read, path, content))
     return chosen
 
 

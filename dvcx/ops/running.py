@@ -94,6 +94,7 @@ def run(shop: Workshop, stage: Stage, now: Snapshot, reasons: Sequence[Reason]) 
     """
     project = shop.project
     key = action_key(stage, now)
+    _check_all_here(stage, now)
     commands = (stage.cmd,) if isinstance(stage.cmd, str) else stage.cmd
     shop.emit(StageBegan(stage.address, " && ".join(commands), tuple(reason.text for reason in reasons)))
     aside = f"{project.staging_dir}/{ASIDE}{secrets.token_hex(8)}"
@@ -120,6 +121,17 @@ def run(shop: Workshop, stage: Stage, now: Snapshot, reasons: Sequence[Reason]) 
     else:
         _keep_aside(project, aside, shop.emit)
     return entry, seconds
+
+
+def _check_all_here(stage: Stage, now: Snapshot) -> None:
+    for path in stage.deps:
+        files = now.not_pulled.get(path)
+        if files is not None:
+            raise NotFound(
+                f"stage '{display(stage.address)}': its dependency {display(path)} is not all here "
+                f"({files:,} {'file' if files == 1 else 'files'} not pulled)",
+                f"dvcx pull {display(path)}",
+            )
 
 
 def _known_outs(shop: Workshop, key: str) -> Mapping[str, Content] | None:
