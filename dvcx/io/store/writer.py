@@ -184,6 +184,15 @@ class Writer:
         with self._lock:
             self._write_loose(names, KIND_BLOB, data)
 
+    def keep(self, frame: Frame, data: bytes) -> None:
+        """Take over an object, just verified, of a pack of this store that is to go, whatever the catalog says."""
+        with self._lock:
+            if frame.id in self._new:
+                return
+            self._new[frame.id] = frame.seal
+            self._bytes += len(data)
+            self._append(frame.id, frame.seal, frame.kind, data)
+
     def _place(self, names: Digest, kind: int, data: bytes) -> None:
         if len(data) >= SMALL or not self._packing:
             self._write_loose(names, kind, data)
