@@ -217,7 +217,7 @@ class Store:
                 whole = False
                 continue
             here = [pack for pack in content.packs if packs.get(pack_name(pack.name.hex())) == pack.size]
-            self.catalog.learn(name, here, content.loose, complete=len(here) == len(content.packs))
+            self.catalog.learn(name, here, content.loose, content.recipes, complete=len(here) == len(content.packs))
         return whole
 
     def read_index(self, name: str, size: int) -> IndexContent:

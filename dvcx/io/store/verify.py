@@ -14,10 +14,12 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import NamedTuple
 
+from dvcx.core.chunking import Recipe, decode_recipe, packed, unpacked
 from dvcx.core.objects import ALGORITHMS, TREE_HEADER, decode_tree
 from dvcx.core.packing import (
     FOOTER_SIZE,
     HEADER_SIZE,
+    KIND_RECIPE,
     KIND_TREE,
     Frame,
     IndexContent,
@@ -138,7 +140,7 @@ class Survey:
 
     `good` is what readers find there, `spare` what no index names. `broken` packs, with the frames of them that are right.
     `named`: indexes by the pack they name. `stale` are sound indexes that say what is not so. `rows` are the (seal, length) that
-    indexes give loose objects.
+    indexes give loose objects. `recipes` by the pack they are in.
     """
 
     depth: Depth
@@ -149,6 +151,8 @@ class Survey:
     packs: dict[str, int] = field(default_factory=dict)
     loose: dict[bytes, int] = field(default_factory=dict)
     rows: Ledger = field(default_factory=Ledger)
+    recipes: dict[Recipe, str] = field(default_factory=dict)
+    spare_recipes: dict[Recipe, str] = field(default_factory=dict)
     named: dict[str, list[str]] = field(default_factory=dict)
     broken: dict[str, list[Frame]] = field(default_factory=dict)
     bad_indexes: set[str] = field(default_factory=set)
@@ -181,6 +185,7 @@ def survey(store: Store, depth: Depth, *, jobs: int, emit: Emit) -> Survey:
     _packs(store, found, tables, jobs, emit)
     _loose(store, found, jobs, emit)
     emit(Ended(phase))
+    _recipes(store, found)
     _actions(store, found, jobs)
     _leftovers(store, found)
     found.faults = [_classified(fault, found) for fault in found.faults]
@@ -299,6 +304,7 @@ class _Tables:
 
     def __init__(self) -> None:
         self.by_pack: dict[str, list[tuple[str, int, int, bytes]]] = {}
+        self.recipes: dict[str, set[Recipe]] = {}
 
     def add(self, index: str, pack: PackInfo, id_length: int) -> None:
         said = (index, pack.size, len(pack.frames), _digest(pack, id_length))
@@ -329,6 +335,7 @@ def _indexes(store: Store, found: Survey, tables: _Tables, jobs: int) -> None:
         for pack in content.packs:
             tables.add(name, pack, id_length)
             found.named.setdefault(pack.name.hex(), []).append(name)
+        tables.recipes[name] = set(content.recipes)
         for row in content.loose:
             found.rows.add(row.id, row.seal, row.size)
         if not found.catalog_was_wrong:
@@ -340,8 +347,13 @@ def _remembered(store: Store, content: IndexContent, packs: dict[str, int]) -> b
     for pack in content.packs:
         if packs.get(pack.name.hex()) != pack.size:
             continue
+        recipes = [frame.id for frame in pack.frames if frame.kind == KIND_RECIPE]
+        if recipes and store.catalog.recipes(recipes).keys() != set(recipes):
+            return False
         known = store.catalog.find([frame.id for frame in pack.frames])
         for frame in pack.frames:
+            if frame.kind == KIND_RECIPE:
+                continue
             place = known.get(frame.id)
             if place is None or (place.seal, place.size) != (frame.seal, frame.size):
                 return False
@@ -372,6 +384,7 @@ class _Report(NamedTuple):
     read: int
     table: bytes = b""
     gone: bool = False
+    recipes: tuple[Recipe, ...] = ()
 
 
 def _packs(store: Store, found: Survey, tables: _Tables, jobs: int, emit: Emit) -> None:
@@ -399,15 +412,30 @@ def _packs(store: Store, found: Survey, tables: _Tables, jobs: int, emit: Emit) 
         found.faults += [
             Fault(BROKEN, index, f"it describes {pack_name(report.pack)} otherwise than that pack itself") for index in wrong
         ]
+        for recipe in report.recipes:
+            for index, *_ in said:
+                if recipe not in tables.recipes[index]:
+                    wrong.add(index)
+                    found.faults.append(Fault(BROKEN, index, f"it lacks the recipe of {recipe.id.hex()}, which a pack it names holds"))
         found.stale |= wrong
         if not report.whole:
             found.broken[report.pack] = report.frames
             found.stale.update(index for index, *_ in said)
         if not said:
             found.spare_packs.add(report.pack)
-        book = found.good if said else found.spare
+        book, menu = (found.good, found.recipes) if said else (found.spare, found.spare_recipes)
         for frame in report.frames:
-            book.add(frame.id, frame.seal, frame.size)
+            if frame.kind != KIND_RECIPE:
+                book.add(frame.id, frame.seal, frame.size)
+        menu.update(dict.fromkeys(report.recipes or _recipes_of(report, said, tables), report.pack))
+
+
+def _recipes_of(report: _Report, said: list[tuple[str, int, int, bytes]], tables: _Tables) -> list[Recipe]:
+    """The recipes of a pack as an index repeats them: where no frame is read."""
+    held = {(frame.id, frame.seal) for frame in report.frames if frame.kind == KIND_RECIPE}
+    if not held:
+        return []
+    return [recipe for index, *_ in said[:1] for recipe in tables.recipes[index] if (recipe.id, recipe.seal) in held]
 
 
 def _lost_pack(store: Store, found: Survey, pack: str, said: list[tuple[str, int, int, bytes]]) -> None:
@@ -451,12 +479,16 @@ def _check_pack(store: Store, pack: str, size: int, entries: int, depth: Depth) 
         return _Report(pack, True, frames, [], 0, table)
     chosen = [frame for frame in frames if depth.reads(frame.id)]
     faults: list[Fault] = []
+    recipes: list[Recipe] = []
     digest_is_right = True
     try:
         pieces = _whole(store, name, size, frames) if depth.mode == FULL else _some(store, name, chosen)
         for frame, stored in pieces:
             if frame is None:
                 digest_is_right = bytes(stored).hex() == pack
+                continue
+            if frame.kind == KIND_RECIPE:
+                recipes += _recipe(store, name, frame, stored, faults)
                 continue
             fault = _check_frame(store, name, frame, stored)
             if fault is not None:
@@ -469,7 +501,18 @@ def _check_pack(store: Store, pack: str, size: int, entries: int, depth: Depth) 
     if not digest_is_right and not faults:
         faults.append(Fault(CORRUPT, name, "its bytes are not those of its name; the objects in it are all right"))
     read = size if depth.mode == FULL else sum(frame.stored for frame in chosen)
-    return _Report(pack, not faults, [frame for frame in frames if (frame.id, frame.seal) not in bad], faults, read, table)
+    right = [frame for frame in frames if (frame.id, frame.seal) not in bad]
+    return _Report(pack, not faults, right, faults, read, table, recipes=tuple(recipes))
+
+
+def _recipe(store: Store, name: str, frame: Frame, stored: bytes | memoryview, faults: list[Fault]) -> list[Recipe]:
+    id_length = ALGORITHMS[store.algorithm]
+    try:
+        size, chunks = decode_recipe(bytes(stored), id_length, xxh128, name)
+    except IntegrityError as error:
+        faults.append(Fault(BROKEN, name, error.message, frame.id, frame.seal))
+        return []
+    return [Recipe(frame.id, frame.seal, size, packed([(chunk.id, chunk.size) for chunk in chunks], id_length))]
 
 
 def _whole(store: Store, name: str, size: int, frames: list[Frame]) -> Iterator[tuple[Frame | None, bytes | memoryview]]:
@@ -693,6 +736,29 @@ def _lost_loose(store: Store, found: Survey) -> None:
                 break
             text = f"{index} names it, and it is not there"
             found.faults.append(Fault(MISSING, _loose_name(store, row.id), text, row.id, row.seal))
+
+
+# Recipes: a blob is here when all its chunks are
+
+
+def _recipes(store: Store, found: Survey) -> None:
+    """Enter blobs with a recipe and all chunks as good; whoever lacks a chunk is a fault."""
+    id_length = ALGORITHMS[store.algorithm]
+    lacking: dict[Recipe, Fault] = {}
+    bad = {fault.id for fault in found.faults}
+    for recipe, pack in found.recipes.items():
+        absent = [key for key, size in unpacked(recipe.chunks, id_length) if (found.good.get(key) or (b"", -1))[1] != size]
+        if not absent:
+            found.good.add(recipe.id, recipe.seal, recipe.size)
+            continue
+        what = "corrupt" if absent[0] in bad else "missing"
+        text = f"{len(absent):,} of its chunks {'is' if len(absent) == 1 else 'are'} {what}, {absent[0].hex()} first"
+        problem = CORRUPT if absent[0] in bad else MISSING
+        lacking[recipe] = Fault(problem, pack_name(pack), text, recipe.id, recipe.seal)
+    found.faults += [fault for recipe, fault in lacking.items() if recipe.id not in found.good]
+    for recipe in found.spare_recipes:
+        if all(key in found.good or key in found.spare for key, _ in unpacked(recipe.chunks, id_length)):
+            found.spare.add(recipe.id, recipe.seal, recipe.size)
 
 
 # Actions, and what all share
