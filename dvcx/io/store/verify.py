@@ -188,7 +188,7 @@ def survey(store: Store, depth: Depth, *, jobs: int, emit: Emit) -> Survey:
     _recipes(store, found)
     _actions(store, found, jobs)
     _leftovers(store, found)
-    found.faults = [_classified(fault, found) for fault in found.faults]
+    found.faults = [_classified(fault, found) for fault in found.faults if not _made_good(fault, found)]
     if found.catalog_was_wrong:
         store.catalog.clear()
         store.sync(again=True, broken=lambda name, error: None)
@@ -394,7 +394,12 @@ def _packs(store: Store, found: Survey, tables: _Tables, jobs: int, emit: Emit) 
     def check(item: tuple[str, int]) -> _Report:
         pack, size = item
         said = tables.by_pack.get(pack, [])
-        report = _check_pack(store, pack, size, said[0][2] if said else 0, found.depth)
+        other = next((length for _, length, *_ in said if length != size), size)
+        if other != size and not _vanished(store, pack_name(pack)):
+            fault = Fault(TRUNCATED, pack_name(pack), f"it has {size} bytes instead of {other}")
+            report = _Report(pack, False, [], [fault], 0)
+        else:
+            report = _check_pack(store, pack, size, said[0][2] if said else 0, found.depth)
         emit(Advanced(1, size))
         return report
 
@@ -404,19 +409,19 @@ def _packs(store: Store, found: Survey, tables: _Tables, jobs: int, emit: Emit) 
         found.objects_read += len(report.frames) if found.depth.mode == FULL else 0
         found.bytes_read += report.read
         said = tables.by_pack.get(report.pack, [])
-        faults = report.faults
-        if faults and not report.frames and not report.table:
-            faults = faults + _objects_of(store, found, report.pack, said)
-        found.faults += faults
+        if report.faults and not report.table:
+            report = _by_index(store, found, report, said)
+        found.faults += report.faults
         wrong = {index for index, _, _, table in said if report.table and table != report.table}
         found.faults += [
             Fault(BROKEN, index, f"it describes {pack_name(report.pack)} otherwise than that pack itself") for index in wrong
         ]
-        for recipe in report.recipes:
+        for recipe in report.recipes if found.depth.mode == FULL else ():
             for index, *_ in said:
                 if recipe not in tables.recipes[index]:
                     wrong.add(index)
-                    found.faults.append(Fault(BROKEN, index, f"it lacks the recipe of {recipe.id.hex()}, which a pack it names holds"))
+                    text = f"it lacks the recipe of {recipe.id.hex()}, which a pack it names holds"
+                    found.faults.append(Fault(BROKEN, index, text))
         found.stale |= wrong
         if not report.whole:
             found.broken[report.pack] = report.frames
@@ -427,7 +432,8 @@ def _packs(store: Store, found: Survey, tables: _Tables, jobs: int, emit: Emit) 
         for frame in report.frames:
             if frame.kind != KIND_RECIPE:
                 book.add(frame.id, frame.seal, frame.size)
-        menu.update(dict.fromkeys(report.recipes or _recipes_of(report, said, tables), report.pack))
+        recipes = report.recipes if found.depth.mode == FULL else _recipes_of(report, said, tables)
+        menu.update(dict.fromkeys(recipes, report.pack))
 
 
 def _recipes_of(report: _Report, said: list[tuple[str, int, int, bytes]], tables: _Tables) -> list[Recipe]:
@@ -445,13 +451,18 @@ def _lost_pack(store: Store, found: Survey, pack: str, said: list[tuple[str, int
         return
     found.stale.update(indexes)
     found.faults.append(Fault(MISSING, pack_name(pack), f"{indexes[0]} names it, and it is not there"))
-    found.faults += _objects_of(store, found, pack, said, MISSING)
+    found.faults += _objects_of(store, found, pack, said, MISSING, "its pack is missing")
 
 
 def _objects_of(
-    store: Store, found: Survey, pack: str, said: list[tuple[str, int, int, bytes]], problem: str = CORRUPT
+    store: Store, found: Survey, pack: str, said: list[tuple[str, int, int, bytes]], problem: str, text: str
 ) -> list[Fault]:
-    """Faults of all objects of a pack that tells nothing itself, as the indexes know them."""
+    """Faults of all objects of a pack, as an index knows them."""
+    return [Fault(problem, pack_name(pack), text, frame.id, frame.seal) for frame in _indexed(store, found, pack, said)]
+
+
+def _indexed(store: Store, found: Survey, pack: str, said: list[tuple[str, int, int, bytes]]) -> list[Frame]:
+    """The table of a pack as an index repeats it."""
     for index, *_ in said:
         try:
             content = store.read_index(index, found.indexes[index])
@@ -459,9 +470,30 @@ def _objects_of(
             continue
         for info in content.packs:
             if info.name.hex() == pack:
-                text = "its pack is missing" if problem == MISSING else "its pack cannot be read"
-                return [Fault(problem, pack_name(pack), text, frame.id, frame.seal) for frame in info.frames]
+                return info.frames
     return []
+
+
+def _by_index(store: Store, found: Survey, report: _Report, said: list[tuple[str, int, int, bytes]]) -> _Report:
+    """A pack without a table of its own, read by that of an index: which of its objects are still right."""
+    frames = _indexed(store, found, report.pack, said)
+    size, name = found.packs[report.pack], pack_name(report.pack)
+    right, faults = [], list(report.faults)
+    for frame in frames:
+        fault: Fault | None = Fault(CORRUPT, name, "it lies behind the end of its pack", frame.id, frame.seal)
+        if frame.offset + frame.stored <= size and report.faults[0].problem != UNREADABLE:
+            stored = store.backend.read(name, frame.offset, frame.stored)
+            wrong: list[Fault] = []
+            if frame.kind == KIND_RECIPE:
+                _recipe(store, name, frame, stored, wrong)
+                fault = wrong[0] if wrong else None
+            else:
+                fault = _check_frame(store, name, frame, stored)
+        if fault is None:
+            right.append(frame)
+        else:
+            faults.append(fault)
+    return report._replace(frames=right, faults=faults)
 
 
 def _check_pack(store: Store, pack: str, size: int, entries: int, depth: Depth) -> _Report:
@@ -546,11 +578,25 @@ def _some(store: Store, name: str, chosen: list[Frame]) -> Iterator[tuple[Frame 
             yield frame, view[frame.offset - start : frame.offset - start + frame.stored]
 
 
-def read_frames(store: Store, pack: str, frames: list[Frame]) -> Iterator[tuple[Frame, bytes]]:
-    """The raw bytes of these frames of a pack, those of them that are right."""
-    for frame, stored in _some(store, pack_name(pack), frames):
-        if frame is not None and _check_frame(store, pack_name(pack), frame, stored) is None:
-            yield frame, bytes(store.decode(frame, memoryview(stored), pack_name(pack)))
+def read_frames(store: Store, pack: str, frames: list[Frame]) -> Iterator[tuple[Frame, bytes | None]]:
+    """The raw bytes of these frames of a pack, in the order they lie there; None where they are not right."""
+    name = pack_name(pack)
+    for frame, stored in _some(store, name, frames):
+        if frame is None:
+            continue
+        wrong: list[Fault] = []
+        if frame.kind == KIND_RECIPE:
+            _recipe(store, name, frame, stored, wrong)
+        elif (fault := _check_frame(store, name, frame, stored)) is not None:
+            wrong.append(fault)
+        yield frame, None if wrong else bytes(store.decode(frame, memoryview(stored), name))
+
+
+def recipes_in(store: Store, pack: str, frames: list[Frame]) -> list[Recipe]:
+    """The recipes in a pack, as an index repeats them."""
+    name = pack_name(pack)
+    wanted = [frame for frame in frames if frame.kind == KIND_RECIPE]
+    return [recipe for frame, stored in _some(store, name, wanted) if frame for recipe in _recipe(store, name, frame, stored, [])]
 
 
 def _check_frame(store: Store, name: str, frame: Frame, stored: bytes | memoryview) -> Fault | None:
@@ -791,6 +837,11 @@ def _classified(fault: Fault, found: Survey) -> Fault:
     if fault.problem == CORRUPT and fault.found and (fault.found in found.loose or fault.found in found.good):
         return fault._replace(problem=MISPLACED, text=f"the bytes are those of another object, {fault.found.hex()}")
     return fault
+
+
+def _made_good(fault: Fault, found: Survey) -> bool:
+    """Whether an object that is missing in one place is there in another: nobody misses it."""
+    return fault.problem == MISSING and bool(fault.id) and fault.id in found.good
 
 
 def _loose_name(store: Store, key: bytes) -> str:

@@ -1,0 +1,139 @@
+"""Who needs an object: the paths of workspace records, and of records in git's history, that lead to objects a store lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from dvcx.core.objects import DIR, SHARD, TREE, Content, Entry, decode_tree
+from dvcx.core.paths import MAX_DEPTH, join, parent, resolve
+from dvcx.core.records import LOCK_FILE, POINTER_SUFFIX, decode_lock, decode_pointer
+from dvcx.errors import DvcxError, IntegrityError, NotFound, UnsafeInput
+from dvcx.io import git
+from dvcx.io.git import Version
+from dvcx.io.store.store import Store, Wanted, wanted
+from dvcx.ops.records import Tracked
+
+if TYPE_CHECKING:
+    from dvcx.project import Project
+
+COMMITS = 10_000
+"""So many commits that changed records are looked at."""
+REFS = 200
+USERS = 20
+"""No more needs than these are kept of one object."""
+
+
+class Root(NamedTuple):
+    """A recorded content: the file that names it, the path it is for, and of history the version of that file."""
+
+    record: str
+    path: str
+    content: Content
+    version: Version | None = None
+
+
+class Need(NamedTuple):
+    """Somebody needs an object at `path`."""
+
+    path: str
+    root: Root
+
+
+class Needs(NamedTuple):
+    """Objects that are needed and not good, each with who needs it; and trees that could be read from nowhere or do not decode."""
+
+    objects: Mapping[Wanted, list[Need]]
+    unreadable: Mapping[Wanted, str]
+
+
+def in_workspace(tracked: Tracked) -> list[Root]:
+    """What the records of the workspace name."""
+    roots = [Root(file, path, pointer.content) for path, (file, pointer) in tracked.pointers.items()]
+    contents = tracked.contents()
+    for stage in tracked.stages:
+        lock = join(parent(stage.address.rpartition(":")[0]), LOCK_FILE)
+        roots += [Root(lock, out.path, contents[out.path]) for out in stage.outs if out.path in contents]
+    return roots
+
+
+def in_history(project: Project) -> list[Root]:
+    """What records of branches, tags and the stash name, newest first. Versions that cannot be read are passed over."""
+    if project.git is None:
+        return []
+    versions = git.history(project.git, COMMITS)
+    found: list[Root] = []
+    for version, data in git.read_versions(project.git, versions):
+        try:
+            found += _named_by(version, data)
+        except DvcxError:
+            continue
+    return found
+
+
+def _named_by(version: Version, data: bytes) -> Iterator[Root]:
+    base = parent(version.path)
+    if version.path.endswith(POINTER_SUFFIX):
+        pointer = decode_pointer(data, version.path)
+        yield Root(version.path, join(base, pointer.path), pointer.content, version)
+        return
+    for entry in decode_lock(data, version.path).values():
+        for path, content in entry.outs.items():
+            yield Root(version.path, resolve(base, path, version.path), content, version)
+
+
+def needs(roots: Iterable[Root], good: Callable[[Wanted], bool], stores: Sequence[Store]) -> Needs:
+    """Walk from roots to every object below that is not `good`. Each tree is read once, from the first store that has it right."""
+    objects: dict[Wanted, list[Need]] = {}
+    walk = _Walk(good, stores)
+    for root in roots:
+        item = wanted(root.content)
+        below = walk.below(item, 0) if root.content.kind == TREE else {} if good(item) else {item: ""}
+        for lacking, path in below.items():
+            users = objects.setdefault(lacking, [])
+            if len(users) < USERS:
+                users.append(Need(join(root.path, path) if path else root.path, root))
+    return Needs(objects, walk.unreadable)
+
+
+class _Walk:
+    """What is not good below each tree, with the first path that leads there; remembered, since revisions share trees."""
+
+    def __init__(self, good: Callable[[Wanted], bool], stores: Sequence[Store]) -> None:
+        self._good = good
+        self._stores = stores
+        self._known: dict[Wanted, dict[Wanted, str]] = {}
+        self.unreadable: dict[Wanted, str] = {}
+
+    def below(self, item: Wanted, depth: int) -> dict[Wanted, str]:
+        known = self._known.get(item)
+        if known is None:
+            known = self._known[item] = self._look(item, depth)
+        return known
+
+    def _look(self, item: Wanted, depth: int) -> dict[Wanted, str]:
+        found: dict[Wanted, str] = {} if self._good(item) else {item: ""}
+        if depth > MAX_DEPTH:
+            self.unreadable[item] = f"directories nest more than {MAX_DEPTH} deep"
+            return found
+        for entry in self._entries(item, found):
+            name = "" if entry.kind == SHARD else entry.name
+            child = wanted(entry)
+            if entry.kind in (DIR, SHARD):
+                for lacking, path in self.below(child, depth + 1).items():
+                    found.setdefault(lacking, join(name, path) if path else name)
+            elif not self._good(child):
+                found.setdefault(child, name)
+        return found
+
+    def _entries(self, item: Wanted, found: dict[Wanted, str]) -> list[Entry]:
+        for number, store in enumerate(self._stores):
+            try:
+                return decode_tree(store.read(item), f"{store.label}: tree {item.id}")
+            except NotFound:
+                continue
+            except (IntegrityError, UnsafeInput) as error:
+                if number == 0:
+                    self.unreadable[item] = error.message
+                    found[item] = ""
+        return []
