@@ -41,7 +41,7 @@ class Need(NamedTuple):
 
 
 class Needs(NamedTuple):
-    """Objects that are needed and not good, each with who needs it; and trees that could be read from nowhere or do not decode."""
+    """Objects that are needed and not good, each with who needs it; and why trees of the first store cannot be used."""
 
     objects: Mapping[Wanted, list[Need]]
     unreadable: Mapping[Wanted, str]
@@ -83,7 +83,7 @@ def _named_by(version: Version, data: bytes) -> Iterator[Root]:
 
 
 def needs(roots: Iterable[Root], good: Callable[[Wanted], bool], stores: Sequence[Store]) -> Needs:
-    """Walk from roots to every object below that is not `good`. Each tree is read once, from the first store that has it right."""
+    """Walk from roots to every object below that is not `good`. A tree is read once, from the first store that has it right."""
     objects: dict[Wanted, list[Need]] = {}
     walk = _Walk(good, stores)
     for root in roots:

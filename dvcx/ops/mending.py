@@ -1,0 +1,294 @@
+"""Mending a store: damaged files go to its quarantine, good copies come from wherever they are, indexes are made anew.
+
+Copies first, then the index that names them, then what is bad is moved away: killed anywhere, the next run goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from dvcx.core.objects import ALGORITHMS, Digest, digest_bytes
+from dvcx.core.packing import KIND_RECIPE, KIND_TREE, Frame, IndexContent, Loose, PackInfo, encode_index
+from dvcx.errors import DiskRefused, IntegrityError, NotFound
+from dvcx.events import Began, Emit, Ended, ignore
+from dvcx.io.hashing import digest, digest_file, seal, xxh128
+from dvcx.io.store.quarantine import quarantine
+from dvcx.io.store.store import Store, Wanted
+from dvcx.io.store.verify import MISSING, Survey, digest_of, loose_row, read_frames, read_table, recipes_in
+from dvcx.io.store.writer import Writer
+from dvcx.ops.transfer import move
+
+if TYPE_CHECKING:
+    from dvcx.project import Project
+
+IN_MEMORY = 64 << 20
+ENTRIES = 200_000
+"""An index made anew names about so many objects."""
+
+
+@dataclass(slots=True)
+class Lost:
+    """An object to be brought back. `seal` "" where nobody knows it, `size` -1; `paths` in the workspace may still hold it."""
+
+    id: str
+    seal: str = ""
+    size: int = -1
+    tree: bool = False
+    paths: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Mended:
+    """Where damaged files are now, by their name in the store; where good copies came from, by raw id."""
+
+    kept: dict[str, str] = field(default_factory=dict)
+    came: dict[bytes, str] = field(default_factory=dict)
+
+
+def mend(
+    project: Project,
+    store: Store,
+    found: Survey,
+    lost: Mapping[bytes, Lost],
+    sources: Callable[[], Iterator[Store]],
+    *,
+    jobs: int,
+    compress: bool,
+    scratch: str,
+    emit: Emit,
+) -> Mended:
+    """Do it. `lost` is what should be in the store and is not right there; `sources` opens the stores to ask, best first."""
+    emit(Began("repairing", len(lost)))
+    done = Mended()
+    stash = _set_aside(store, found, done, scratch)
+    store.forget([fault.id for fault in found.faults if fault.id])
+    wanting = dict(lost)
+    packing = not store.is_cache or project.config.get("cache.pack") != "never"
+    with Writer(store, scratch, packing=packing, compress=compress, fsync=project.fsync) as writer:
+        _keep(store, found, writer, wanting)
+        _from_stash(store, writer, wanting, stash, done)
+        if store.is_cache:
+            _from_workspace(project, store, writer, wanting, done)
+        for source in sources():
+            if wanting:
+                _from_store(source, writer, wanting, done, jobs=jobs)
+            source.close()
+        if wanting:
+            _from_stash(store, writer, wanting, _all_kept(store), done)
+        writer.commit()
+    _reindex(store, found, done, scratch, adopt=bool(found.bad_indexes) or any(key in found.spare for key in wanting))
+    for pack in found.broken:
+        name = f"packs/{pack[:2]}/{pack}.pack"
+        done.kept[name] = quarantine(store.backend, name, scratch)
+    store.catalog.clear()
+    store.sync(again=True)
+    emit(Ended("repairing"))
+    return done
+
+
+def _set_aside(store: Store, found: Survey, done: Mended, scratch: str) -> dict[bytes, str]:
+    """Move damaged objects and actions to quarantine; where the bytes of misplaced ones are now, by raw id."""
+    stash: dict[bytes, str] = {}
+    for fault in found.faults:
+        if fault.problem == MISSING or not fault.name.startswith(("objects/", "actions/")) or fault.name in done.kept:
+            continue
+        with contextlib.suppress(NotFound):
+            done.kept[fault.name] = quarantine(store.backend, fault.name, scratch)
+            if fault.found:
+                stash[fault.found] = done.kept[fault.name]
+    return stash
+
+
+def _keep(store: Store, found: Survey, writer: Writer, wanting: dict[bytes, Lost]) -> None:
+    """Take what is right in broken packs over into new ones. What turns out to be wrong only now is wanted too."""
+    for pack, frames in found.broken.items():
+        for frame, data in read_frames(store, pack, [frame for frame in frames if frame.kind != KIND_RECIPE]):
+            if data is not None:
+                writer.keep(frame, data)
+            elif frame.id not in wanting:
+                store.forget([frame.id])
+                wanting[frame.id] = _lost(store, frame)
+
+
+def _lost(store: Store, frame: Frame) -> Lost:
+    return Lost(f"{store.algorithm}:{frame.id.hex()}", frame.seal.hex(), frame.size, frame.kind == KIND_TREE)
+
+
+# Where good copies may be
+
+
+def _from_stash(store: Store, writer: Writer, wanting: dict[bytes, Lost], stash: Mapping[bytes, str], done: Mended) -> None:
+    """Bytes that lay under another object's name, or that were moved to quarantine once and are right."""
+    for key in [key for key in wanting if key in stash]:
+        item, name = wanting[key], stash[key]
+        size = store.backend.size(name)
+        if size is None or (size > IN_MEMORY and store.local is None):
+            continue
+        if store.local is not None:
+            taken = _ingest(store.local.path(name), item, store, writer)
+        else:
+            data = store.backend.read(name)
+            taken = _is(digest(data, store.algorithm), item)
+            if taken:
+                writer.put(digest(data, store.algorithm), data, tree=item.tree)
+        if taken:
+            done.came[key] = f"found as {name}"
+            del wanting[key]
+
+
+def _all_kept(store: Store) -> dict[bytes, str]:
+    """Every file in the quarantine of a store by the raw id of its bytes."""
+    found = {}
+    for item in store.backend.list("quarantine"):
+        if item.size <= IN_MEMORY or store.local is not None:
+            with contextlib.suppress(NotFound, IntegrityError):
+                found[digest_of(store, item.name)[0]] = item.name
+    return found
+
+
+def _from_workspace(project: Project, store: Store, writer: Writer, wanting: dict[bytes, Lost], done: Mended) -> None:
+    """The very bytes in a file of the workspace."""
+    for key, item in list(wanting.items()):
+        for path in item.paths:
+            if holds(project, path, item):
+                taken = _take(project, path, item, store, writer)
+                if taken:
+                    done.came[key] = f"from the workspace: {path}"
+                    del wanting[key]
+                    break
+
+
+def holds(project: Project, path: str, item: Lost) -> bool:
+    """Whether the file or link at a path of the workspace has the very bytes of an object."""
+    full = f"{project.root}/{path}"
+    try:
+        if os.path.islink(full):
+            return _is(digest(os.fsencode(os.readlink(full)), project.algorithm), item)
+        if item.tree or (item.size >= 0 and os.lstat(full).st_size != item.size) or not os.path.isfile(full):
+            return False
+        return _is(digest_file(full, project.algorithm), item)
+    except (OSError, DiskRefused, NotFound):
+        return False
+
+
+def _take(project: Project, path: str, item: Lost, store: Store, writer: Writer) -> bool:
+    full = f"{project.root}/{path}"
+    if os.path.islink(full):
+        writer.put(Digest(item.id, item.seal), os.fsencode(os.readlink(full)))
+        return True
+    return _ingest(full, item, store, writer)
+
+
+def _ingest(path: str, item: Lost, store: Store, writer: Writer) -> bool:
+    """Copy a local file into the cache, or a local remote, if its bytes are the object's."""
+    try:
+        if not _is(digest_file(path, store.algorithm), item):
+            return False
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except (OSError, DiskRefused, NotFound):
+        return False
+    try:
+        names, _ = writer.ingest(fd, path)
+    finally:
+        os.close(fd)
+    return names.id == item.id
+
+
+def _from_store(source: Store, writer: Writer, wanting: dict[bytes, Lost], done: Mended, *, jobs: int) -> None:
+    """What another store has of it, every byte verified on the way."""
+    items = [item for lost in wanting.values() if (item := _offered(source, lost)) is not None]
+    if not items:
+        return
+    taken: list[Wanted] = []
+    try:
+        move(items, source, writer, jobs=jobs, lacking=_nothing, emit=ignore)
+        taken = items
+    except (IntegrityError, NotFound):
+        # One of them is no better there: each on its own, then.
+        for item in items:
+            with contextlib.suppress(IntegrityError, NotFound):
+                move([item], source, writer, jobs=1, lacking=_nothing, emit=ignore)
+                taken.append(item)
+    for item in taken:
+        key = digest_bytes(item.id)
+        done.came[key] = f"from {source.label}"
+        wanting.pop(key, None)
+
+
+def _offered(source: Store, lost: Lost) -> Wanted | None:
+    """The object as this store says it has it; its seal must be the one known, where one is."""
+    here = source.have([lost.id]).get(lost.id)
+    if here is None or (here and lost.seal and here.hex() != lost.seal):
+        return None
+    sealed, size = lost.seal or here.hex(), lost.size
+    if not sealed:
+        return None
+    if size < 0 and not lost.tree:
+        place = source.catalog.find([digest_bytes(lost.id)]).get(digest_bytes(lost.id))
+        if place is not None:
+            size = place.size
+        elif source.is_loose(lost.id):
+            size = os.lstat(source.loose_path(lost.id)).st_size
+        else:
+            return None
+    return Wanted(lost.id, sealed, size, lost.tree)
+
+
+def _is(found: Digest, item: Lost) -> bool:
+    return found.id == item.id and item.seal in ("", found.seal)
+
+
+def _nothing(absent: list[Wanted]) -> NotFound:
+    return NotFound(f"object {absent[0].id} is not there", "dvcx fetch")
+
+
+# Indexes
+
+
+def _reindex(store: Store, found: Survey, done: Mended, scratch: str, *, adopt: bool) -> None:
+    """Replace indexes that are damaged or not true any more; name packs and objects that no index names, when `adopt`."""
+    old = sorted(found.bad_indexes | found.stale)
+    if not old and not adopt:
+        return
+    staying = found.indexes.keys() - found.bad_indexes - found.stale
+    packs, loose = set(found.spare_packs) if adopt else set(), list(_spare_rows(store, found)) if adopt else []
+    for pack, indexes in found.named.items():
+        if not staying.intersection(indexes):
+            packs.add(pack)
+    for index in sorted(found.stale - found.bad_indexes):
+        content = store.read_index(index, found.indexes[index])
+        loose += [row for row in content.loose if row.id in found.good and row.id in found.loose]
+    packs = {pack for pack in packs if pack in found.packs and pack not in found.broken}
+    for content in _contents(store, found, sorted(packs), loose):
+        data = encode_index(content, ALGORITHMS[store.algorithm], xxh128)
+        store.backend.write(f"index/{seal(data).hex()}.index", data)
+    for index in old:
+        with contextlib.suppress(NotFound):
+            done.kept[index] = quarantine(store.backend, index, scratch)
+
+
+def _spare_rows(store: Store, found: Survey) -> Iterator[Loose]:
+    for key in sorted(found.spare_loose):
+        with contextlib.suppress(IntegrityError, NotFound):
+            yield loose_row(store, key)
+
+
+def _contents(store: Store, found: Survey, packs: Sequence[str], loose: list[Loose]) -> Iterator[IndexContent]:
+    infos: list[PackInfo] = []
+    recipes = []
+    entries = 0
+    for pack in packs:
+        frames = read_table(store, pack, found.packs[pack])
+        infos.append(PackInfo(bytes.fromhex(pack), found.packs[pack], frames))
+        recipes += recipes_in(store, pack, frames)
+        entries += len(frames)
+        if entries >= ENTRIES:
+            yield IndexContent(infos, [], tuple(recipes))
+            infos, recipes, entries = [], [], 0
+    if infos or loose:
+        yield IndexContent(infos, loose, tuple(recipes))
+
