@@ -184,8 +184,8 @@ class Project:
 
         self._make_state()
         name = self.remote_name(name)
-        backend = self.remote_backend(name)
-        url = str(self.config.remote(name)["url"])
+        backend = self.remote_backend(name, emit)
+        url = self.config.remote(name)["url"]
         warn = _warn(emit)
         label = f"remote '{name}'"
         store = open_store(backend, self.state_dir, algorithm=self.algorithm, label=label, is_cache=False, warn=warn)
@@ -208,14 +208,6 @@ class Project:
         self._check_cache()
         return LocalBackend(self.cache_dir, fsync=self.fsync)
 
-    def remote_backend(self, name: str) -> Backend:
-        """The place a remote is in ("" is the default one), as it is."""
-        from dvcx.io.store.schemes import open_backend
-
-        options = dict(self.config.remote(self.remote_name(name)))
-        url = options.pop("url")
-        return open_backend(url, options, base=self.root)
-
     def met_store(self, name: str) -> str:
         """The id of the store that was last found at a remote, "" when none is remembered."""
         try:
@@ -229,6 +221,19 @@ class Project:
         from dvcx.io.hashing import seal
 
         return f"{self.state_dir}/remote-{seal(url.encode()).hex()[:16]}"
+
+    def remote_backend(self, name: str, emit: Emit) -> Backend:
+        """The bytes of a remote under their names. What fails and may pass is tried again, which `emit` hears of."""
+        from dvcx.io.store.backend import timeout_of
+        from dvcx.io.store.retry import open_retrying
+        from dvcx.io.store.schemes import open_backend
+
+        options = dict(self.config.remote(name))
+        url = options.pop("url")
+        timeout = timeout_of({key: str(value) for key, value in options.items()})
+        return open_retrying(
+            lambda: open_backend(url, options, base=self.root), timeout=timeout, label=f"remote '{name}'", warn=_warn(emit)
+        )
 
     def compresses(self, name: str) -> bool:
         """Whether packs sent to a remote are compressed: by its setting, else unless it is a directory."""

@@ -177,7 +177,7 @@ class _Case:
 def _open(project: Project, remote: str, *, repair: bool, emit: Emit) -> tuple[Store, Fault | None, str]:
     """The store, what is wrong with its description of itself, and where that is kept after it was written anew."""
     label = f"remote '{remote}'" if remote else "the cache"
-    backend = project.remote_backend(remote) if remote else project.cache_backend()
+    backend = project.remote_backend(remote, emit) if remote else project.cache_backend()
     fault = check_store_json(backend, project.algorithm, label)
     kept = ""
     if fault is not None and not repair:

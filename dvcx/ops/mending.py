@@ -68,7 +68,7 @@ def mend(
     store.forget([fault.id for fault in found.faults if fault.id])
     wanting = dict(lost)
     packing = not store.is_cache or project.config.get("cache.pack") != "never"
-    with Writer(store, scratch, packing=packing, compress=compress, fsync=project.fsync) as writer:
+    with Writer(store, scratch, packing=packing, compress=compress, fsync=project.fsync, adopt=False) as writer:
         _keep(store, found, writer, wanting)
         _from_stash(store, writer, wanting, stash, done)
         if store.is_cache:
@@ -106,8 +106,14 @@ def _set_aside(store: Store, found: Survey, done: Mended, scratch: str) -> dict[
 def _keep(store: Store, found: Survey, writer: Writer, wanting: dict[bytes, Lost]) -> None:
     """Take what is right in broken packs over into new ones. What turns out to be wrong only now is wanted too."""
     for pack, frames in found.broken.items():
-        for frame, data in read_frames(store, pack, [frame for frame in frames if frame.kind != KIND_RECIPE]):
-            if data is not None:
+        recipes = {(recipe.id, recipe.seal): recipe for recipe, place in found.recipes.items() if place == pack}
+        for frame, data in read_frames(store, pack, frames):
+            if frame.kind == KIND_RECIPE:
+                recipe = recipes.get((frame.id, frame.seal))
+                # Of one that lacks a chunk the whole blob is sent again.
+                if data is not None and recipe is not None and frame.id in found.good:
+                    writer.keep(frame, data, recipe)
+            elif data is not None:
                 writer.keep(frame, data)
             elif frame.id not in wanting:
                 store.forget([frame.id])

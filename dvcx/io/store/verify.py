@@ -320,7 +320,7 @@ def _indexes(store: Store, found: Survey, tables: _Tables, jobs: int) -> None:
     def read(item: tuple[str, int]) -> tuple[str, IndexContent | None, str]:
         name, size = item
         try:
-            return name, store.read_index(name, size), ""
+            return name, store.once_more(lambda: store.read_index(name, size)), ""
         except (IntegrityError, UnsafeInput) as error:
             return name, None, error.message
         except NotFound:
@@ -400,6 +400,9 @@ def _packs(store: Store, found: Survey, tables: _Tables, jobs: int, emit: Emit) 
             report = _Report(pack, False, [], [fault], 0)
         else:
             report = _check_pack(store, pack, size, said[0][2] if said else 0, found.depth)
+            if report.faults and not store.is_cache:
+                # It may have been the network: what is wrong twice is wrong.
+                report = _check_pack(store, pack, size, 0, found.depth)
         emit(Advanced(1, size))
         return report
 
@@ -647,6 +650,8 @@ class _Seen(NamedTuple):
 def _loose(store: Store, found: Survey, jobs: int, emit: Emit) -> None:
     def check(part: list[tuple[bytes, int]]) -> list[_Seen]:
         seen = [_check_loose(store, found, key, size) for key, size in part]
+        if not store.is_cache:
+            seen = [item if item.fault is None else _check_loose(store, found, item.key, item.size) for item in seen]
         emit(Advanced(len(seen), sum(item.size for item in seen)))
         return seen
 
