@@ -137,15 +137,18 @@ def _check(project: Project, remote: str, depth: Depth, *, repair: bool, jobs: i
             if remote:
                 stores.append(project.cache(emit))
                 stack.callback(stores[1].close)
-            case = _Case(project, remote, store, found, *_needs(project, remote, found, stores))
+            others = _Others(project, remote, emit)
+            stack.callback(others.close)
+            case = _Case(project, remote, store, found, *_needs(project, remote, found, stores, others))
         _judge(case)
         lacking = _absent(case, emit)
-        counts = len(found.good), len(found.packs), len(found.indexes)
         done = _mend(case, lacking, jobs, emit) if repair and (found.faults or lacking) else None
         findings = _findings(case, lacking, done)
         if description is not None:
             anew = "written anew" if repair else ""
             findings.insert(0, Finding(description.problem, "store.json", "", description.text, 0, (), anew, kept))
+        objects = len(found.good) + (len(done.came) if done is not None else 0)
+        counts = objects, len(found.packs), len(found.indexes)
         notes = _notes(case)
         verdict = _verdict(findings)
         return Checked(
@@ -197,8 +200,46 @@ def _open(project: Project, remote: str, *, repair: bool, emit: Emit) -> tuple[S
 # Who needs what is not right
 
 
+class _Others:
+    """The other remotes, opened when one is asked for the first time; those that do not answer are left out."""
+
+    def __init__(self, project: Project, remote: str, emit: Emit) -> None:
+        self._project = project
+        self._names = _remotes(project, remote)
+        self._emit = emit
+        self._open: list[Store] = []
+
+    def __call__(self) -> Iterator[Store]:
+        yield from self._open
+        while self._names:
+            source = _opened(self._project, self._names.pop(0), self._emit)
+            if source is not None:
+                self._open.append(source)
+                yield source
+
+    def close(self) -> None:
+        for source in self._open:
+            source.close()
+
+
+def _opened(project: Project, name: str, emit: Emit) -> Store | None:
+    """A remote that can be asked, else None with a warning."""
+    try:
+        source = project.remote(name, emit)
+    except DvcxError as error:
+        emit(Warned(f"remote '{name}' was not asked: {error.message}", error.hint))
+        return None
+    try:
+        source.sync()
+    except DvcxError as error:
+        source.close()
+        emit(Warned(f"remote '{name}' was not asked: {error.message}", error.hint))
+        return None
+    return source
+
+
 def _needs(
-    project: Project, remote: str, found: Survey, stores: Sequence[Store]
+    project: Project, remote: str, found: Survey, stores: Sequence[Store], others: _Others
 ) -> tuple[naming.Needs, frozenset[int], list[Finding], dict[str, list[Wanted]]]:
     broken: list[Finding] = []
     try:
@@ -212,7 +253,8 @@ def _needs(
     if remote:
         here = [root for root in here if _belongs(project, tracked, remote, root)]
     roots = [*here, *naming.in_history(project)]
-    needs = naming.needs(roots, lambda item: _is_good(found, item), stores)
+    bad = {fault.id for fault in found.faults if fault.id and fault.id not in found.good}
+    needs = naming.needs(roots, lambda item: _is_good(found, item), bad, stores, others)
     return needs, frozenset(map(id, here)), broken, {}
 
 
@@ -289,18 +331,11 @@ def _absent(case: _Case, emit: Emit) -> dict[Wanted, str]:
     if case.remote:
         return {item: text or f"it is not on {case.store.label}" for item, text in absent.items()}
     for name in _remotes(case.project, "") if absent else ():
-        try:
-            source = case.project.remote(name, emit)
-        except DvcxError as error:
-            emit(Warned(f"remote '{name}' was not asked: {error.message}", error.hint))
+        source = _opened(case.project, name, emit)
+        if source is None:
             continue
-        try:
-            held = source.have(item.id for item in absent)
-        except DvcxError as error:
-            emit(Warned(f"remote '{name}' was not asked: {error.message}", error.hint))
-            continue
-        finally:
-            source.close()
+        held = source.have(item.id for item in absent)
+        source.close()
         there = [item for item in absent if held.get(item.id, b"").hex() == item.seal]
         if there:
             case.elsewhere[name] = there
@@ -343,13 +378,9 @@ def _mend(case: _Case, lacking: Mapping[Wanted, str], jobs: int, emit: Emit) -> 
         if case.remote:
             yield project.cache(emit)
         for name in _remotes(project, case.remote):
-            try:
-                source = project.remote(name, emit)
-                source.sync()
-            except DvcxError as error:
-                emit(Warned(f"remote '{name}' was not asked: {error.message}", error.hint))
-                continue
-            yield source
+            source = _opened(project, name, emit)
+            if source is not None:
+                yield source
 
     scratch = f"{project.state_dir}/tmp"
     private_directory(scratch)

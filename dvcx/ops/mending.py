@@ -1,6 +1,7 @@
 """Mending a store: damaged files go to its quarantine, good copies come from wherever they are, indexes are made anew.
 
-Copies first, then the index that names them, then what is bad is moved away: killed anywhere, the next run goes on.
+Bad bytes are kept first, then good copies come, then the index that names them; last goes what is bad, where nothing took its
+place. Killed anywhere, the next run goes on.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from dvcx.core.packing import KIND_RECIPE, KIND_TREE, Frame, IndexContent, Loose
 from dvcx.errors import DiskRefused, IntegrityError, NotFound
 from dvcx.events import Began, Emit, Ended, ignore
 from dvcx.io.hashing import digest, digest_file, seal, xxh128
-from dvcx.io.store.quarantine import quarantine
-from dvcx.io.store.store import Store, Wanted
-from dvcx.io.store.verify import MISSING, Survey, digest_of, loose_row, read_frames, read_table, recipes_in
+from dvcx.io.store.quarantine import preserve, quarantine
+from dvcx.io.store.store import Store, Wanted, pack_name
+from dvcx.io.store.verify import MISSING, Survey, digest_of, is_whole, loose_row, read_frames, read_table, recipes_in
 from dvcx.io.store.writer import Writer
 from dvcx.ops.transfer import move
 
@@ -65,6 +66,8 @@ def mend(
     emit(Began("repairing", len(lost)))
     done = Mended()
     stash = _set_aside(store, found, done, scratch)
+    for pack in found.broken:
+        done.kept[pack_name(pack)] = preserve(store.backend, pack_name(pack), scratch)
     store.forget([fault.id for fault in found.faults if fault.id])
     wanting = dict(lost)
     packing = not store.is_cache or project.config.get("cache.pack") != "never"
@@ -80,10 +83,10 @@ def mend(
         if wanting:
             _from_stash(store, writer, wanting, _all_kept(store), done)
         writer.commit()
+    _heal(store, found)
     _reindex(store, found, done, scratch, adopt=bool(found.bad_indexes) or any(key in found.spare for key in wanting))
     for pack in found.broken:
-        name = f"packs/{pack[:2]}/{pack}.pack"
-        done.kept[name] = quarantine(store.backend, name, scratch)
+        store.backend.delete(pack_name(pack))
     store.catalog.clear()
     store.sync(again=True)
     emit(Ended("repairing"))
@@ -255,26 +258,51 @@ def _nothing(absent: list[Wanted]) -> NotFound:
 # Indexes
 
 
+def _heal(store: Store, found: Survey) -> None:
+    """Packs that were written anew under the name they had, because the same objects came in the same order, are right now."""
+    for pack in {*found.broken, *(found.named.keys() - found.packs.keys())}:
+        size = store.backend.size(pack_name(pack))
+        if size is not None and is_whole(store, pack, size):
+            found.packs[pack] = size
+            found.broken.pop(pack, None)
+
+
 def _reindex(store: Store, found: Survey, done: Mended, scratch: str, *, adopt: bool) -> None:
     """Replace indexes that are damaged or not true any more; name packs and objects that no index names, when `adopt`."""
-    old = sorted(found.bad_indexes | found.stale)
+    sound = {pack: size for pack, size in found.packs.items() if pack not in found.broken}
+    told = {index: store.read_index(index, found.indexes[index]) for index in sorted(found.stale - found.bad_indexes)}
+    told = {index: content for index, content in told.items() if not _is_true(store, found, content, sound)}
+    old = sorted({*found.bad_indexes, *told})
     if not old and not adopt:
         return
-    staying = found.indexes.keys() - found.bad_indexes - found.stale
     packs, loose = set(found.spare_packs) if adopt else set(), list(_spare_rows(store, found)) if adopt else []
     for pack, indexes in found.named.items():
-        if not staying.intersection(indexes):
+        if all(index in old for index in indexes):
             packs.add(pack)
-    for index in sorted(found.stale - found.bad_indexes):
-        content = store.read_index(index, found.indexes[index])
+    for content in told.values():
         loose += [row for row in content.loose if row.id in found.good and row.id in found.loose]
-    packs = {pack for pack in packs if pack in found.packs and pack not in found.broken}
-    for content in _contents(store, found, sorted(packs), loose):
-        data = encode_index(content, ALGORITHMS[store.algorithm], xxh128)
-        store.backend.write(f"index/{seal(data).hex()}.index", data)
     for index in old:
         with contextlib.suppress(NotFound):
-            done.kept[index] = quarantine(store.backend, index, scratch)
+            done.kept[index] = preserve(store.backend, index, scratch)
+    written = set()
+    for content in _contents(store, found, sorted(packs & sound.keys()), loose):
+        data = encode_index(content, ALGORITHMS[store.algorithm], xxh128)
+        written.add(f"index/{seal(data).hex()}.index")
+        store.backend.write(f"index/{seal(data).hex()}.index", data)
+    for index in old:
+        if index not in written:
+            store.backend.delete(index)
+
+
+def _is_true(store: Store, found: Survey, content: IndexContent, sound: Mapping[str, int]) -> bool:
+    """Whether everything an index says is so."""
+    for pack in content.packs:
+        name = pack.name.hex()
+        if sound.get(name) != pack.size or sorted(read_table(store, name, pack.size)) != sorted(pack.frames):
+            return False
+        if set(recipes_in(store, name, pack.frames)) - set(content.recipes):
+            return False
+    return all(row.id in found.loose and row.id in found.good for row in content.loose)
 
 
 def _spare_rows(store: Store, found: Survey) -> Iterator[Loose]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
-from dvcx.core.objects import DIR, SHARD, TREE, Content, Entry, decode_tree
+from dvcx.core.objects import DIR, SHARD, TREE, Content, Entry, decode_tree, digest_bytes
 from dvcx.core.paths import MAX_DEPTH, join, parent, resolve
 from dvcx.core.records import LOCK_FILE, POINTER_SUFFIX, decode_lock, decode_pointer
 from dvcx.errors import DvcxError, IntegrityError, NotFound, UnsafeInput
@@ -82,10 +84,19 @@ def _named_by(version: Version, data: bytes) -> Iterator[Root]:
             yield Root(version.path, resolve(base, path, version.path), content, version)
 
 
-def needs(roots: Iterable[Root], good: Callable[[Wanted], bool], stores: Sequence[Store]) -> Needs:
-    """Walk from roots to every object below that is not `good`. A tree is read once, from the first store that has it right."""
+def needs(
+    roots: Iterable[Root],
+    good: Callable[[Wanted], bool],
+    bad: Collection[bytes],
+    stores: Sequence[Store],
+    more: Callable[[], Iterable[Store]],
+) -> Needs:
+    """Walk from roots to every object below that is not `good` in the first of `stores`.
+
+    A tree is read once, from the first store that has it right; `more` stores are asked for one that is among the `bad` ids.
+    """
     objects: dict[Wanted, list[Need]] = {}
-    walk = _Walk(good, stores)
+    walk = _Walk(good, bad, stores, more)
     for root in roots:
         item = wanted(root.content)
         below = walk.below(item, 0) if root.content.kind == TREE else {} if good(item) else {item: ""}
@@ -99,9 +110,17 @@ def needs(roots: Iterable[Root], good: Callable[[Wanted], bool], stores: Sequenc
 class _Walk:
     """What is not good below each tree, with the first path that leads there; remembered, since revisions share trees."""
 
-    def __init__(self, good: Callable[[Wanted], bool], stores: Sequence[Store]) -> None:
+    def __init__(
+        self,
+        good: Callable[[Wanted], bool],
+        bad: Collection[bytes],
+        stores: Sequence[Store],
+        more: Callable[[], Iterable[Store]],
+    ) -> None:
         self._good = good
+        self._bad = bad
         self._stores = stores
+        self._more = more
         self._known: dict[Wanted, dict[Wanted, str]] = {}
         self.unreadable: dict[Wanted, str] = {}
 
@@ -127,13 +146,18 @@ class _Walk:
         return found
 
     def _entries(self, item: Wanted, found: dict[Wanted, str]) -> list[Entry]:
-        for number, store in enumerate(self._stores):
+        first, *others = self._stores
+        damaged = digest_bytes(item.id) in self._bad
+        if not damaged:
             try:
-                return decode_tree(store.read(item), f"{store.label}: tree {item.id}")
+                return decode_tree(first.read(item), f"{first.label}: tree {item.id}")
             except NotFound:
-                continue
+                pass
             except (IntegrityError, UnsafeInput) as error:
-                if number == 0:
-                    self.unreadable[item] = error.message
-                    found[item] = ""
+                self.unreadable[item] = error.message
+                found[item] = ""
+                damaged = True
+        for store in chain(others, self._more() if damaged else ()):
+            with contextlib.suppress(DvcxError):
+                return decode_tree(store.read(item), f"{store.label}: tree {item.id}")
         return []

@@ -18,27 +18,45 @@ def quarantine(backend: Backend, name: str, scratch: str) -> str:
 
     A rename in a directory; elsewhere a copy, of large files through a file in the directory `scratch`, and then a delete.
     """
+    if not isinstance(backend, LocalBackend):
+        target = preserve(backend, name, scratch)
+        backend.delete(name)
+        return target
+    target = _free_name(backend, name)
+    backend.make_directories(target)
+    try:
+        os.rename(backend.path(name), backend.path(target))
+    except OSError as error:
+        raise disk_refused(error, "moving it to quarantine", backend.path(name)) from None
+    return target
+
+
+def preserve(backend: Backend, name: str, scratch: str) -> str:
+    """Keep the bytes of the file `name` in the store's quarantine, while it stays where it is; its name there.
+
+    For what is about to be written anew under the same name.
+    """
     target = _free_name(backend, name)
     if isinstance(backend, LocalBackend):
         backend.make_directories(target)
         try:
-            os.rename(backend.path(name), backend.path(target))
-        except OSError as error:
-            raise disk_refused(error, "moving it to quarantine", backend.path(name)) from None
+            os.link(backend.path(name), backend.path(target), follow_symlinks=False)
+        except OSError:
+            backend.upload(target, backend.path(name))
         return target
     size = backend.size(name) or 0
     if size <= IN_MEMORY:
         backend.write(target, backend.read(name))
     else:
         _copy(backend, name, target, size, scratch)
-    backend.delete(name)
     return target
 
 
 def _free_name(backend: Backend, name: str) -> str:
     while True:
         target = f"quarantine/{name.replace('/', '-')}-{secrets.token_hex(2)}"
-        if backend.size(target) is None:
+        taken = os.path.lexists(backend.path(target)) if isinstance(backend, LocalBackend) else backend.size(target) is not None
+        if not taken:
             return target
 
 

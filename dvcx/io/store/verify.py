@@ -540,6 +540,12 @@ def _check_pack(store: Store, pack: str, size: int, entries: int, depth: Depth) 
     return _Report(pack, not faults, right, faults, read, table, recipes=tuple(recipes))
 
 
+def is_whole(store: Store, pack: str, size: int) -> bool:
+    """Whether a pack is right to the last byte."""
+    report = _check_pack(store, pack, size, 0, Depth())
+    return report.whole and not report.gone
+
+
 def _recipe(store: Store, name: str, frame: Frame, stored: bytes | memoryview, faults: list[Fault]) -> list[Recipe]:
     id_length = ALGORITHMS[store.algorithm]
     try:
@@ -769,8 +775,9 @@ def digest_of(store: Store, name: str) -> tuple[bytes, bytes, int]:
 
 
 def _lost_loose(store: Store, found: Survey) -> None:
-    """Loose objects that an index of a remote names, that are not listed, and that no pack holds."""
-    if all(key in found.loose for key in found.rows):
+    """Loose objects that an index of a remote names, that are not listed, and that no pack holds; indexes that name bad ones."""
+    bad = {fault.id for fault in found.faults if fault.name.startswith("objects/")}
+    if not bad and all(key in found.loose for key in found.rows):
         return
     for index in sorted(found.indexes.keys() - found.bad_indexes):
         try:
@@ -778,7 +785,7 @@ def _lost_loose(store: Store, found: Survey) -> None:
         except (IntegrityError, NotFound, UnsafeInput):
             continue
         gone = [row for row in content.loose if row.id not in found.loose]
-        if gone:
+        if gone or any(row.id in bad for row in content.loose):
             found.stale.add(index)
         for row in gone:
             if row.id in found.good or store.backend.size(_loose_name(store, row.id)) is not None:
