@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 from dvcx.core.objects import ALGORITHMS, Digest, digest_bytes
 from dvcx.core.packing import KIND_RECIPE, KIND_TREE, Frame, IndexContent, Loose, PackInfo, encode_index
-from dvcx.errors import DiskRefused, IntegrityError, NotFound
+from dvcx.errors import DiskRefused, IntegrityError, NotFound, UnsafeInput
 from dvcx.events import Began, Emit, Ended, ignore
 from dvcx.io.hashing import digest, digest_file, seal, xxh128
 from dvcx.io.store.quarantine import preserve, quarantine
-from dvcx.io.store.store import Store, Wanted, pack_name
+from dvcx.io.store.store import Store, Wanted, object_name, pack_name
 from dvcx.io.store.verify import MISSING, Survey, digest_of, is_whole, loose_row, read_frames, read_table, recipes_in
 from dvcx.io.store.writer import Writer
 from dvcx.ops.transfer import move
@@ -68,6 +68,8 @@ def mend(
     stash = _set_aside(store, found, done, scratch)
     for pack in found.broken:
         done.kept[pack_name(pack)] = preserve(store.backend, pack_name(pack), scratch)
+    for index in found.bad_indexes:
+        done.kept[index] = preserve(store.backend, index, scratch)
     store.forget([fault.id for fault in found.faults if fault.id])
     wanting = dict(lost)
     packing = not store.is_cache or project.config.get("cache.pack") != "never"
@@ -270,9 +272,18 @@ def _heal(store: Store, found: Survey) -> None:
 def _reindex(store: Store, found: Survey, done: Mended, scratch: str, *, adopt: bool) -> None:
     """Replace indexes that are damaged or not true any more; name packs and objects that no index names, when `adopt`."""
     sound = {pack: size for pack, size in found.packs.items() if pack not in found.broken}
-    told = {index: store.read_index(index, found.indexes[index]) for index in sorted(found.stale - found.bad_indexes)}
-    told = {index: content for index, content in told.items() if not _is_true(store, found, content, sound)}
-    old = sorted({*found.bad_indexes, *told})
+    told: dict[str, IndexContent] = {}
+    old = []
+    for index in sorted(found.stale | found.bad_indexes):
+        # A bad one may have been written anew by now: a name is that of one content.
+        try:
+            content = store.read_index(index, store.backend.size(index) or 0)
+        except (IntegrityError, UnsafeInput, NotFound):
+            old.append(index)
+            continue
+        if not _is_true(store, found, content, sound, done):
+            told[index] = content
+            old.append(index)
     if not old and not adopt:
         return
     packs, loose = set(found.spare_packs) if adopt else set(), list(_spare_rows(store, found)) if adopt else []
@@ -281,7 +292,7 @@ def _reindex(store: Store, found: Survey, done: Mended, scratch: str, *, adopt: 
             packs.add(pack)
     for content in told.values():
         loose += [row for row in content.loose if row.id in found.good and row.id in found.loose]
-    for index in old:
+    for index in told.keys() - done.kept.keys():
         with contextlib.suppress(NotFound):
             done.kept[index] = preserve(store.backend, index, scratch)
     written = set()
@@ -294,7 +305,7 @@ def _reindex(store: Store, found: Survey, done: Mended, scratch: str, *, adopt: 
             store.backend.delete(index)
 
 
-def _is_true(store: Store, found: Survey, content: IndexContent, sound: Mapping[str, int]) -> bool:
+def _is_true(store: Store, found: Survey, content: IndexContent, sound: Mapping[str, int], done: Mended) -> bool:
     """Whether everything an index says is so."""
     for pack in content.packs:
         name = pack.name.hex()
@@ -302,7 +313,11 @@ def _is_true(store: Store, found: Survey, content: IndexContent, sound: Mapping[
             return False
         if set(recipes_in(store, name, pack.frames)) - set(content.recipes):
             return False
-    return all(row.id in found.loose and row.id in found.good for row in content.loose)
+    return all(
+        (row.id in found.loose and row.id in found.good)
+        or (row.id in done.came and store.backend.size(object_name(f"{store.algorithm}:{row.id.hex()}")) == row.size)
+        for row in content.loose
+    )
 
 
 def _spare_rows(store: Store, found: Survey) -> Iterator[Loose]:

@@ -16,6 +16,7 @@ from dvcx.errors import NotFound
 from dvcx.events import Emit, ignore
 from dvcx.io.statindex import StatIndex
 from dvcx.ops import records
+from dvcx.ops.linked import telling
 from dvcx.ops.looking import entry_at, observe, stored_trees
 from dvcx.ops.records import Tracked
 from dvcx.ops.snapshot import describe, snapshot, stage_paths
@@ -69,7 +70,7 @@ def answer(project: Project, targets: Sequence[str], *, absent_as_recorded: bool
         seen = observe(project, [*paths, *stage_paths(stages)], index=index, rules=rules, emit=emit)
         if absent_as_recorded:
             seen.update(_recorded(project, tracked, [path for path, content in seen.items() if content is None], emit))
-        data = _changes(project, tracked, paths, seen, index, emit)
+        data = telling(project, tracked, _changes(project, tracked, paths, seen, index, emit), seen, index, emit)
         now = snapshot(project, stages, tracked.lock, index=index, rules=rules, emit=emit, seen=seen)
         ordered = [stage for stage in order(graph) if stage in stages]
         verdicts = forecast(ordered, tracked.lock, now, graph.upstream)
