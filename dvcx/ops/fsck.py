@@ -15,6 +15,7 @@ from dvcx.events import Emit, Warned, ignore
 from dvcx.io import git
 from dvcx.io.files import private_directory
 from dvcx.io.git import Version
+from dvcx.io.statindex import StatIndex
 from dvcx.io.store.catalog import Catalog
 from dvcx.io.store.quarantine import quarantine
 from dvcx.io.store.store import Store, Wanted, object_name, pack_name
@@ -139,7 +140,9 @@ def _check(project: Project, remote: str, depth: Depth, *, repair: bool, jobs: i
                 stack.callback(stores[1].close)
             others = _Others(project, remote, emit)
             stack.callback(others.close)
-            case = _Case(project, remote, store, found, *_needs(project, remote, found, stores, others))
+            index = project.stat_index(emit)
+            stack.callback(index.close)
+            case = _Case(project, remote, store, found, *_needs(project, remote, found, stores, others, index))
         _judge(case)
         lacking = _absent(case, emit)
         done = _mend(case, lacking, jobs, emit) if repair and (found.faults or lacking) else None
@@ -239,7 +242,7 @@ def _opened(project: Project, name: str, emit: Emit) -> Store | None:
 
 
 def _needs(
-    project: Project, remote: str, found: Survey, stores: Sequence[Store], others: _Others
+    project: Project, remote: str, found: Survey, stores: Sequence[Store], others: _Others, index: StatIndex
 ) -> tuple[naming.Needs, frozenset[int], list[Finding], dict[str, list[Wanted]]]:
     broken: list[Finding] = []
     try:
@@ -254,7 +257,7 @@ def _needs(
         here = [root for root in here if _belongs(project, tracked, remote, root)]
     roots = [*here, *naming.in_history(project)]
     bad = {fault.id for fault in found.faults if fault.id and fault.id not in found.good}
-    needs = naming.needs(roots, lambda item: _is_good(found, item), bad, stores, others)
+    needs = naming.needs(roots, lambda item: _is_good(found, item), bad, stores, others, index)
     return needs, frozenset(map(id, here)), broken, {}
 
 

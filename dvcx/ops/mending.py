@@ -21,6 +21,7 @@ from dvcx.io.store.quarantine import preserve, quarantine
 from dvcx.io.store.store import Store, Wanted, object_name, pack_name
 from dvcx.io.store.verify import MISSING, Survey, digest_of, is_whole, loose_row, read_frames, read_table, recipes_in
 from dvcx.io.store.writer import Writer
+from dvcx.ops.naming import remembered_trees
 from dvcx.ops.transfer import move
 
 if TYPE_CHECKING:
@@ -71,13 +72,14 @@ def mend(
     for index in found.bad_indexes:
         done.kept[index] = preserve(store.backend, index, scratch)
     store.forget([fault.id for fault in found.faults if fault.id])
-    wanting = dict(lost)
+    # What only lacks an index that names it needs no copy.
+    wanting = {key: item for key, item in lost.items() if key not in found.spare}
     packing = not store.is_cache or project.config.get("cache.pack") != "never"
     with Writer(store, scratch, packing=packing, compress=compress, fsync=project.fsync, adopt=False) as writer:
         _keep(store, found, writer, wanting)
         _from_stash(store, writer, wanting, stash, done)
         if store.is_cache:
-            _from_workspace(project, store, writer, wanting, done)
+            _from_workspace(project, store, writer, wanting, done, emit)
         for source in sources():
             if wanting:
                 _from_store(source, writer, wanting, done, jobs=jobs)
@@ -86,7 +88,7 @@ def mend(
             _from_stash(store, writer, wanting, _all_kept(store), done)
         writer.commit()
     _heal(store, found)
-    _reindex(store, found, done, scratch, adopt=bool(found.bad_indexes) or any(key in found.spare for key in wanting))
+    _reindex(store, found, done, scratch, adopt=bool(found.bad_indexes) or any(key in found.spare for key in lost))
     for pack in found.broken:
         store.backend.delete(pack_name(pack))
     store.catalog.clear()
@@ -161,8 +163,22 @@ def _all_kept(store: Store) -> dict[bytes, str]:
     return found
 
 
-def _from_workspace(project: Project, store: Store, writer: Writer, wanting: dict[bytes, Lost], done: Mended) -> None:
-    """The very bytes in a file of the workspace."""
+def _from_workspace(
+    project: Project, store: Store, writer: Writer, wanting: dict[bytes, Lost], done: Mended, emit: Emit
+) -> None:
+    """The very bytes in a file of the workspace; of a tree, in what the stat index remembers of the directory."""
+    index = project.stat_index(emit)
+    try:
+        for key, item in list(wanting.items()):
+            for path in item.paths if item.tree else ():
+                data = remembered_trees(index, path).get((item.id, item.seal))
+                if data is not None:
+                    writer.put(Digest(item.id, item.seal), data, tree=True)
+                    done.came[key] = f"from the workspace: {path}"
+                    del wanting[key]
+                    break
+    finally:
+        index.close()
     for key, item in list(wanting.items()):
         for path in item.paths:
             if holds(project, path, item):

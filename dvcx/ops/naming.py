@@ -7,13 +7,16 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
-from dvcx.core.objects import DIR, SHARD, TREE, Content, Entry, decode_tree, digest_bytes
+from dvcx.core.objects import DIR, SHARD, TREE, Content, Digest, Entry, decode_tree, digest_bytes
 from dvcx.core.paths import MAX_DEPTH, join, parent, resolve
 from dvcx.core.records import LOCK_FILE, POINTER_SUFFIX, decode_lock, decode_pointer
 from dvcx.errors import DvcxError, IntegrityError, NotFound, UnsafeInput
 from dvcx.io import git
 from dvcx.io.git import Version
+from dvcx.io.hashing import digest
+from dvcx.io.statindex import StatIndex
 from dvcx.io.store.store import Store, Wanted, wanted
+from dvcx.io.workspace import store_tree
 from dvcx.ops.records import Tracked
 
 if TYPE_CHECKING:
@@ -90,16 +93,18 @@ def needs(
     bad: Collection[bytes],
     stores: Sequence[Store],
     more: Callable[[], Iterable[Store]],
+    index: StatIndex,
 ) -> Needs:
     """Walk from roots to every object below that is not `good` in the first of `stores`.
 
-    A tree is read once, from the first store that has it right; `more` stores are asked for one that is among the `bad` ids.
+    A tree is read once: from the first store that has it right, or as the stat index remembers it. One that is among the
+    `bad` ids is looked for in `more` stores, too.
     """
     objects: dict[Wanted, list[Need]] = {}
-    walk = _Walk(good, bad, stores, more)
+    walk = _Walk(good, bad, stores, more, index)
     for root in roots:
         item = wanted(root.content)
-        below = walk.below(item, 0) if root.content.kind == TREE else {} if good(item) else {item: ""}
+        below = walk.below(item, 0, root.path) if root.content.kind == TREE else {} if good(item) else {item: ""}
         for lacking, path in below.items():
             users = objects.setdefault(lacking, [])
             if len(users) < USERS:
@@ -116,7 +121,9 @@ class _Walk:
         bad: Collection[bytes],
         stores: Sequence[Store],
         more: Callable[[], Iterable[Store]],
+        index: StatIndex,
     ) -> None:
+        self._index = index
         self._good = good
         self._bad = bad
         self._stores = stores
@@ -124,28 +131,28 @@ class _Walk:
         self._known: dict[Wanted, dict[Wanted, str]] = {}
         self.unreadable: dict[Wanted, str] = {}
 
-    def below(self, item: Wanted, depth: int) -> dict[Wanted, str]:
+    def below(self, item: Wanted, depth: int, path: str) -> dict[Wanted, str]:
         known = self._known.get(item)
         if known is None:
-            known = self._known[item] = self._look(item, depth)
+            known = self._known[item] = self._look(item, depth, path)
         return known
 
-    def _look(self, item: Wanted, depth: int) -> dict[Wanted, str]:
+    def _look(self, item: Wanted, depth: int, at: str) -> dict[Wanted, str]:
         found: dict[Wanted, str] = {} if self._good(item) else {item: ""}
         if depth > MAX_DEPTH:
             self.unreadable[item] = f"directories nest more than {MAX_DEPTH} deep"
             return found
-        for entry in self._entries(item, found):
+        for entry in self._entries(item, found, at):
             name = "" if entry.kind == SHARD else entry.name
             child = wanted(entry)
             if entry.kind in (DIR, SHARD):
-                for lacking, path in self.below(child, depth + 1).items():
+                for lacking, path in self.below(child, depth + 1, join(at, name) if name else at).items():
                     found.setdefault(lacking, join(name, path) if path else name)
             elif not self._good(child):
                 found.setdefault(child, name)
         return found
 
-    def _entries(self, item: Wanted, found: dict[Wanted, str]) -> list[Entry]:
+    def _entries(self, item: Wanted, found: dict[Wanted, str], at: str) -> list[Entry]:
         first, *others = self._stores
         damaged = digest_bytes(item.id) in self._bad
         if not damaged:
@@ -157,7 +164,28 @@ class _Walk:
                 self.unreadable[item] = error.message
                 found[item] = ""
                 damaged = True
+        remembered = remembered_trees(self._index, at).get((item.id, item.seal))
+        if remembered is not None:
+            return decode_tree(remembered, at)
         for store in chain(others, self._more() if damaged else ()):
             with contextlib.suppress(DvcxError):
                 return decode_tree(store.read(item), f"{store.label}: tree {item.id}")
         return []
+
+
+def remembered_trees(index: StatIndex, path: str) -> dict[tuple[str, str], bytes]:
+    """The tree objects of the directory at `path` as it was last seen in the workspace, by id and seal."""
+    row = index.get(path)
+    found: dict[tuple[str, str], bytes] = {}
+    if row is None:
+        return found
+    algorithm = row.content.id.partition(":")[0]
+
+    def keep(data: bytes) -> Digest:
+        names = digest(data, algorithm)
+        found[names] = data
+        return names
+
+    with contextlib.suppress(DvcxError, ValueError):
+        store_tree(row.entries(), keep)
+    return found

@@ -449,6 +449,13 @@ def test_dangling(project: Project) -> None:
     assert {item.needed_by[0].path: item.text for item in found.findings} == {
         "a": "neither the cache nor a remote has it; the workspace does",
         "d": "neither the cache nor a remote has it",
+        "d/b": "neither the cache nor a remote has it; the workspace does",
     }
+    Path(project.root, "a").unlink()
     done = fsck(again(project), repair=True)
-    assert [bool(item.repaired) for item in done.findings] == [True, False]
+    assert {item.needed_by[0].path: item.repaired for item in done.findings} == {
+        "a": "",
+        "d": "from the workspace: d",
+        "d/b": "from the workspace: d/b",
+    }
+    assert [item.needed_by[0].path for item in fsck(again(project)).findings] == ["a"]
