@@ -45,6 +45,10 @@ if TYPE_CHECKING:
     from dvcx.ops.diff import diff as diff
     from dvcx.ops.fetch import Fetched as Fetched
     from dvcx.ops.fetch import fetch as fetch
+    from dvcx.ops.fsck import Checked as Checked
+    from dvcx.ops.fsck import Finding as Finding
+    from dvcx.ops.fsck import NeededBy as NeededBy
+    from dvcx.ops.fsck import fsck as fsck
     from dvcx.ops.init import Initialized as Initialized
     from dvcx.ops.init import init as init
     from dvcx.ops.list import Listed as Listed
@@ -90,6 +94,7 @@ _NAMES = {
     "ops.dag": ("Graph", "dag"),
     "ops.diff": ("Diff", "diff"),
     "ops.fetch": ("Fetched", "fetch"),
+    "ops.fsck": ("Checked", "Finding", "NeededBy", "fsck"),
     "ops.init": ("Initialized", "init"),
     "ops.list": ("Listed", "Listing", "list_"),
     "ops.move": ("Moved", "move"),

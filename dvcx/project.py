@@ -128,6 +128,16 @@ class Project:
         with self._hold(f"{self.cache_dir}/lock", command, emit, shared=True):
             yield
 
+    @contextlib.contextmanager
+    def cache_alone_lock(self, command: str, emit: Emit) -> Iterator[None]:
+        """Hold the cache with nobody else writing to it."""
+        self._make_state()
+        if not os.path.isdir(self.cache_dir):
+            yield
+            return
+        with self._hold(f"{self.cache_dir}/lock", command, emit):
+            yield
+
     def stat_index(self, emit: Emit) -> StatIndex:
         """The stat index of the workspace."""
         from dvcx.io.statindex import StatIndex
@@ -172,7 +182,6 @@ class Project:
 
     def remote(self, name: str, emit: Emit, *, write: bool = False) -> Store:
         """The store of a remote ("" is the default one). `write` prepares it for new objects."""
-        from dvcx.io.hashing import seal
         from dvcx.io.store.store import create_store, open_store
 
         self._make_state()
@@ -182,7 +191,7 @@ class Project:
         warn = _warn(emit)
         label = f"remote '{name}'"
         store = open_store(backend, self.state_dir, algorithm=self.algorithm, label=label, is_cache=False, warn=warn)
-        met = f"{self.state_dir}/remote-{seal(url.encode()).hex()[:16]}"
+        met = self._met(url)
         if write:
             if not store.id and os.path.exists(met):
                 # Writing makes directories: one that is only not mounted is missed here.
@@ -215,6 +224,27 @@ class Project:
             return
         if count:
             emit(Noted(f"{label}: removed {count} unfinished upload{'s' if count > 1 else ''} of killed pushes"))
+
+    def cache_backend(self) -> Backend:
+        """The directory of the cache, as it is."""
+        from dvcx.io.store.local import LocalBackend
+
+        self._check_cache()
+        return LocalBackend(self.cache_dir, fsync=self.fsync)
+
+    def met_store(self, name: str) -> str:
+        """The id of the store that was last found at a remote, "" when none is remembered."""
+        try:
+            with open(self._met(str(self.config.remote(name)["url"])), encoding="ascii") as file:
+                found = file.read(64)
+        except (OSError, ValueError):
+            return ""
+        return found if len(found) == 32 and set(found) <= set("0123456789abcdef") else ""
+
+    def _met(self, url: str) -> str:
+        from dvcx.io.hashing import seal
+
+        return f"{self.state_dir}/remote-{seal(url.encode()).hex()[:16]}"
 
     def remote_backend(self, name: str, emit: Emit) -> Backend:
         """The bytes of a remote under their names. What fails and may pass is tried again, which `emit` hears of."""

@@ -35,6 +35,7 @@ _ROWS = (
     VerbRow("fetch", "fetch", "sharing", "Bring tracked data from a remote into the cache."),
     VerbRow("pull", "pull", "sharing", "Fetch, then check out."),
     VerbRow("remote", "remote", "sharing", "Add, list, change and remove remotes."),
+    VerbRow("fsck", "fsck", "sharing", "Check every byte of the cache or of a remote, and repair it."),
     VerbRow("cache", "cache", "settings", "Look at the local cache."),
     VerbRow("config", "config", "settings", "Show and change settings."),
     VerbRow("doctor", "doctor", "settings", "Check the installation, the project and its remotes."),

@@ -9,6 +9,7 @@ import os
 import subprocess
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import IO, NamedTuple
 
 from dvcx.core.config import has_password
 from dvcx.core.records import MAX_LOCK, MAX_POINTER, POINTER_SUFFIX, is_record
@@ -18,6 +19,8 @@ from dvcx.io.files import read_record, remove_record, write_record
 MAX_IGNORE_FILE = 1 << 20
 
 _SAFE = ("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "core.quotePath=off")
+# The records that name objects.
+_RECORDS = ("*.dvcx", "dvcx.lock", "*/dvcx.lock")
 _PROTOCOLS = "file:https:ssh:git"
 
 # What git sets for its hooks and aliases, or what would turn a question around; a project is found from
@@ -80,7 +83,7 @@ def record_files(git: Git) -> list[str]:
     output = _run(
         git,
         *("ls-files", "-z", "--cached", "--others", "--exclude-standard", "--deduplicate", "--"),
-        *("*.dvcx", "dvcx.yaml", "*/dvcx.yaml", "dvcx.lock", "*/dvcx.lock", "*/.dvcx/config.toml"),
+        *(*_RECORDS, "dvcx.yaml", "*/dvcx.yaml", "*/.dvcx/config.toml"),
         literal=False,
     )
     return _own_records(os.fsdecode(output).split("\0"))
@@ -116,6 +119,67 @@ def read_at(git: Git, rev: str, paths: Sequence[str]) -> dict[str, bytes]:
                 f"{display(next(iter(lacking)))}: its bytes at {commit[:12]} are not here (a partial or damaged clone)",
                 "get them: git fetch --refetch",
             )
+    return found
+
+
+class Version(NamedTuple):
+    """One version of a record in history: its path in the project, the name of its blob, a commit that brought it."""
+
+    path: str
+    blob: str
+    commit: str
+
+
+def history(git: Git, commits: int) -> list[Version]:
+    """Every version of every record that branches, tags and the stash reach, newest first, each once. Two processes.
+
+    `commits` is how many of those that changed a record are looked at.
+    """
+    listed = _run(git, "rev-list", "--all", "--full-history", f"--max-count={commits}", "--", *_RECORDS, literal=False)
+    if not listed:
+        return []
+    output = _run(
+        git,
+        *("diff-tree", "--stdin", "-r", "-z", "--root", "-m", "--no-renames", "--diff-filter=AM", "--relative", "--", *_RECORDS),
+        feed=listed,
+        literal=False,
+    )
+    fields = iter(os.fsdecode(output).split("\0"))
+    found: dict[tuple[str, str], Version] = {}
+    commit = ""
+    for field in fields:
+        if not field.startswith(":"):
+            commit = field or commit
+            continue
+        facts, path = field.split(" "), next(fields)
+        if facts[1].startswith("100") and is_record(path):
+            found.setdefault((path, facts[3]), Version(path, facts[3], commit))
+    return list(found.values())
+
+
+def read_versions(git: Git, versions: Iterable[Version]) -> Iterator[tuple[Version, bytes]]:
+    """The bytes of versions of records; those this clone lacks, or that are too large for a record, are left out."""
+    by_name = {f"{version.blob}/{version.path}": version for version in versions}
+    for name, data in _cat(git, "", {name: version.blob for name, version in by_name.items()}, whole=False):
+        yield by_name[name], data
+
+
+def refs_with(git: Git, versions: Sequence[Version], most: int) -> dict[Version, list[str]]:
+    """The branches and tags, `most` of them asked, that hold these versions of records now."""
+    output = _run(
+        git, "for-each-ref", f"--count={most}", "--sort=-creatordate", "--format=%(refname:short)", "refs/heads", "refs/tags"
+    )
+    refs = [ref for ref in os.fsdecode(output).split("\n") if ref]
+    prefix = f"{git.prefix}/" if git.prefix else ""
+    asked = [(ref, version) for ref in refs for version in versions if "\n" not in version.path]
+    if not asked:
+        return {}
+    feed = os.fsencode("".join(f"{ref}:{prefix}{version.path}\n" for ref, version in asked))
+    answers = os.fsdecode(_run(git, "cat-file", "--batch-check=%(objectname)", feed=feed)).split("\n")
+    found: dict[Version, list[str]] = {}
+    for (ref, version), answer in zip(asked, answers, strict=False):
+        if answer == version.blob:
+            found.setdefault(version, []).append(ref)
     return found
 
 
@@ -364,19 +428,25 @@ def _blobs(git: Git, commit: str, paths: Sequence[str]) -> dict[str, str]:
     return {path: facts.split(" ")[2] for facts, _, path in lines if path in wanted and " blob " in facts}
 
 
-def _cat(git: Git, commit: str, names: dict[str, str]) -> Iterator[tuple[str, bytes]]:
-    """Ask `git cat-file --batch` for objects by path; read answer by answer, so that nothing over its limit is ever held."""
+def _cat(git: Git, commit: str, names: dict[str, str], *, whole: bool = True) -> Iterator[tuple[str, bytes]]:
+    """Ask `git cat-file --batch` for objects by path; read answer by answer, so that nothing over its limit is ever held.
+
+    Without a `commit` none is asked for. Not `whole`: what is over its limit is passed over.
+    """
     import tempfile
+
+    if commit:
+        names = {"": f"{commit}^{{tree}}", **names}
 
     # A file as its input: a pipe could fill up on both sides.
     with tempfile.TemporaryFile() as feed, tempfile.TemporaryFile() as errors:
-        feed.write(os.fsencode("".join(f"{name}\n" for name in (f"{commit}^{{tree}}", *names.values()))))
+        feed.write(os.fsencode("".join(f"{name}\n" for name in names.values())))
         feed.seek(0)
         command = _command(git, "cat-file", "--batch")
         with subprocess.Popen(command, stdin=feed, stdout=subprocess.PIPE, stderr=errors, env=_environment()) as process:
             assert process.stdout is not None
             try:
-                for path in ("", *names):
+                for path in names:
                     header = process.stdout.readline()
                     if header.endswith(b" missing\n"):
                         if not path:
@@ -390,6 +460,9 @@ def _cat(git: Git, commit: str, names: dict[str, str]) -> Iterator[tuple[str, by
                         raise _failure(git, "cat-file", errors.read(65536)) from None
                     limit = MAX_POINTER if path.endswith(POINTER_SUFFIX) else MAX_LOCK
                     if kind == b"blob" and size > limit:
+                        if not whole:
+                            _skip(process.stdout, size + 1)
+                            continue
                         raise UnsafeInput(f"{display(path)}: larger than {limit} bytes at this revision", "look at it: git log")
                     data = process.stdout.read(size + 1)
                     if len(data) != size + 1:
@@ -399,6 +472,14 @@ def _cat(git: Git, commit: str, names: dict[str, str]) -> Iterator[tuple[str, by
             finally:
                 process.stdout.close()
                 process.kill()
+
+
+def _skip(stream: IO[bytes], count: int) -> None:
+    while count > 0:
+        data = stream.read(min(count, 1 << 20))
+        if not data:
+            return
+        count -= len(data)
 
 
 def _run(

@@ -244,6 +244,23 @@ class Catalog:
         rows = list(rows)
         self._write(lambda db: db.executemany("INSERT OR REPLACE INTO verified VALUES (?, ?, ?)", rows))
 
+    def forget(self, ids: Collection[bytes]) -> None:
+        """Objects whose bytes turned out to be wrong: as if no index had named them, and nobody had checked them."""
+        rows = [(key,) for key in ids]
+
+        def delete(db: sqlite3.Connection) -> None:
+            for table in ("objects", "recipes", "verified"):
+                db.executemany(f"DELETE FROM {table} WHERE id = ?", rows)
+            # What is left is not what the indexes say: the next command reads them again.
+            db.execute("DELETE FROM meta WHERE key = 'listing'")
+            db.execute("DELETE FROM indexes")
+
+        self._write(delete)
+
+    def forget_checks(self, ids: Collection[bytes]) -> None:
+        """These local loose objects are to be read again before they are trusted."""
+        self._write(lambda db: db.executemany("DELETE FROM verified WHERE id = ?", [(key,) for key in ids]))
+
     def _rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
         with self._guard:
             try:

@@ -86,7 +86,8 @@ class Writer:
     """A batch of new objects for one store. Use as a context manager; leaving it with an error drops what was prepared.
 
     `put` and `receive` may be called from several threads. `commit` makes everything durable, then visible. `journal` is a
-    file that remembers loose objects sent to a remote until an index names them. `advanced` hears of the bytes of large blobs.
+    file that remembers loose objects sent to a remote until an index names them; `adopt` names what interrupted writers sent.
+    `advanced` hears of the bytes of large blobs.
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class Writer:
         compress: bool = False,
         fsync: str = "batch",
         journal: str = "",
+        adopt: bool = True,
         advanced: Callable[[int], None] | None = None,
     ) -> None:
         self._store = store
@@ -108,7 +110,7 @@ class Writer:
         self._compressors = threading.local()
         self._fsync = fsync
         self._advanced = advanced
-        self._left = Leftovers(store, journal) if not store.is_cache else None
+        self._left = Leftovers(store, journal) if adopt and not store.is_cache else None
         self._lock = threading.Lock()
         self._large = threading.Lock()
         self._sending: set[str] = set()
@@ -261,6 +263,22 @@ class Writer:
         """Take a good copy of an object whose copy in the store is corrupt: it stands alone, whatever its size."""
         with self._lock:
             self._write_loose(names, KIND_BLOB, data)
+
+    def keep(self, frame: Frame, data: bytes, recipe: Recipe | None = None) -> None:
+        """Take over an object, just verified, of a pack of this store that is to go, whatever the catalog says.
+
+        Of a recipe `data` are its own bytes, and `recipe` is what they say.
+        """
+        with self._lock:
+            if frame.id in self._new:
+                return
+            self._new[frame.id] = frame.seal
+            self._count(len(data), 0)
+            if recipe is None:
+                self._append(frame.id, frame.seal, frame.kind, data)
+                return
+            self._recipes[frame.id] = recipe
+            self._append_frame(frame.id, frame.seal, frame.kind, RAW, data, len(data))
 
     def _place(self, names: Digest, kind: int, data: bytes) -> None:
         if len(data) >= SMALL or not self._packing:
