@@ -104,26 +104,62 @@ class Project:
             yield
 
     @contextlib.contextmanager
-    def _hold(self, path: str, command: str, emit: Emit, *, shared: bool = False) -> Iterator[None]:
+    def _hold(self, path: str, command: str, emit: Emit, *, shared: bool = False, mode: int = 0) -> Iterator[None]:
         timeout = float(self.config.get("core.lock_timeout"))
-        with lock.hold(path, command=command, timeout=timeout, shared=shared, waiting=lambda text: emit(Noted(text))):
+        tell = lambda text: emit(Noted(text))  # noqa: E731
+        with lock.hold(path, command=command, timeout=timeout, shared=shared, waiting=tell, mode=mode):
             yield
 
     @contextlib.contextmanager
     def cache_writer_lock(self, command: str, emit: Emit) -> Iterator[None]:
-        """Hold the cache against its collector; writers do not exclude one another.
+        """Hold the cache against its collector; writers and readers do not exclude one another.
 
-        Who comes while nobody else writes takes away what a killed writer left.
+        Who comes while nobody else writes takes away what a killed writer left. A store that was opened before this is to
+        be synced again: what a collection moved meanwhile is not there any more (a `Writer` does so).
         """
+        path = f"{self.cache_dir}/lock"
+        if lock.is_held(path):
+            yield
+            return
         self._make_cache()
-        with contextlib.suppress(Busy), lock.hold(f"{self.cache_dir}/lock", command=command, timeout=0):
+        with contextlib.suppress(Busy), lock.hold(path, command=command, timeout=0, mode=self._lock_mode):
             from dvcx.io.store.local import LocalBackend
 
             backend = LocalBackend(self.cache_dir)
             backend.reap(0, only=("objects", "packs", "index"))
             backend.reap(REAP_AFTER, only=("",))  # store.json is written before this lock is taken
-        with self._hold(f"{self.cache_dir}/lock", command, emit, shared=True):
+        with self._hold(path, command, emit, shared=True, mode=self._lock_mode):
             yield
+
+    @contextlib.contextmanager
+    def cache_reader_lock(self, command: str, emit: Emit) -> Iterator[None]:
+        """Hold the cache against its collector while much is read from it. Where no lock can be made, nobody collects either."""
+        if not os.path.isdir(self.cache_dir):
+            yield
+            return
+        try:
+            stack = contextlib.ExitStack()
+            stack.enter_context(self._hold(f"{self.cache_dir}/lock", command, emit, shared=True, mode=self._lock_mode))
+        except (DiskRefused, NotFound):
+            yield
+            return
+        with stack:
+            yield
+
+    @contextlib.contextmanager
+    def cache_collector_lock(self, command: str, emit: Emit) -> Iterator[None]:
+        """Hold the cache alone: nobody writes to it or counts on what is in it meanwhile."""
+        with self._hold(f"{self.cache_dir}/lock", command, emit, mode=self._lock_mode):
+            yield
+
+    @property
+    def _lock_mode(self) -> int:
+        return 0o664 if self.config.get("cache.shared") else 0
+
+    @property
+    def own_cache(self) -> bool:
+        """Whether the cache lies in this project, where no other one uses it."""
+        return self.cache_dir == f"{self.root}/{MARK}/cache"
 
     def stat_index(self, emit: Emit) -> StatIndex:
         """The stat index of the workspace."""
