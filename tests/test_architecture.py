@@ -41,11 +41,12 @@ GUESTS = {
     "tomllib": ("io/configfile.py", "io/yaml/params.py", "cli/trace.py"),
     "yaml": ("io/yaml/",),
     "zstandard": ("io/store/",),
+    "pyfastcdc": ("io/store/chunking.py",),
     "xxhash": ("io/hashing.py",),
     "blake3": ("io/hashing.py", "io/store/writer.py"),
 }
 NEVER = frozenset({"pickle", "marshal", "shelve", "cPickle", "dill", "cloudpickle", "joblib", "code", "codeop"})
-HEAVY = frozenset({"rich", "pandas", "fsspec", "obstore", "pydantic", "tomlkit", "yaml", "asyncio", "logging"})
+HEAVY = frozenset({"rich", "pandas", "pyfastcdc", "fsspec", "obstore", "pydantic", "tomlkit", "yaml", "asyncio", "logging"})
 
 # What reaches outside elsewhere than in cli. The environment goes to programs that are started, and to botocore's own
 # reading of AWS_*; dvcx's settings are read from it in project.py alone.

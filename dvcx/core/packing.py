@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from operator import attrgetter
 from typing import NamedTuple
 
+from dvcx.core.chunking import Recipe, check_sizes, short_row_size, unpacked
 from dvcx.core.objects import MAX_SIZE
 from dvcx.errors import IntegrityError
 
@@ -28,14 +29,15 @@ MAX_FRAME = 64 << 20
 """Readers refuse a larger entry: each is read, and unpacked, in one piece."""
 
 RAW, ZSTD = 0, 1
-KIND_BLOB, KIND_TREE = 0, 1
+KIND_BLOB, KIND_TREE, KIND_CHUNK, KIND_RECIPE = 0, 1, 2, 3
+_KINDS = (KIND_BLOB, KIND_TREE, KIND_CHUNK, KIND_RECIPE)
 
 Checksum = Callable[[bytes], bytes]
 """xxh128 of some bytes, 16 bytes; handed in, since core imports no third-party code."""
 
 
 class Frame(NamedTuple):
-    """One row of a pack's table. `id` and `seal` are raw digests; lengths in bytes."""
+    """One row of a pack's table. `id` and `seal` are raw digests (of a recipe: those of its blob); lengths in bytes."""
 
     id: bytes
     seal: bytes
@@ -68,6 +70,7 @@ class IndexContent(NamedTuple):
 
     packs: list[PackInfo]
     loose: list[Loose]
+    recipes: tuple[Recipe, ...] = ()
 
 
 def pack_header(id_length: int) -> bytes:
@@ -115,13 +118,18 @@ def encode_index(content: IndexContent, id_length: int, checksum: Checksum) -> b
         parts.extend([pack_row(*frame) for frame in sorted(pack.frames)])
     parts.append(struct.pack("<Q", len(content.loose)))
     parts.extend([loose_row(*item) for item in sorted(content.loose)])
+    parts.append(struct.pack("<Q", len(content.recipes)))
+    recipe_row = _recipe_row(id_length)
+    for recipe in sorted(content.recipes):
+        count = len(recipe.chunks) // short_row_size(id_length)
+        parts += [recipe_row.pack(recipe.id, recipe.seal, recipe.size, count), recipe.chunks]
     body = b"".join(parts)
     return body + checksum(body) + INDEX_END
 
 
 def decode_index(data: bytes, id_length: int, checksum: Checksum, where: str) -> IndexContent:
     """What an index says, checked completely. `id_length` is that of the store's algorithm."""
-    if len(data) < 24 + 8 + INDEX_FOOTER_SIZE or data[-8:] != INDEX_END:
+    if len(data) < 24 + 8 + 8 + INDEX_FOOTER_SIZE or data[-8:] != INDEX_END:
         raise _broken(where, "it is truncated")
     if checksum(data[:-INDEX_FOOTER_SIZE]) != data[-INDEX_FOOTER_SIZE:-8]:
         raise _broken(where, "it does not match its checksum")
@@ -144,14 +152,35 @@ def decode_index(data: bytes, id_length: int, checksum: Checksum, where: str) ->
             packs.append(PackInfo(name, size, frames))
         (loose_count,) = struct.unpack_from("<Q", data, at)
         at += 8
-        if loose_count * loose_row.size != end - at:
+        if loose_count * loose_row.size > end - at:
             raise _broken(where, "its length does not fit its counts")
-        loose = [Loose(*fields) for fields in loose_row.iter_unpack(data[at:end])]
+        loose = [Loose(*fields) for fields in loose_row.iter_unpack(data[at : at + loose_count * loose_row.size])]
+        at += loose_count * loose_row.size
         if any(item.size > MAX_SIZE or item.kind not in (KIND_BLOB, KIND_TREE) for item in loose):
             raise _broken(where, "an entry is malformed")
+        recipes = _decode_recipes(data, at, end, id_length, where)
     except struct.error:
         raise _broken(where, "its counts do not fit its length") from None
-    return IndexContent(packs, loose)
+    return IndexContent(packs, loose, tuple(recipes))
+
+
+def _decode_recipes(data: bytes, at: int, end: int, id_length: int, where: str) -> list[Recipe]:
+    (count,) = struct.unpack_from("<Q", data, at)
+    at += 8
+    row, chunk_size = _recipe_row(id_length), short_row_size(id_length)
+    recipes = []
+    for _ in range(count):
+        object_id, sealed, size, chunks = row.unpack_from(data, at)
+        at += row.size
+        if chunks * chunk_size > end - at:
+            raise _broken(where, "a recipe has more chunks than fit")
+        packed = data[at : at + chunks * chunk_size]
+        at += len(packed)
+        check_sizes(size, [length for _, length in unpacked(packed, id_length)], where)
+        recipes.append(Recipe(object_id, sealed, size, packed))
+    if at != end:
+        raise _broken(where, "its length does not fit its counts")
+    return recipes
 
 
 def merge_ranges(frames: Iterable[Frame], *, gap: int, most: int) -> Iterator[list[Frame]]:
@@ -176,6 +205,10 @@ def _loose_row(id_length: int) -> struct.Struct:
     return struct.Struct(f"<{id_length}s32sBQ")
 
 
+def _recipe_row(id_length: int) -> struct.Struct:
+    return struct.Struct(f"<{id_length}s32sQQ")
+
+
 def _check_header(header: bytes, magic: bytes, where: str) -> int:
     if len(header) != HEADER_SIZE or header[:8] != magic:
         raise _broken(where, "it does not begin like one")
@@ -187,7 +220,8 @@ def _check_header(header: bytes, magic: bytes, where: str) -> int:
 def _check_frames(frames: list[Frame], end: int, where: str) -> None:
     for frame in frames:
         bad_raw = frame.encoding == RAW and frame.stored != frame.size
-        if frame.encoding not in (RAW, ZSTD) or frame.kind not in (KIND_BLOB, KIND_TREE) or bad_raw:
+        bad_raw = bad_raw or (frame.kind == KIND_RECIPE and frame.encoding != RAW)
+        if frame.encoding not in (RAW, ZSTD) or frame.kind not in _KINDS or bad_raw:
             raise _broken(where, "an entry is malformed")
         if frame.offset < HEADER_SIZE or frame.offset + frame.stored > end:
             raise _broken(where, "an entry lies outside the pack")

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dvcx.core import packing
+from dvcx.core import chunking, packing
+from dvcx.core.chunking import Recipe
 from dvcx.core.objects import MAX_SIZE
 from dvcx.core.packing import Frame, IndexContent, Loose, PackInfo
 from dvcx.errors import DvcxError, IntegrityError
@@ -81,7 +82,9 @@ def packs(draw: st.DrawFn, id_length: int) -> tuple[bytes, list[Frame]]:
         stored = draw(st.binary(max_size=40))
         encoding = draw(st.sampled_from([packing.RAW, packing.ZSTD]))
         size = len(stored) if encoding == packing.RAW else draw(st.integers(0, packing.MAX_FRAME))
-        kind = draw(st.sampled_from([packing.KIND_BLOB, packing.KIND_TREE]))
+        kind = draw(st.sampled_from([packing.KIND_BLOB, packing.KIND_TREE, packing.KIND_CHUNK, packing.KIND_RECIPE]))
+        if kind == packing.KIND_RECIPE:
+            encoding, size = packing.RAW, len(stored)
         items.append((draw(digests(id_length)), draw(digests(32)), kind, encoding, stored, size))
     return make_pack(items, id_length)
 
@@ -93,7 +96,12 @@ def indexes(draw: st.DrawFn) -> tuple[IndexContent, int]:
     for data, frames in draw(st.lists(packs(id_length), max_size=3)):
         found.append(PackInfo(seal(data), len(data), frames))
     loose = st.builds(Loose, digests(id_length), digests(32), st.sampled_from([0, 1]), st.integers(0, MAX_SIZE))
-    return IndexContent(found, draw(st.lists(loose, max_size=5))), id_length
+    chunk = st.tuples(digests(id_length), st.integers(1, chunking.MAX_CHUNK))
+    recipes = []
+    for chunks in draw(st.lists(st.lists(chunk, min_size=1, max_size=4), max_size=3)):
+        size = sum(length for _, length in chunks)
+        recipes.append(Recipe(draw(digests(id_length)), draw(digests(32)), size, chunking.packed(chunks, id_length)))
+    return IndexContent(found, draw(st.lists(loose, max_size=5)), tuple(recipes)), id_length
 
 
 @given(st.sampled_from([16, 32]).flatmap(packs))
@@ -107,7 +115,7 @@ def test_an_index_comes_back_sorted(made: tuple[IndexContent, int]) -> None:
     content, id_length = made
     data = packing.encode_index(content, id_length, xxh128)
     back = packing.decode_index(data, id_length, xxh128, "i")
-    assert back.loose == sorted(content.loose)
+    assert back.loose == sorted(content.loose) and back.recipes == tuple(sorted(content.recipes))
     assert back.packs == sorted(pack._replace(frames=sorted(pack.frames)) for pack in content.packs)
     with pytest.raises(IntegrityError, match="another hash"):
         packing.decode_index(data, 48 - id_length, xxh128, "i")
@@ -122,6 +130,8 @@ def _all_sizes_fit(content: IndexContent) -> bool:
     # A catalog keeps them as signed 64-bit numbers.
     return all(item.size <= MAX_SIZE and item.kind in (0, 1) for item in content.loose) and all(
         frame.size <= packing.MAX_FRAME for pack in content.packs for frame in pack.frames
+    ) and all(
+        sum(size for _, size in chunking.unpacked(recipe.chunks, len(recipe.id))) == recipe.size for recipe in content.recipes
     )
 
 
@@ -190,7 +200,8 @@ def test_any_mutation_of_a_packs_table_is_noticed(pack: tuple[bytes, list[Frame]
 
 ROW = Frame(HELLO_ID, HELLO_SEAL, 0, 0, 16, 6, 6)
 BAD_ROWS: dict[str, Frame] = {
-    "unknown kind": ROW._replace(kind=2),
+    "unknown kind": ROW._replace(kind=4),
+    "a recipe that is compressed": ROW._replace(kind=packing.KIND_RECIPE, encoding=packing.ZSTD),
     "unknown encoding": ROW._replace(encoding=2),
     "raw of another length": ROW._replace(size=7),
     "in the header": ROW._replace(offset=15),

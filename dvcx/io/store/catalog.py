@@ -11,15 +11,16 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-from dvcx.core.packing import Frame, Loose, PackInfo
+from dvcx.core.chunking import Recipe
+from dvcx.core.packing import KIND_RECIPE, Frame, Loose, PackInfo
 
-SCHEMA = 1
+SCHEMA = 2
 _CHUNK = 500
 _SCAN_ABOVE = 2000
 
 
 class Place(NamedTuple):
-    """Where an object is: `pack` "" for a loose one; lengths in bytes; `kind` 0 blob, 1 tree."""
+    """Where an object is: `pack` "" for a loose one; lengths in bytes; `kind` 0 blob, 1 tree, 2 chunk."""
 
     seal: bytes
     kind: int
@@ -84,26 +85,43 @@ class Catalog:
         """Forget everything that was read from indexes; memories of local loose objects stay."""
 
         def forget(db: sqlite3.Connection) -> None:
-            for table in ("objects", "packs", "indexes", "meta"):
+            for table in ("objects", "recipes", "packs", "indexes", "meta"):
                 db.execute(f"DELETE FROM {table}")
 
         self._write(forget)
         self._packs = {}
 
-    def learn(self, index_name: str, packs: Iterable[PackInfo], loose: Iterable[Loose], *, complete: bool = True) -> None:
+    def learn(
+        self,
+        index_name: str,
+        packs: Iterable[PackInfo],
+        loose: Iterable[Loose],
+        recipes: Iterable[Recipe] = (),
+        *,
+        complete: bool = True,
+    ) -> None:
         """Take in what an index says. One that names packs that are not there is not `complete`: it is to be read again.
 
-        An object is sought in a pack rather than alone: what an older index says stood alone may be gone since.
+        An object is sought in a pack rather than alone: what an older index says stood alone may be gone since. A recipe
+        counts only when one of `packs` holds it.
         """
         packs, loose = list(packs), sorted(loose)
+        contents = {(recipe.id, recipe.seal): recipe for recipe in recipes}
 
         def insert(db: sqlite3.Connection) -> None:
             for pack in packs:
                 name = pack.name.hex()
                 db.execute("INSERT OR IGNORE INTO packs (name, size) VALUES (?, ?)", (name, pack.size))
                 number = int(db.execute("SELECT number FROM packs WHERE name = ?", (name,)).fetchone()[0])
-                rows = [(f.id, f.seal, f.kind, f.size, number, f.offset, f.stored, f.encoding) for f in sorted(pack.frames)]
+                rows = [
+                    (f.id, f.seal, f.kind, f.size, number, f.offset, f.stored, f.encoding)
+                    for f in sorted(pack.frames)
+                    if f.kind != KIND_RECIPE
+                ]
                 db.executemany("INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+                held = [(contents.get((f.id, f.seal)), f) for f in pack.frames if f.kind == KIND_RECIPE] if contents else []
+                cooked = [(*recipe, number, f.offset, f.stored) for recipe, f in held if recipe is not None]
+                db.executemany("INSERT OR REPLACE INTO recipes VALUES (?, ?, ?, ?, ?, ?, ?)", cooked)
             rows = [(item.id, item.seal, item.kind, item.size, 0, 0, item.size, 0) for item in loose]
             db.executemany("INSERT OR IGNORE INTO objects VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
             if complete:
@@ -147,6 +165,29 @@ class Catalog:
             rows = self._rows(sql, part)
             for object_id, seal, kind, size, pack, offset, stored, encoding in rows:
                 found[object_id] = Place(seal, kind, size, self._packs[pack] if pack else "", offset, stored, encoding)
+        return found
+
+    def recipes(self, ids: Iterable[bytes]) -> dict[bytes, list[Recipe]]:
+        """The recipes of these blobs: one for each pack that holds one, mostly all the same."""
+        found: dict[bytes, list[Recipe]] = {}
+        wanted = list(ids)
+        for start in range(0, len(wanted), _CHUNK):
+            part = wanted[start : start + _CHUNK]
+            sql = f"SELECT DISTINCT id, seal, size, chunks FROM recipes WHERE id IN ({','.join('?' * len(part))})"
+            for row in self._rows(sql, part):
+                found.setdefault(row[0], []).append(Recipe._make(row))
+        return found
+
+    def all_recipes(self) -> list[tuple[bytes, bytes]]:
+        """(id, seal) of every blob that is here as a recipe."""
+        return self._rows("SELECT DISTINCT id, seal FROM recipes")
+
+    def recipe_frames(self) -> dict[str, list[Frame]]:
+        """Where the recipes lie, by pack."""
+        sql = "SELECT pack, id, seal, offset, stored FROM recipes ORDER BY pack, offset"
+        found: dict[str, list[Frame]] = {}
+        for pack, key, sealed, offset, stored in self._rows(sql):
+            found.setdefault(self._packs[pack], []).append(Frame(key, sealed, KIND_RECIPE, 0, offset, stored, stored))
         return found
 
     def count(self) -> int:
@@ -222,6 +263,9 @@ def _open(path: str) -> sqlite3.Connection:
                 CREATE TABLE IF NOT EXISTS packs (number INTEGER PRIMARY KEY, name TEXT UNIQUE, size INTEGER);
                 CREATE TABLE IF NOT EXISTS objects (id BLOB PRIMARY KEY, seal BLOB, kind INTEGER, size INTEGER, pack INTEGER,
                     offset INTEGER, stored INTEGER, encoding INTEGER) WITHOUT ROWID;
+                CREATE TABLE IF NOT EXISTS recipes (id BLOB, seal BLOB, size INTEGER, chunks BLOB, pack INTEGER, offset INTEGER,
+                    stored INTEGER);
+                CREATE UNIQUE INDEX IF NOT EXISTS recipe_places ON recipes (id, pack, offset);
                 CREATE TABLE IF NOT EXISTS verified (id BLOB PRIMARY KEY, seal BLOB, stamp TEXT) WITHOUT ROWID;
                 """
                 f"PRAGMA user_version={SCHEMA}; COMMIT;"

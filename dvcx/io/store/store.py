@@ -211,7 +211,7 @@ class Store:
                 raise IntegrityError(f"{where}: broken: its name is not the digest of its bytes", "remove it and push again")
             content = decode_index(data, ALGORITHMS[self.algorithm], xxh128, where)
             here = [pack for pack in content.packs if packs.get(pack_name(pack.name.hex())) == pack.size]
-            self.catalog.learn(name, here, content.loose, complete=len(here) == len(content.packs))
+            self.catalog.learn(name, here, content.loose, content.recipes, complete=len(here) == len(content.packs))
 
     # Reading
 
