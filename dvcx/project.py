@@ -13,7 +13,7 @@ from dvcx.core.config import Config
 from dvcx.core.paths import check_path
 from dvcx.errors import Busy, DiskRefused, DvcxError, NoProject, NotFound, UnsafeInput, UsageError, disk_refused, display
 from dvcx.events import Emit, Noted, Warned
-from dvcx.io import configfile, git, lock
+from dvcx.io import configfile, git, lock, roots
 from dvcx.io.files import atomic_write, private_directory
 from dvcx.io.git import Git, open_git
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 MARK = ".dvcx"
 MAX_IGNORE = 1 << 20
 REAP_AFTER = 60.0
-STORE_DIRECTORIES = ("objects", "packs", "index", "actions", "quarantine")
+STORE_DIRECTORIES = ("objects", "packs", "index", "actions", "quarantine", "trash", "roots", "fresh", "partial")
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,11 +177,13 @@ class Project:
         if write:
             self._make_cache()
         self._check_cache()
-        backend = LocalBackend(self.cache_dir, fsync=self.fsync)
+        backend = LocalBackend(self.cache_dir, fsync=self.fsync, shared=bool(self.config.get("cache.shared")))
         warn = _warn(emit)
         store = open_store(backend, self.state_dir, algorithm=self.algorithm, label="the cache", is_cache=True, warn=warn)
         if write:
             create_store(store, self.state_dir, warn)
+            if not self.own_cache:
+                roots.register(self.cache_dir, self.root, shared=backend.shared)
         return store
 
     def remote_name(self, name: str = "") -> str:

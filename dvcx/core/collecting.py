@@ -1,4 +1,4 @@
-"""What a collection takes out of a store: decided from what is there, what is reachable, and how old it is. Nothing is touched."""
+"""What a collection takes out of a store: decided from what is there, what is reachable, and how old it is."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Alone(NamedTuple):
 
 
 class Packed(NamedTuple):
-    """A pack: hex name, bytes, when it was last written or used, how many of its objects stay, and what does not (objects, bytes)."""
+    """A pack: hex name, bytes, last write or use; how many of its objects stay, how many do not, and the bytes of those."""
 
     name: str
     size: int
@@ -89,7 +89,12 @@ class Sweep:
 
 
 def decide(
-    loose: Iterable[Alone], packs: Iterable[Packed], live: Collection[bytes], *, before: float, only: Collection[bytes] | None = None
+    loose: Iterable[Alone],
+    packs: Iterable[Packed],
+    live: Collection[bytes],
+    *,
+    before: float,
+    only: Collection[bytes] | None = None,
 ) -> Sweep:
     """What goes of a store in which `live` is reachable and what is not older than `before` (unix seconds) stays.
 
@@ -212,7 +217,9 @@ def decode_mark(data: bytes, where: str) -> Mark:
             mark = Mark(mark.state, mark.time, mark.by, int(record["candidates"]), check_seal(record["blake3"], where))
         return mark
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise IntegrityError(f"{where}: broken mark of a collection ({error})", "remove it; the next dvcx gc makes a new one") from None
+        raise IntegrityError(
+            f"{where}: broken mark of a collection ({error})", "remove it; the next dvcx gc makes a new one"
+        ) from None
 
 
 def encode_ids(ids: Iterable[bytes]) -> bytes:

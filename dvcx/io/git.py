@@ -156,12 +156,15 @@ def record_blobs(git: Git) -> dict[str, set[str]]:
 
 def worktrees(git: Git) -> list[str]:
     """The top directories of all work trees of the repository. Raises `NotFound` for one that is not there."""
-    tops = []
+    tops: list[str] = []
     for block in os.fsdecode(_run(git, "worktree", "list", "--porcelain")).split("\n\n"):
         lines = block.strip("\n").split("\n")
         if not lines[0].startswith("worktree ") or "bare" in lines:
             continue
         top = lines[0][len("worktree ") :]
+        if not tops and os.path.realpath(top) in (os.path.realpath(git.common_dir), os.path.realpath(git.top)):
+            # Of a submodule, git names its git directory here.
+            top = git.top
         if not _git_dir(top):
             raise NotFound(
                 f"{display(top)}: this work tree of the repository is not there, and records in it may need data",
@@ -510,7 +513,8 @@ def _unfinished(git: Git) -> bytes:
     asked = sorted({word for word in words if _is_full_name(word)})
     if not asked:
         return b""
-    answers = _run(git, "cat-file", "--batch-check", feed="".join(f"{name}\n" for name in asked).encode()).decode("ascii", "replace")
+    feed = "".join(f"{name}\n" for name in asked).encode()
+    answers = _run(git, "cat-file", "--batch-check", feed=feed).decode("ascii", "replace")
     return "".join(f"{line.split()[0]}\n" for line in answers.splitlines() if " commit " in line).encode()
 
 

@@ -32,7 +32,7 @@ def register(cache_dir: str, root: str, *, shared: bool) -> None:
 
 
 def registered(cache_dir: str) -> list[str]:
-    """The roots of all projects that use the cache. Raises `NotFound` for one that is not there, `IntegrityError` for a bad record."""
+    """Roots of all projects that use the cache. Raises `NotFound` for one that is not there, `IntegrityError` for a record."""
     directory = f"{cache_dir}/roots"
     try:
         names = sorted(os.listdir(directory))

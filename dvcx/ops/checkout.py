@@ -53,7 +53,7 @@ def checkout(
     `NotFound` naming the path when an object is not in the cache, `IntegrityError`; then nothing was touched.
     """
     targets = several(targets)
-    with project.lock("dvcx checkout", emit):
+    with project.lock("dvcx checkout", emit), project.cache_reader_lock("dvcx checkout", emit):
         tracked = records.load(project)
         cache = project.cache(emit)
         index = project.stat_index(emit)

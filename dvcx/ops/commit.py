@@ -47,7 +47,7 @@ def commit(project: Project, targets: Sequence[str] = (), *, dry_run: bool = Fal
     items = add(project, changed, dry_run=dry_run, emit=emit).items if changed else ()
     if dry_run:
         return Committed(items, tuple(stage.address for stage in _stale(project, targets, emit)))
-    with project.lock("dvcx commit", emit):
+    with project.lock("dvcx commit", emit), project.cache_writer_lock("dvcx commit", emit):
         stages = _stale(project, targets, emit)
         if stages:
             _record(project, stages, emit)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from dvcx.core.objects import Content, Digest
 from dvcx.core.paths import contains, several
 from dvcx.events import Began, Emit, Ended, Warned, ignore
+from dvcx.io.store import fresh
 from dvcx.io.store.store import Store, Wanted
 from dvcx.io.store.writer import Writer
 from dvcx.ops import records
@@ -37,6 +38,11 @@ def fetch(project: Project, targets: Sequence[str] = (), *, remote: str = "", jo
     """
     targets = several(targets)
     tracked = records.load(project)
+    with project.cache_writer_lock("dvcx fetch", emit):
+        return _fetch(project, tracked, targets, remote, jobs, emit)
+
+
+def _fetch(project: Project, tracked: Tracked, targets: Sequence[str], remote: str, jobs: int, emit: Emit) -> Fetched:
     cache = project.cache(emit, write=True)
     try:
         return bring(project, tracked, targets, cache, remote=remote, jobs=jobs, emit=emit)
@@ -97,6 +103,7 @@ def _bring_from(
     objects, trees, bad = _needed(contents, tracked, cache, store)
     absent = cache.missing(objects)
     emit(Ended("listing objects"))
+    fresh.freshen(cache, fresh.keys_of([item.id for item in set(objects).difference(absent)]))
     corrupt = _corrupt(objects, absent, cache, jobs, emit) if repair else sorted(bad)
     size = sum(item.size for item in (*absent, *corrupt) if item.size > 0)
     if not absent and not corrupt:

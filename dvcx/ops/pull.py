@@ -36,7 +36,7 @@ def pull(
 ) -> Pulled:
     """Bring and place what targets (all without any) need. Raises what `fetch` and `checkout` raise."""
     targets = several(targets)
-    with project.lock("dvcx pull", emit):
+    with project.lock("dvcx pull", emit), project.cache_writer_lock("dvcx pull", emit):
         tracked = records.load(project)
         cache = project.cache(emit, write=True)
         index = project.stat_index(emit)

@@ -11,6 +11,7 @@ from dvcx.core.paths import several
 from dvcx.errors import NotFound, display
 from dvcx.events import Began, Emit, Ended, ignore
 from dvcx.io.files import private_directory
+from dvcx.io.store import fresh, marks
 from dvcx.io.store.store import Store, Wanted
 from dvcx.io.store.writer import Writer
 from dvcx.ops import records
@@ -51,16 +52,25 @@ def push(
     targets = several(targets)
     name = project.remote_name(remote)
     tracked = records.load(project)
+    with project.cache_reader_lock("dvcx push", emit):
+        return _push(project, tracked, targets, name, asked=bool(remote), jobs=jobs, dry_run=dry_run, emit=emit)
+
+
+def _push(
+    project: Project, tracked: Tracked, targets: Sequence[str], name: str, *, asked: bool, jobs: int, dry_run: bool, emit: Emit
+) -> Pushed:
     cache = project.cache(emit)
     store = project.remote(name, emit, write=not dry_run)
     try:
-        contents = _chosen(tracked, targets, name, asked=bool(remote), cache=cache)
+        contents = _chosen(tracked, targets, name, asked=asked, cache=cache)
         emit(Began("listing objects"))
         objects = needed(contents, cache, store).objects
         absent = store.missing(objects)
         emit(Ended("listing objects"))
         present = len(objects) - len(absent)
         size = sum(item.size for item in absent if item.size > 0)
+        if not dry_run:
+            marks.hold(store, fresh.keys_of([item.id for item in set(objects).difference(absent)]))
         if dry_run or not absent:
             return Pushed(name, len(absent), size, 0, present, dry_run)
         scratch = f"{project.state_dir}/tmp"

@@ -70,6 +70,10 @@ class Backend(Protocol):
     def delete(self, name: str) -> None:
         """Remove `name`; fine when it is absent."""
 
+    def move(self, name: str, target: str) -> None:
+        """Give the file another name, replacing what has it. Not in one step everywhere: for a time both may be there, never
+        neither. `NotFound` when absent."""
+
     def close(self) -> None:
         """Let go of connections. Nothing else may be called afterwards."""
 

@@ -190,6 +190,31 @@ class Catalog:
             found.setdefault(self._packs[pack], []).append(Frame(key, sealed, KIND_RECIPE, 0, offset, stored, stored))
         return found
 
+    def everything(self) -> Iterator[tuple[str, bytes, int, int]]:
+        """(pack, id, bytes there, kind) of every object, pack by pack ("" for loose ones), and of every recipe after them."""
+        for sql in (
+            "SELECT pack, id, stored, kind FROM objects",
+            f"SELECT pack, id, stored, {KIND_RECIPE} FROM recipes",
+        ):
+            with self._guard:
+                rows = self._db.execute(sql)
+                while part := rows.fetchmany(10_000):
+                    for pack, key, stored, kind in part:
+                        yield self._packs[pack] if pack else "", key, stored, kind
+
+    def packs_of(self, ids: Collection[bytes]) -> tuple[set[str], list[bytes]]:
+        """The packs some of these objects lie in, and those of `ids` that lie in none."""
+        packs: set[str] = set()
+        alone: list[bytes] = []
+        wanted = list(ids)
+        for start in range(0, len(wanted), _CHUNK):
+            part = wanted[start : start + _CHUNK]
+            marks = ",".join("?" * len(part))
+            rows = dict(self._rows(f"SELECT id, pack FROM objects WHERE pack > 0 AND id IN ({marks})", part))
+            packs.update(self._packs[number] for number in set(rows.values()))
+            alone += [key for key in part if key not in rows]
+        return packs, alone
+
     def count(self) -> int:
         """How many objects the indexes name."""
         return int(self._rows("SELECT count(*) FROM objects")[0][0])

@@ -65,6 +65,11 @@ class MemoryBackend:
         with self._lock:
             self._files.pop(check_name(name, self.url), None)
 
+    def move(self, name: str, target: str) -> None:
+        """See `Backend.move`."""
+        self.write(target, self._bytes(check_name(name, self.url)))
+        self.delete(name)
+
     def close(self) -> None:
         """See `Backend.close`."""
 

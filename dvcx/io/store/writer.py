@@ -30,6 +30,7 @@ from dvcx.core.packing import (
 )
 from dvcx.errors import DiskRefused, IntegrityError, disk_refused, display
 from dvcx.io.hashing import BUFFER, Hasher, changed_while_reading, digest_fd, mismatch, seal, unchanged, xxh128
+from dvcx.io.store import fresh
 from dvcx.io.store.local import LocalBackend
 from dvcx.io.store.store import Store, Wanted, object_name, pack_name, stamp
 
@@ -68,6 +69,10 @@ class Writer:
     ) -> None:
         self._store = store
         self._scratch = store.local.path("packs") if store.local is not None else scratch
+        self._reused: set[bytes] = set()
+        if store.is_cache:
+            # A collection may have moved things since the store was opened; now the lock keeps it away.
+            store.sync(again=True)
         self._packing = packing
         self._compress = compress
         self._compressor: Any = None
@@ -115,6 +120,8 @@ class Writer:
             found = self._in_store(key, names.id)
             if found is None:
                 return False
+            if self._store.is_cache and len(self._reused) <= fresh.MANY:
+                self._reused.add(key)
         if found and found != sealed:
             raise IntegrityError(
                 f"{names.id}: {self._store.label} holds other bytes under this id "
@@ -205,6 +212,8 @@ class Writer:
 
     def _append(self, key: bytes, sealed: bytes, kind: int, data: bytes) -> None:
         if self._pack is None:
+            if self._store.local is not None:
+                self._store.local.make_directories("packs/x")
             self._pack = _OpenPack(self._scratch, ALGORITHMS[self._store.algorithm])
         encoding, stored = self._encoded(data)
         self._pack.append(key, sealed, kind, encoding, stored, len(data))
@@ -277,12 +286,8 @@ class Writer:
     def temporary(self) -> str:
         """A fresh name for a file on its way into the local store."""
         assert self._store.local is not None
-        directory = self._store.local.path("objects")
-        try:
-            os.makedirs(directory, exist_ok=True)
-        except OSError as error:
-            raise disk_refused(error, "preparing the store", directory) from None
-        return f"{directory}/tmp-dvcx-{secrets.token_hex(8)}"
+        self._store.local.make_directories("objects/x")
+        return f"{self._store.local.path('objects')}/tmp-dvcx-{secrets.token_hex(8)}"
 
     # Large files into a local store
 
@@ -420,6 +425,7 @@ class Writer:
         except BaseException:
             self.abort()
             raise
+        fresh.freshen(self._store, self._reused)
         stored = self._stored + sum(pack.info.size for pack in self._finished)
         return Summary(len(self._new), self._bytes, stored)
 
