@@ -48,9 +48,17 @@ class NotFound(DvcxError):
 
 
 class RemoteFailed(DvcxError):
-    """A remote could not be reached, refused, or answered nonsense."""
+    """A remote could not be reached, refused, or answered nonsense.
+
+    `transient`: the same may succeed when it is tried again. `after`: seconds to let pass before that, when the remote said so.
+    """
 
     exit_code = 6
+
+    def __init__(self, message: str, hint: str = "", *, transient: bool = False, after: float = 0.0) -> None:
+        super().__init__(message, hint)
+        self.transient = transient
+        self.after = after
 
 
 class Busy(DvcxError):

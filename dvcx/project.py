@@ -19,6 +19,7 @@ from dvcx.io.git import Git, open_git
 
 if TYPE_CHECKING:
     from dvcx.io.statindex import StatIndex
+    from dvcx.io.store.backend import Backend
     from dvcx.io.store.store import Store
     from dvcx.io.workspace import Rules
 
@@ -208,14 +209,12 @@ class Project:
     def remote(self, name: str, emit: Emit, *, write: bool = False) -> Store:
         """The store of a remote ("" is the default one). `write` prepares it for new objects."""
         from dvcx.io.hashing import seal
-        from dvcx.io.store.schemes import open_backend
         from dvcx.io.store.store import create_store, open_store
 
         self._make_state()
         name = self.remote_name(name)
-        options = dict(self.config.remote(name))
-        url = options.pop("url")
-        backend = open_backend(url, options, base=self.root)
+        backend = self.remote_backend(name, emit)
+        url = self.config.remote(name)["url"]
         warn = _warn(emit)
         label = f"remote '{name}'"
         store = open_store(backend, self.state_dir, algorithm=self.algorithm, label=label, is_cache=False, warn=warn)
@@ -230,6 +229,19 @@ class Project:
             with contextlib.suppress(DvcxError):
                 atomic_write(met, store.id.encode(), mode=0o600, fsync=False)
         return store
+
+    def remote_backend(self, name: str, emit: Emit) -> Backend:
+        """The bytes of a remote under their names. What fails and may pass is tried again, which `emit` hears of."""
+        from dvcx.io.store.backend import timeout_of
+        from dvcx.io.store.retry import open_retrying
+        from dvcx.io.store.schemes import open_backend
+
+        options = dict(self.config.remote(name))
+        url = options.pop("url")
+        timeout = timeout_of({key: str(value) for key, value in options.items()})
+        return open_retrying(
+            lambda: open_backend(url, options, base=self.root), timeout=timeout, label=f"remote '{name}'", warn=_warn(emit)
+        )
 
     def compresses(self, name: str) -> bool:
         """Whether packs sent to a remote are compressed: by its setting, else unless it is a directory."""

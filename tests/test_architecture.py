@@ -32,7 +32,7 @@ GUESTS = {
     "typer": ("cli/",),
     "fsspec": ("io/store/fsspec.py", "io/store/schemes.py"),
     "obstore": ("io/store/objectstore.py",),
-    "botocore": ("io/store/objectstore.py",),
+    "botocore": ("io/store/objectstore.py", "io/store/multipart.py"),
     "boto3": ("io/store/objectstore.py",),
     "paramiko": ("io/store/fsspec.py",),
     "sqlite3": ("io/statindex.py", "io/store/catalog.py"),

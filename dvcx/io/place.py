@@ -13,12 +13,12 @@ from array import array
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from dvcx.core.objects import EXEC, LINK
+from dvcx.core.objects import EXEC, LINK, Entry, digest_bytes
 from dvcx.core.packing import SMALL
 from dvcx.errors import Conflict, NotFound, UnsafeInput, disk_refused, display
 from dvcx.io import pool, processes
 from dvcx.io.files import open_parent, private_directory
-from dvcx.io.store.store import Batch, Store, Wanted
+from dvcx.io.store.store import Batch, Store, Wanted, wanted
 
 LINKS = ("reflink", "copy", "hardlink", "symlink")
 TICK = 0.021
@@ -126,6 +126,42 @@ def stage(
         for batch, found in zip(chosen, pool.run(function, chosen, workers=workers), strict=True):
             take(batch, found)
     return staged
+
+
+def fill(
+    store: Store, directory: str, entries: Sequence[Entry], *, links: Sequence[str], absent: Callable[[set[Wanted]], Exception]
+) -> list[Stat]:
+    """Like `stage`, for the files and links of one directory of the staging area; what stat says of each, in their order.
+
+    Nearly all of them lie in packs and are small: what is done for each of those is kept to four system calls.
+    """
+    umask = _umask()
+    executable, plain = 0o777 & ~umask, 0o666 & ~umask
+    found: list[Stat] = [(0, 0, 0, 0)] * len(entries)
+    places: dict[bytes, list[int]] = {}
+    items: dict[bytes, Wanted] = {}
+    for at, entry in enumerate(entries):
+        key = digest_bytes(entry.id)
+        if key not in items:
+            items[key], places[key] = Wanted(entry.id, entry.seal, entry.size), [at]
+        elif items[key].seal == entry.seal:
+            places[key].append(at)
+    for key, data in store.read_packed(items):
+        for at in places.pop(key):
+            entry = entries[at]
+            mode = executable if entry.kind == EXEC else plain
+            found[at] = _write(Target(directory, entry.name, entry.kind), data, mode)
+    left = [at for numbers in places.values() for at in numbers]
+    left += [at for at, entry in enumerate(entries) if items[digest_bytes(entry.id)].seal != entry.seal]
+    if left:
+        jobs: dict[Wanted, list[Target]] = {}
+        for at in left:
+            entry = entries[at]
+            jobs.setdefault(wanted(entry), []).append(Target(directory, entry.name, entry.kind))
+        staged = stage(store, jobs, links=links, workers=1, advanced=lambda count, size: None, absent=absent)
+        for at in left:
+            found[at] = staged[directory, entries[at].name]
+    return found
 
 
 def _linkable(links: Sequence[str]) -> bool:

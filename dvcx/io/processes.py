@@ -17,7 +17,11 @@ from dvcx.errors import DiskRefused, DvcxError
 
 Item = TypeVar("Item")
 
+STRETCHES = 64
+"""So many stretches of the items for each worker: all are busy to the end, and neighbours stay together."""
+
 _HEAD = struct.Struct("<qq")
+_START = struct.Struct("<q")
 _ERROR = -1
 _DONE = -2
 
@@ -27,19 +31,28 @@ def available() -> bool:
     return sys.platform == "linux" and threading.active_count() == 1
 
 
-def spread(function: Callable[[Item], bytes], items: Sequence[Item], *, workers: int) -> Iterator[tuple[int, bytes]]:
-    """(number of the item, what `function` returned for it), as they get ready, each worker taking one stretch of the items.
+def spread(
+    function: Callable[[Item], bytes], items: Sequence[Item], *, workers: int, last: Callable[[], bytes] | None = None
+) -> Iterator[tuple[int, bytes]]:
+    """(number of the item, what `function` returned for it), as they get ready. Who is done with a stretch takes the next.
 
     `function` runs in a forked child: it may use files, but no database or thread of the parent. The first error of a child
-    ends all and is raised here.
+    ends all and is raised here. `last` is called once in every child, after its last item; what it returns comes with the
+    number of items.
     """
     children: dict[int, int] = {}
+    size = max(1, -(-len(items) // (STRETCHES * workers)))
+    starts = range(0, len(items), size)
+    taking, giving = os.pipe()
     try:
-        size = -(-len(items) // workers) if items else 1
-        for start in range(0, len(items), size):
-            children.update([_fork(function, items, start, min(start + size, len(items)))])
+        # All fits into the pipe at once, and a read takes one number whole, whoever else reads.
+        os.write(giving, b"".join(_START.pack(start) for start in starts))
+        os.close(giving)
+        for _ in range(min(workers, len(starts))):
+            children.update([_fork(function, items, taking, size, last)])
         yield from _collect(children)
     finally:
+        os.close(taking)
         for pid in children.values():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -49,7 +62,9 @@ def spread(function: Callable[[Item], bytes], items: Sequence[Item], *, workers:
             os.close(pipe)
 
 
-def _fork(function: Callable[[Item], bytes], items: Sequence[Item], start: int, end: int) -> tuple[int, int]:
+def _fork(
+    function: Callable[[Item], bytes], items: Sequence[Item], starts: int, size: int, last: Callable[[], bytes] | None
+) -> tuple[int, int]:
     taking, giving = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -63,8 +78,12 @@ def _fork(function: Callable[[Item], bytes], items: Sequence[Item], start: int, 
         os.close(taking)
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        for number in range(start, end):
-            _send(giving, number, function(items[number]))
+        while found := os.read(starts, _START.size):
+            (start,) = _START.unpack(found)
+            for number in range(start, min(start + size, len(items))):
+                _send(giving, number, function(items[number]))
+        if last is not None:
+            _send(giving, len(items), last())
         _send(giving, _DONE, b"")
         code = 0
     except DvcxError as error:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sqlite3
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import quote
 
 from dvcx.core.objects import DIR, EXEC, FILE, LINK, Content, Entry
@@ -51,6 +52,31 @@ class Row:
             size = stats[at * FIELDS + 2]
             entries.append(Entry(name, KINDS[stats[at * FIELDS]], size, object_id, seal, files[at]))
         return entries
+
+
+class Remembers(Protocol):
+    """What the walk needs of a memory of directories."""
+
+    def get(self, path: str) -> Row | None:
+        """What is remembered of a directory."""
+
+    def put(self, path: str, row: Row) -> None:
+        """Remember a directory."""
+
+
+class Memory:
+    """Rows by project path that are kept for a while, in no file."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, Row] = {}
+
+    def get(self, path: str) -> Row | None:
+        """What was put."""
+        return self.rows.get(path)
+
+    def put(self, path: str, row: Row) -> None:
+        """Keep a row."""
+        self.rows[path] = row
 
 
 class StatIndex:
@@ -173,6 +199,32 @@ class StatIndex:
                 row = self.get(name)
                 if row is not None:
                     yield name, row
+
+
+def encode_rows(rows: Mapping[str, Row]) -> bytes:
+    """Rows as bytes, to come from another process; the lengths of a row's parts in a line before them."""
+    parts = []
+    for path, row in rows.items():
+        content = row.content
+        blobs = (os.fsencode(path), row.names, row.stats, row.hashes, row.files)
+        about = [content.kind, content.id, content.seal, content.size, content.files, content.executable]
+        parts += [json.dumps([[len(blob) for blob in blobs], about, row.ignores]).encode(), b"\n", *blobs]
+    return b"".join(parts)
+
+
+def decode_rows(data: bytes) -> Iterator[tuple[str, Row]]:
+    """What `encode_rows` was given."""
+    at = 0
+    while at < len(data):
+        end = data.index(b"\n", at)
+        lengths, about, ignores = json.loads(data[at:end])
+        at = end + 1
+        blobs = []
+        for length in lengths:
+            blobs.append(data[at : at + length])
+            at += length
+        path, names, stats, hashes, counts = blobs
+        yield os.fsdecode(path), Row(names, stats, hashes, counts, Content(*about), ignores)
 
 
 def health(path: str) -> str:

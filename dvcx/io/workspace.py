@@ -32,7 +32,7 @@ from dvcx.core.paths import MAX_COMPONENT, MAX_DEPTH, MAX_PATH, check_name, join
 from dvcx.errors import NotFound, UnsafeInput, disk_refused, display
 from dvcx.io.files import open_parent
 from dvcx.io.hashing import digest, digest_file, open_file, read_small
-from dvcx.io.statindex import CODES, FIELDS, KINDS, Row, StatIndex
+from dvcx.io.statindex import CODES, FIELDS, KINDS, Remembers, Row
 
 RACY_NS = 20_000_000
 """File systems stamp in ticks of up to 10 ms (kernels before 6.13): what is younger than two ticks may hide a change."""
@@ -111,7 +111,7 @@ class Rules:
 
 
 def look(
-    root: str, path: str, *, index: StatIndex, sink: Sink, rules: Rules = Rules(), advanced: Callable[[int], None] | None = None
+    root: str, path: str, *, index: Remembers, sink: Sink, rules: Rules = Rules(), advanced: Callable[[int], None] | None = None
 ) -> Content | None:
     """What is at a project path now, or None. Each parent is opened without following links.
 
@@ -138,7 +138,7 @@ def _is_link(name: str, directory: int) -> bool:
 
 class _Walker:
     def __init__(
-        self, index: StatIndex, sink: Sink, rules: Rules, advanced: Callable[[int], None] | None, longest: int
+        self, index: Remembers, sink: Sink, rules: Rules, advanced: Callable[[int], None] | None, longest: int
     ) -> None:
         self._longest = longest
         self._index = index

@@ -21,6 +21,7 @@ from dvcx.io.store.store import Store
 from dvcx.io.store.writer import Writer
 from dvcx.io.workspace import Looking, Rules, Sink, look, store_tree
 from dvcx.ops import placing, records
+from dvcx.ops.ahead import take_ahead
 from dvcx.ops.records import Tracked
 from dvcx.ops.relink import relink
 
@@ -68,13 +69,15 @@ def add(project: Project, paths: Sequence[str], *, force: bool = False, dry_run:
         tracked = records.load(project)
         inner = {path: _owner(project, tracked, path, force=force) for path in wanted}
         absorbed = [known for known in tracked.pointers for path in wanted if known != path and contains(path, known)]
+        rules = project.rules()
+        emit(Began("adding"))
+        # What helpers have told of is not told again.
+        told = ignore if take_ahead(project, wanted, rules, emit=emit) else emit
         cache = project.cache(emit, write=True)
         index = project.stat_index(emit)
         try:
-            rules = project.rules()
-            emit(Began("adding"))
             changed: list[str] = []
-            contents = _store(project, wanted, inner, tracked, cache, index, rules, emit)
+            contents = _store(project, wanted, inner, tracked, cache, index, rules, told)
             if absorbed:
                 # Their pointers and ignore lines are files of the new directory until they are gone.
                 changed += _absorb(project, tracked, absorbed)

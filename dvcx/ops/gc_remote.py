@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from dvcx.core.collecting import ACTIVE, DAY, MARKED, MAX_SKEW, TRASH_DAYS, Sweep, decide, ripe
+from dvcx.core.collecting import ACTIVE, DAY, GRACE_DAYS, MARKED, MAX_SKEW, TRASH_DAYS, Packed, Sweep, decide, ripe
 from dvcx.core.packing import Frame
 from dvcx.errors import Conflict, DvcxError, NotFound, RemoteFailed, UsageError, display
 from dvcx.events import Advanced, Began, Emit, Ended
@@ -76,6 +77,7 @@ def _collect(project: Project, name: str, store: Store, live: set[bytes], *, gra
             # What was written after the mark was used again since.
             chosen = decide(there.loose, weighed, live, before=since - MAX_SKEW, only=going)
             chosen, kept = sweep.examine(store, chosen, stays)
+        chosen = replace(chosen, packs=(*chosen.packs, *_left_by_pushes(store, there, now - max(grace, GRACE_DAYS) * DAY)))
         expired = sweep.expired(there, fresh.day(now - TRASH_DAYS * DAY))
         emit(Ended("looking at the remote"))
         waiting = dead - going
@@ -100,6 +102,13 @@ def _collect(project: Project, name: str, store: Store, live: set[bytes], *, gra
             emit(Ended("moving to the trash"))
             _leave(store, own, known, now, since, waiting)
     return result
+
+
+def _left_by_pushes(store: Store, there: sweep.Inventory, before: float) -> list[Packed]:
+    """Packs that no index names: what killed pushes left. A push goes on with young ones only, so one look is enough."""
+    named = store.catalog.packs()
+    unnamed = [(name, file) for name, file in sorted(there.packs.items()) if name not in named]
+    return [Packed(name, file.size, file.newest, 0, 0, 0) for name, file in unnamed if file.newest < before]
 
 
 def _others(going: set[bytes]) -> Callable[[bytes], bool]:

@@ -101,7 +101,10 @@ def _left(there: Inventory, gone: Sweep) -> Inventory:
 def _seals(project: Project, name: str, emit: Emit) -> dict[bytes, bytes]:
     remote = project.remote(name, emit)
     try:
-        return remote.seals()
+        seals = dict(remote.seals())
+        whole = remote.recipes(recipe.id for recipe in remote.catalog.each_recipe())
+        seals.update({key: recipe.seal for key, recipe in whole.items() if key not in seals})
+        return seals
     finally:
         remote.close()
 

@@ -6,7 +6,7 @@ import json
 import os
 import time
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,7 +16,7 @@ from dvcx.core.plans import Placement
 from dvcx.errors import NotFound, UnsafeInput, display
 from dvcx.events import Advanced, Began, Emit, ignore
 from dvcx.io import place, processes
-from dvcx.io.statindex import CODES, Row
+from dvcx.io.statindex import CODES, Row, decode_rows, encode_rows
 from dvcx.io.store.store import Store, Wanted, wanted
 from dvcx.io.workspace import Rules
 from dvcx.ops.looking import stored_trees
@@ -121,28 +121,28 @@ def _stage_apart(
     def work(unit: Unit) -> bytes:
         cache = stores.get(os.getpid()) or stores.setdefault(os.getpid(), project.cache(ignore))
         mine = _Work({}, {})
-        _spell_out(cache, staging, unit, mine)
-        staged = place.stage(
-            cache,
-            mine.jobs,
-            links=project.links,
-            workers=1,
-            advanced=lambda count, amount: None,
-            absent=lambda lacking: _absent(project, lacking, Placement(), mine),
-        )
-        return json.dumps([mine.files, mine.size]).encode() + b"\n" + _encode(_rows(mine, staged, rules))
+        _spell_out(cache, staging, unit, mine, jobs=False)
+        rows = {}
+        for path, (directory, entries, content) in mine.directories.items():
+            files = [entry for entry in entries if entry.kind != DIR]
+            stats = place.fill(
+                cache, directory, files, links=project.links, absent=lambda lacking: _absent(project, lacking, Placement(), mine)
+            )
+            staged = dict(zip([entry.name for entry in files], stats, strict=True))
+            rows[path] = _row(entries, content, staged.__getitem__, rules)
+        return json.dumps([mine.files, mine.size]).encode() + b"\n" + encode_rows(rows)
 
     rows: dict[str, Row] = {}
     for _, body in processes.spread(work, units, workers=workers):
         counts, _, rest = body.partition(b"\n")
-        rows.update(_decode(rest))
+        rows.update(decode_rows(rest))
         count, amount = json.loads(counts)
         emit(Advanced(count, amount))
     return rows
 
 
-def _spell_out(cache: Store, staging: place.Staging, unit: Unit, work: _Work) -> None:
-    """Add a unit's files and directories to `work`, and make the directories below it."""
+def _spell_out(cache: Store, staging: place.Staging, unit: Unit, work: _Work, *, jobs: bool = True) -> None:
+    """Add a unit's directories to `work`, and with `jobs` its files; make the directories below it."""
     read = stored_trees(cache)
     todo = [(unit.path, unit.entry, unit.name)]
     while todo:
@@ -160,14 +160,11 @@ def _spell_out(cache: Store, staging: place.Staging, unit: Unit, work: _Work) ->
                 if not unit.own:
                     todo.append((join(at, child.name), child, f"{name}/{child.name}"))
                 continue
-            item = Wanted(child.id, child.seal, child.size)
-            target = place.Target(directory, child.name, child.kind)
-            if item in work.jobs:
-                work.jobs[item].append(target)
-            else:
-                work.jobs[item] = [target]
             work.files += 1
             work.size += child.size
+            if jobs:
+                item = Wanted(child.id, child.seal, child.size)
+                work.jobs.setdefault(item, []).append(place.Target(directory, child.name, child.kind))
 
 
 def _too_many(path: str) -> UnsafeInput:
@@ -194,19 +191,20 @@ def _absent(project: Project, lacking: set[Wanted], plan: Placement, work: _Work
 
 
 def _rows(work: _Work, staged: dict[tuple[str, str], place.Stat], rules: Rules) -> dict[str, Row]:
-    return {
-        path: _row(entries, content, directory, staged, rules) for path, (directory, entries, content) in work.directories.items()
-    }
+    rows = {}
+    for path, (directory, entries, content) in work.directories.items():
+        rows[path] = _row(entries, content, lambda name, at=directory: staged[at, name], rules)  # type: ignore[misc]
+    return rows
 
 
-def _row(entries: list[Entry], content: Content, directory: str, staged: dict[tuple[str, str], place.Stat], rules: Rules) -> Row:
+def _row(entries: list[Entry], content: Content, stat_of: Callable[[str], place.Stat], rules: Rules) -> Row:
     ordered = sorted(entries, key=lambda entry: entry.name)
     flat: list[int] = []
     for entry in ordered:
         if entry.kind == DIR:
             flat += (CODES[DIR], 0, entry.size, 0, 0)
         else:
-            inode, size, mtime, ctime = staged[directory, entry.name]
+            inode, size, mtime, ctime = stat_of(entry.name)
             flat += (CODES[entry.kind], inode, size, mtime, ctime)
     return Row(
         "\0".join([entry.name for entry in ordered]).encode(),
@@ -216,28 +214,3 @@ def _row(entries: list[Entry], content: Content, directory: str, staged: dict[tu
         content,
         rules.fingerprint,
     )
-
-
-def _encode(rows: dict[str, Row]) -> bytes:
-    """Rows as bytes, to come from a helper; the lengths of a row's parts in a line before them."""
-    parts = []
-    for path, row in rows.items():
-        content = row.content
-        blobs = (os.fsencode(path), row.names, row.stats, row.hashes, row.files)
-        head = [[len(blob) for blob in blobs], content.id, content.seal, content.size, content.files, row.ignores]
-        parts += [json.dumps(head).encode(), b"\n", *blobs]
-    return b"".join(parts)
-
-
-def _decode(data: bytes) -> Iterator[tuple[str, Row]]:
-    at = 0
-    while at < len(data):
-        end = data.index(b"\n", at)
-        lengths, object_id, seal, size, files, ignores = json.loads(data[at:end])
-        at = end + 1
-        blobs = []
-        for length in lengths:
-            blobs.append(data[at : at + length])
-            at += length
-        path, names, stats, hashes, counts = blobs
-        yield os.fsdecode(path), Row(names, stats, hashes, counts, Content("tree", object_id, seal, size, files), ignores)

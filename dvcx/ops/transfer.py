@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from dvcx.core.chunking import CHUNKED_ABOVE
 from dvcx.core.objects import DIR, TREE, Content, Digest, Entry, entry_content
 from dvcx.core.packing import SMALL
 from dvcx.core.paths import check_path, contains, join
@@ -12,7 +13,7 @@ from dvcx.errors import IntegrityError, NotFound, display
 from dvcx.events import Advanced, Emit
 from dvcx.io import pool
 from dvcx.io.store.store import Batch, Store, Wanted, join_tree, wanted
-from dvcx.io.store.writer import Writer
+from dvcx.io.store.writer import Sent, Writer
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,16 +129,22 @@ def move(
     jobs: int,
     lacking: Callable[[list[Wanted]], Exception],
     emit: Emit,
-) -> None:
-    """Bring objects from one store into a writer of another; every byte is verified when it is read.
+) -> dict[Wanted, Sent]:
+    """Bring objects from one store into a writer of another; every byte is verified when it is read. How the large ones went.
 
-    Raises what `lacking` makes of objects the source does not have, and `IntegrityError`.
+    `writer` itself tells of the bytes of those of 1 MiB and more. Raises what `lacking` makes of objects the source does not
+    have, and `IntegrityError`.
     """
     chosen = set(items)
     batches = source.batches(chosen)
     absent = chosen.difference(item for batch in batches for item, _ in batch.items)
     if absent:
         raise lacking(sorted(absent))
+
+    # Large ones come last and one at a time: each keeps all threads busy, and memory stays the same however many there are.
+    large = [batch.items[0][0] for batch in batches if not batch.pack and batch.items[0][0].size > CHUNKED_ABOVE]
+    rest = [batch for batch in batches if batch.pack or batch.items[0][0].size <= CHUNKED_ABOVE]
+    sent: dict[Wanted, Sent] = {}
 
     def bring(batch: Batch) -> None:
         item = batch.items[0][0]
@@ -153,8 +160,14 @@ def move(
 
     # Between two directories threads only wait for one another; over a network they wait for answers.
     workers = 2 if source.local is not None and writer.local else jobs
-    for _ in pool.run(bring, batches, workers=workers):
+    for _ in pool.run(bring, rest, workers=workers):
         pass
+    if large:
+        writer.nearby(large, source)
+    for item in large:
+        sent[item] = writer.receive(item, source)
+        emit(Advanced(1))
+    return sent
 
 
 def damaged(items: Iterable[Wanted], cache: Store, *, jobs: int) -> list[Wanted]:

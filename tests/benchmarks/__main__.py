@@ -2,7 +2,9 @@
 
     python -m tests.benchmarks [--dvc PATH_TO_DVC] [--rounds N] [--files N] [--gib N] [--write docs/benchmarks.md]
 
-Ratios are what counts: machines are noisy, so both tools run in every round and the median of each is taken.
+Ratios are what counts: machines are noisy, so both tools run in every round and the median of each is taken. `--only` takes
+parts, separated by commas: files, large, chain (what is measured by default), s3 (SeaweedFS and `rclone serve s3`, against DVC
+and `rclone copy`), chunks (what edits of large files send), memory (pushing and pulling `--memory-gib`), scale (a million files).
 """
 
 from __future__ import annotations
@@ -11,99 +13,19 @@ import argparse
 import datetime
 import os
 import platform
-import random
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.benchmarks.bench import Bench, floors, make_files
+from tests.benchmarks.remote import edited_files, large_transfers, object_stores
+from tests.benchmarks.scale import million
 
-
-@dataclass
-class Row:
-    """One line of the table: seconds per round of each contender, peak memory in MB, the ratio asked for (0: none)."""
-
-    name: str
-    goal: float
-    dvc: list[float] = field(default_factory=list)
-    dvcx: list[float] = field(default_factory=list)
-    floor: list[float] = field(default_factory=list)
-    floor_name: str = ""
-    memory: float = 0.0
-
-
-class Bench:
-    """Where things are and how commands are run."""
-
-    def __init__(self, directory: Path, dvc: str) -> None:
-        self.directory = directory
-        self.dvc = dvc
-        self.rows: dict[str, Row] = {}
-        home = directory / "home"
-        home.mkdir()
-        (home / ".gitconfig").write_text("[user]\n\tname = bench\n\temail = bench@example.invalid\n")
-        self.environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith(("DVC", "GIT_", "PYTHON"))},
-            "HOME": str(home),
-            "PYTHONPATH": str(ROOT),
-            "DVC_NO_ANALYTICS": "1",
-        }
-
-    def row(self, name: str, goal: float, floor: str = "") -> Row:
-        return self.rows.setdefault(name, Row(name, goal, floor_name=floor))
-
-    def run(self, where: Path, *command: str) -> tuple[float, float]:
-        """(seconds, peak MB) of a command that must succeed."""
-        os.sync()
-        began = time.perf_counter()
-        process = subprocess.Popen(
-            command, cwd=where, env=self.environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-        )
-        assert process.stderr is not None
-        told = process.stderr.read()
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        process.stderr.close()
-        if process.returncode:
-            raise SystemExit(f"{' '.join(command)}: exit {process.returncode}\n{told.decode()}")
-        return time.perf_counter() - began, usage.ru_maxrss / 1024
-
-    def ours(self, row: Row, where: Path, *words: str) -> None:
-        seconds, memory = self.run(where, sys.executable, "-m", "dvcx", *words)
-        row.dvcx.append(seconds)
-        row.memory = max(row.memory, memory)
-
-    def theirs(self, row: Row, where: Path, *words: str) -> None:
-        if self.dvc:
-            row.dvc.append(self.run(where, self.dvc, *words)[0])
-
-    def away(self, path: Path) -> None:
-        """Take a directory out of the way without deleting it.
-
-        ext4 makes new files ten times slower while it remembers tens of thousands of inodes deleted in the last minutes;
-        that would measure the deletion, and only of the tool that makes files instead of links.
-        """
-        path.rename(self.directory / f"away-{len(list(self.directory.iterdir()))}")
-
-    def project(self, name: str, links: str = "", *, like: str = "dvcx") -> Path:
-        where = self.directory / name
-        where.mkdir()
-        self.run(where, "git", "init", "-q")
-        if like == "dvc":
-            self.run(where, self.dvc, "init", "-q")
-            for key, value in (("cache.type", "hardlink"), ("core.analytics", "false"), ("core.check_update", "false")):
-                self.run(where, self.dvc, "config", key, value)
-        else:
-            self.run(where, sys.executable, "-m", "dvcx", "init")
-            if links:
-                self.run(where, sys.executable, "-m", "dvcx", "config", "set", "cache.link", links)
-        return where
+PARTS = ("files", "large", "chain", "s3", "chunks", "memory", "scale")
 
 
 def main() -> None:
@@ -114,21 +36,35 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=50_000)
     parser.add_argument("--gib", type=float, default=2.0, help="size of the one large file")
     parser.add_argument("--stages", type=int, default=200)
-    parser.add_argument("--only", default="", help="files, large or chain")
+    parser.add_argument("--only", default="files,large,chain", help=", ".join(PARTS))
+    parser.add_argument("--memory-gib", type=float, default=10.0, help="size of the file of the part `memory`")
+    parser.add_argument("--million", type=int, default=1_000_000, help="files of the part `scale`")
     parser.add_argument("--write", default="", help="write the table to this Markdown file")
     parser.add_argument("--directory", default=None, help="where to work (default: a temporary directory)")
     options = parser.parse_args()
+    parts = options.only.split(",")
+    if not set(parts) <= set(PARTS):
+        parser.error(f"--only takes {', '.join(PARTS)}")
     with tempfile.TemporaryDirectory(prefix="dvcx-bench-", dir=options.directory) as name:
         bench = Bench(Path(name), options.dvc)
         for number in range(options.rounds):
             print(f"round {number + 1} of {options.rounds}", file=sys.stderr)
-            if options.only in ("", "files"):
+            if "files" in parts:
                 many_files(bench, number, options.files)
-            if options.only in ("", "large"):
+            if "large" in parts:
                 one_large_file(bench, number, int(options.gib * (1 << 30)))
-            if options.only in ("", "chain"):
+            if "chain" in parts:
                 chain(bench, number, options.stages)
-        start_up(bench)
+            if "s3" in parts:
+                object_stores(bench, number, options.files)
+        if "chunks" in parts:
+            edited_files(bench)
+        if "memory" in parts:
+            large_transfers(bench, int(options.memory_gib * (1 << 30)))
+        if "scale" in parts:
+            million(bench, options.million)
+        if "files" in parts:
+            start_up(bench)
         table = render(bench, options)
     print(table)
     if options.write:
@@ -163,13 +99,13 @@ def many_files(bench: Bench, number: int, count: int) -> None:
         call(bench.row("push again, nothing new", 1 / 10, "stat every file"), where, "push")
         bench.away(where / (".dvcx/cache" if like == "dvcx" else ".dvc/cache"))
         call(bench.row("fetch", 1 / 5, "copy every file"), where, "fetch")
-    floors = {
+    loops = {
         "read every file": lambda: read_all(base / "data"),
         "stat every file": lambda: stat_all(base / "data"),
         "write every file": lambda: write_all(base / "floor", count),
         "copy every file": lambda: copy_all(base / "data", base / "copy"),
     }
-    _floors(bench, floors)
+    floors(bench, loops)
 
 
 def one_large_file(bench: Bench, number: int, size: int) -> None:
@@ -187,7 +123,7 @@ def one_large_file(bench: Bench, number: int, size: int) -> None:
         read_file(where / "large.bin")
         (bench.ours if like == "dvcx" else bench.theirs)(row, where, "add", "large.bin")
         if like == "dvcx":
-            _floors(bench, {"read the file": lambda path=where / "large.bin": read_file(path)})
+            floors(bench, {"read the file": lambda path=where / "large.bin": read_file(path)})
         shutil.rmtree(where)
     shutil.rmtree(base)
 
@@ -207,7 +143,7 @@ def chain(bench: Bench, number: int, count: int) -> None:
         call(bench.row(f"{count} stages of cp: first repro", 1 / 10, "run the commands"), where, "repro")
         call(bench.row(f"{count} stages of cp: nothing to do", 1 / 6), where, "repro")
     where = bench.directory / f"chain{number}"
-    _floors(bench, {"run the commands": lambda: run_commands(where, count)})
+    floors(bench, {"run the commands": lambda: run_commands(where, count)})
     shutil.rmtree(where)
 
 
@@ -220,19 +156,6 @@ def start_up(bench: Bench) -> None:
     for _ in range(11):
         bench.ours(row, where, "status")
         row.floor.append(bench.run(where, sys.executable, "-c", "import typer")[0])
-
-
-def make_files(where: Path, count: int) -> None:
-    """Different files of 4 KiB in 100 directories."""
-    block = os.urandom(4096 * 64)
-    chance = random.Random(7)
-    for at in range(100):
-        directory = where / f"d{at:03d}"
-        directory.mkdir(parents=True)
-        for number in range(count // 100):
-            start = chance.randrange(4096 * 63)
-            head = at.to_bytes(4, "little") + number.to_bytes(4, "little")
-            (directory / f"f{number:05d}.bin").write_bytes(head + block[start : start + 4088])
 
 
 def read_all(where: Path) -> None:
@@ -280,17 +203,6 @@ def run_commands(where: Path, count: int) -> None:
         subprocess.run(["/bin/sh", "-c", f"cp f{at} f{at + 1}"], cwd=where, check=True)
 
 
-def _floors(bench: Bench, floors: dict[str, Callable[[], None]]) -> None:
-    for name, work in floors.items():
-        os.sync()
-        began = time.perf_counter()
-        work()
-        seconds = time.perf_counter() - began
-        for row in bench.rows.values():
-            if row.floor_name == name:
-                row.floor.append(seconds)
-
-
 def render(bench: Bench, options: argparse.Namespace) -> str:
     """The table, in Markdown."""
     lines = [
@@ -309,6 +221,14 @@ def render(bench: Bench, options: argparse.Namespace) -> str:
         lines.append(
             f"| {row.name} | {theirs} | {ours:.2f} | {shown}{missed} | {goal} | {row.floor_name} | {floor} | {row.memory:.0f} |"
         )
+    if not bench.rows:
+        lines = []
+    if bench.facts:
+        lines += [*([""] if lines else []), "| what | measured | goal |", "|---|---:|---:|"]
+    for fact in bench.facts:
+        missed = " **missed**" if fact.goal and fact.value > fact.goal else ""
+        goal = f"≤ {fact.goal:g} {fact.unit}" if fact.goal else ""
+        lines.append(f"| {fact.name} | {fact.value:.3g} {fact.unit}{missed} | {goal} |")
     return "\n".join(lines)
 
 

@@ -46,14 +46,14 @@ def files(directory: Path) -> list[str]:
 
 def test_everything_once(tracked: Project, store_dir: Path) -> None:
     planned = push(tracked, dry_run=True)
-    assert planned == Pushed("origin", 6, 5 + SMALL + 2, 0, 0, True) and files(store_dir) == []
+    assert planned == Pushed("origin", 6, 5 + SMALL + 2, 5 + SMALL + 2, 0, 1.0, 0, True) and files(store_dir) == []
     done = push(tracked)
     assert (done.remote, done.objects, done.present, done.dry_run) == ("origin", 6, 0, False)
     assert done.bytes > 5 + SMALL + 2 and done.sent >= done.bytes  # with the two trees
     held = files(store_dir)
     assert "store.json" in held and len([name for name in held if name.startswith("objects/")]) == 6
-    assert push(tracked) == Pushed("origin", 0, 0, 0, 6, False)
-    assert push(again(tracked), dry_run=True) == Pushed("origin", 0, 0, 0, 6, True)
+    assert push(tracked) == Pushed("origin", 0, 0, 0, 0, 0.0, 6, False)
+    assert push(again(tracked), dry_run=True) == Pushed("origin", 0, 0, 0, 0, 0.0, 6, True)
     assert files(store_dir) == held
 
 
@@ -137,7 +137,7 @@ def test_an_object_that_is_nowhere_is_named(tracked: Project, store_dir: Path) -
 def test_what_is_only_on_the_remote_is_fine(tracked: Project) -> None:
     push(tracked)
     wipe_cache(tracked)
-    assert push(again(tracked)) == Pushed("origin", 0, 0, 0, 6, False)
+    assert push(again(tracked)) == Pushed("origin", 0, 0, 0, 0, 0.0, 6, False)
 
 
 @pytest.mark.parametrize("path", ["f", "big"])

@@ -27,9 +27,9 @@ def helped(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     given: list[int] = []
     real = processes.spread
 
-    def spread(function, items, *, workers):  # type: ignore[no-untyped-def]
+    def spread(function, items, **options):  # type: ignore[no-untyped-def]
         given.append(len(items))
-        return real(function, items, workers=workers)
+        return real(function, items, **options)
 
     monkeypatch.setattr(place, "FORK_ABOVE", 50)
     # Tests before this one may have left idle threads in this process; they do no harm here.

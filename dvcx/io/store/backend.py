@@ -19,6 +19,7 @@ CHUNK = 4 << 20  # no chunk of a stream is larger
 TEMPORARY = "tmp-"  # names of files on their way in begin so; no listing shows them
 OWN_TEMPORARY = "tmp-dvcx-"
 DEFAULT_TIMEOUT = 60.0
+STALE = 24 * 3600.0
 
 
 class Listed(NamedTuple):
@@ -27,6 +28,33 @@ class Listed(NamedTuple):
     name: str
     size: int
     modified: float
+
+
+@dataclass
+class Mark:
+    """Where a stream is in a file: the next byte, the end of what is wanted (-1: the file's), size and version of what is read.
+
+    Not frozen: the stream moves it along, so that whoever holds it can have the stream go on where it broke. `version` is ""
+    and `size` -1 while unknown.
+    """
+
+    position: int = 0
+    end: int = -1
+    size: int = -1
+    version: str = ""
+
+    @property
+    def until(self) -> int:
+        """The end of what is wanted; the size must be known."""
+        return self.size if self.end < 0 else self.end
+
+    def met(self, size: int, version: str, where: str) -> None:
+        """The file now read has `size` bytes and this version; `IntegrityError` when an earlier part was of another one."""
+        if self.size >= 0 and (size, version) != (self.size, self.version):
+            raise changed(where)
+        if self.position > size or self.end > size:
+            raise short(where, max(self.position, self.end), size)
+        self.size, self.version = size, version
 
 
 def ignore_bytes(count: int) -> None:
@@ -54,8 +82,12 @@ class Backend(Protocol):
     def read(self, name: str, start: int = 0, length: int = -1) -> bytes:
         """The bytes from `start` on, `length` of them or all. `NotFound` when absent; `RemoteFailed` when fewer came."""
 
-    def stream(self, name: str, limit: int) -> Iterator[bytes]:
-        """The bytes in chunks of at most 4 MiB. `NotFound` when absent; `IntegrityError` once more than `limit` came."""
+    def stream(self, name: str, limit: int, mark: Mark | None = None) -> Iterator[bytes]:
+        """The bytes in chunks of at most 4 MiB. `NotFound` when absent; `IntegrityError` once more than `limit` came.
+
+        Begins and ends where `mark` says, and moves it. After a failure the same mark makes another stream go on from there,
+        with `IntegrityError` when the file is not the same any more.
+        """
 
     def write(self, name: str, data: bytes) -> None:
         """Make `name` hold `data`, whole or not at all. Overwrites."""
@@ -73,6 +105,9 @@ class Backend(Protocol):
     def move(self, name: str, target: str) -> None:
         """Give the file another name, replacing what has it. Not in one step everywhere: for a time both may be there, never
         neither. `NotFound` when absent."""
+
+    def reap(self, older: float = STALE) -> int:
+        """Remove what writers that were killed more than `older` seconds ago left behind, unseen by `list`; how many."""
 
     def close(self) -> None:
         """Let go of connections. Nothing else may be called afterwards."""
@@ -108,23 +143,29 @@ def exactly(data: bytes, length: int, where: str) -> bytes:
     return data
 
 
-def short(where: str, expected: int, got: int) -> RemoteFailed:
-    """The failure of a read that came back with fewer bytes than it must have."""
+def short(where: str, expected: int, got: int, *, transient: bool = False) -> RemoteFailed:
+    """The failure of a read that came back with fewer bytes than it must have; `transient` when only the answer was short."""
     return RemoteFailed(
         f"{display(where)}: expected {expected} bytes, got {got}",
         "run the command again; if it stays so, push from a project that has the data: dvcx push",
+        transient=transient,
     )
 
 
-def capped(chunks: Iterable[bytes], limit: int, where: str) -> Iterator[bytes]:
-    """`chunks`, none larger than `CHUNK`; `IntegrityError` as soon as they come to more than `limit` bytes."""
-    total = 0
+def changed(where: str) -> IntegrityError:
+    """The failure of a read that went on in another version of a file than it began in."""
+    return IntegrityError(f"{display(where)}: it changed while it was read", "run the command again")
+
+
+def capped(chunks: Iterable[bytes], limit: int, where: str, mark: Mark) -> Iterator[bytes]:
+    """`chunks`, none larger than `CHUNK`, moving `mark`; `IntegrityError` as soon as they come to more than `limit` bytes."""
     for chunk in chunks:
-        total += len(chunk)
-        if total > limit:
+        if mark.position + len(chunk) > limit:
             raise too_large(where, limit)
         for begin in range(0, len(chunk), CHUNK):
-            yield chunk[begin : begin + CHUNK]
+            piece = chunk[begin : begin + CHUNK]
+            mark.position += len(piece)
+            yield piece
 
 
 def too_large(where: str, limit: int) -> IntegrityError:

@@ -31,6 +31,10 @@ class Place(NamedTuple):
     encoding: int
 
 
+Spot = tuple[int, int, int, int, int, bytes]
+"""Where an object lies: number of the pack, offset, stored length, length, encoding, id. Plain, since there are many."""
+
+
 class Catalog:
     """One store's catalog. A damaged file is replaced by a new one, an unwritable one by one in memory; `warn` hears of it.
 
@@ -154,6 +158,20 @@ class Catalog:
             for pack, group in groupby(rows, itemgetter(0))
         }
 
+    def spots(self, ids: Sequence[bytes]) -> list[Spot]:
+        """Where those of these objects that are in packs lie, in the order of reading; for one directory's worth of them."""
+        sql = "SELECT pack, offset, stored, size, encoding, id FROM objects WHERE pack > 0 AND id IN"
+        rows: list[Spot] = []
+        for start in range(0, len(ids), _CHUNK):
+            part = ids[start : start + _CHUNK]
+            rows += self._rows(f"{sql} ({','.join('?' * len(part))})", part)
+        rows.sort()
+        return rows
+
+    def pack(self, number: int) -> str:
+        """The hex name of the pack that a spot numbers."""
+        return self._packs[number]
+
     def find(self, ids: Iterable[bytes]) -> dict[bytes, Place]:
         """Where these objects are; absent ones are left out."""
         wanted = ids if isinstance(ids, list) else list(ids)
@@ -178,9 +196,9 @@ class Catalog:
                 found.setdefault(row[0], []).append(Recipe._make(row))
         return found
 
-    def all_recipes(self) -> list[tuple[bytes, bytes]]:
-        """(id, seal) of every blob that is here as a recipe."""
-        return self._rows("SELECT DISTINCT id, seal FROM recipes")
+    def each_recipe(self) -> Iterator[Recipe]:
+        """Every recipe the indexes name."""
+        yield from map(Recipe._make, self._rows("SELECT DISTINCT id, seal, size, chunks FROM recipes"))
 
     def recipe_frames(self) -> dict[str, list[Frame]]:
         """Where the recipes lie, by pack."""

@@ -7,7 +7,9 @@ is not used, because that takes a directory that cannot be listed for an empty o
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -15,8 +17,10 @@ from urllib.parse import unquote, urlsplit
 from dvcx.errors import DvcxError, NotFound, RemoteFailed, UsageError, display
 from dvcx.io.store.backend import (
     OWN_TEMPORARY,
+    STALE,
     TEMPORARY,
     Listed,
+    Mark,
     capped,
     check_name,
     check_prefix,
@@ -30,6 +34,10 @@ from dvcx.io.store.backend import (
 )
 
 _IN_THE_PATH = ("memory", "local")  # their urls name no host
+_PASSING = (
+    *(errno.ECONNRESET, errno.ECONNABORTED, errno.ECONNREFUSED, errno.EPIPE, errno.ETIMEDOUT, errno.ENOTCONN, errno.ESHUTDOWN),
+    *(errno.ENETUNREACH, errno.ENETDOWN, errno.ENETRESET, errno.EHOSTUNREACH, errno.EHOSTDOWN, errno.EAGAIN, errno.EINTR),
+)
 
 
 class FsspecBackend:
@@ -49,8 +57,9 @@ class FsspecBackend:
         self._moves = True
         self._target = (self._protocol, parts.hostname or "", parts.port, parts.username or "", timeout_of(options))
         self._idle: list[Any] = []  # connections nobody uses at the moment
+        self._reached = False
         with self._in_words("connecting", ""), self._connection():
-            pass
+            self._reached = True
 
     def list(self, prefix: str) -> Iterator[Listed]:
         """See `Backend.list`. Links are neither followed nor listed."""
@@ -80,7 +89,7 @@ class FsspecBackend:
         check_range(start, length)
         path = self._path(name)
         if start == 0 and length < 0:
-            return b"".join(self._chunks(name))
+            return b"".join(self._chunks(name, Mark()))
         with contextlib.ExitStack() as stack, self._in_words("reading", name):
             system = stack.enter_context(self._connection())
             file = stack.enter_context(system.open(path, "rb", cache_type="none"))
@@ -91,10 +100,11 @@ class FsspecBackend:
             data = _read(file, start, size - start if length < 0 else min(length, size - start))
         return exactly(data, length, f"{self.url}/{name}")
 
-    def stream(self, name: str, limit: int) -> Iterator[bytes]:
+    def stream(self, name: str, limit: int, mark: Mark | None = None) -> Iterator[bytes]:
         """See `Backend.stream`."""
         self._path(name)
-        yield from capped(self._chunks(name), limit, f"{self.url}/{name}")
+        mark = mark or Mark()
+        yield from capped(self._chunks(name, mark), limit, f"{self.url}/{name}", mark)
 
     def write(self, name: str, data: bytes) -> None:
         """See `Backend.write`."""
@@ -135,6 +145,24 @@ class FsspecBackend:
             self.upload(target, file.name)
         self.delete(name)
 
+    def reap(self, older: float = STALE) -> int:
+        """See `Backend.reap`. What another user left, and may not be deleted, stays."""
+        before = time.time() - older
+        count = 0
+        pending = [""]
+        while pending:
+            directory = pending.pop()
+            for name, info in self._entries(directory):
+                if info.get("islink"):
+                    continue
+                if info.get("type") == "directory":
+                    pending.append(name)
+                elif name.rpartition("/")[2].startswith(OWN_TEMPORARY) and 0 < _modified(info) < before:
+                    with contextlib.suppress(RemoteFailed), self._in_words("deleting", name), self._connection() as system:
+                        _remove(system, f"{self._root}/{name}")
+                        count += 1
+        return count
+
     def close(self) -> None:
         """See `Backend.close`."""
         while self._idle:
@@ -172,23 +200,25 @@ class FsspecBackend:
             rest = entry.removeprefix(above)
             yield (f"{directory}/{rest}" if directory else rest), info
 
-    def _chunks(self, name: str) -> Iterator[bytes]:
+    def _chunks(self, name: str, mark: Mark) -> Iterator[bytes]:
         path = self._path(name)
         with contextlib.ExitStack() as stack:
             with self._in_words("reading", name):
                 system = stack.enter_context(self._connection())
                 file = stack.enter_context(system.open(path, "rb", block_size=4 << 20))
-                size = _size(system, path, file)
-            total = 0
+                mark.met(_size(system, path, file), "", f"{self.url}/{name}")
+                position = mark.position
+                if position:
+                    file.seek(position)
             while True:
                 with self._in_words("reading", name):
-                    chunk = _read(file, total, min(1 << 20, size - total))
+                    chunk = _read(file, position, min(1 << 20, mark.until - position))
                 if not chunk:
                     break
-                total += len(chunk)
+                position += len(chunk)
                 yield chunk
-            if total < size:
-                raise short(f"{self.url}/{name}", size, total)
+            if position < mark.until:
+                raise short(f"{self.url}/{name}", mark.until, position, transient=True)
 
     def _place(self, name: str, fill: Callable[[Any, str], None], size: int) -> None:
         final = self._path(name)
@@ -202,7 +232,7 @@ class FsspecBackend:
                 fill(system, target)
                 arrived = system.info(target)["size"]
                 if arrived != size:
-                    raise short(f"{self.url}/{name}", size, arrived)
+                    raise short(f"{self.url}/{name}", size, arrived, transient=True)
                 if target != final:
                     self._move(system, target, final)
             except BaseException:
@@ -240,7 +270,8 @@ class FsspecBackend:
         if isinstance(error, ImportError):
             return UsageError(f"{where} needs a package that is not installed", f"install the fsspec package of {self._protocol}")
         if isinstance(error, TimeoutError):
-            return RemoteFailed(f"{where}: no answer in time", "check the network, or raise the remote's timeout")
+            hint = "check the network, or raise the remote's timeout"
+            return RemoteFailed(f"{where}: no answer in time", hint, transient=True)
         if kind in ("AuthenticationException", "BadAuthenticationType", "PasswordRequiredException", "LogonFailure"):
             return RemoteFailed(f"{where}: the login was refused", "check the user's name and key")
         if kind == "SSHException" and "authentication" in str(error):
@@ -250,8 +281,17 @@ class FsspecBackend:
                 f"{where}: the server is not in ~/.ssh/known_hosts",
                 "connect once with ssh to check and accept its key, then run it again",
             )
-        reason = display(words) or kind
-        return RemoteFailed(f"{where}: {reason} (while {doing} it)", "check that it can be reached and its permissions")
+        if kind == "BadHostKeyException":
+            return RemoteFailed(
+                f"{where}: the server shows another key than ~/.ssh/known_hosts has",
+                "it may be another server: ask who runs it, then ssh-keygen -R HOST and connect once with ssh",
+            )
+        if isinstance(error, PermissionError):
+            return RemoteFailed(f"{where}: permission denied (while {doing} it)", f"allow {doing} there, or use another login")
+        reason, transient = display(words) or kind, self._reached and _may_pass(error)
+        return RemoteFailed(
+            f"{where}: {reason} (while {doing} it)", "check that it can be reached and its permissions", transient=transient
+        )
 
 
 def _connect(protocol: str, host: str, port: int | None, user: str, timeout: float) -> Any:
@@ -298,6 +338,13 @@ def _connect_sftp(host: str, port: int | None, user: str, timeout: float) -> Any
         "key_filename": config.get("identityfile"),
     }
     return System(config.get("hostname", host), skip_instance_cache=True, **waits, **{k: v for k, v in named.items() if v})
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether the network failed, not what was asked for. paramiko tells a lost connection in several ways."""
+    if isinstance(error, ConnectionError | EOFError) or type(error).__name__ in ("SSHException", "NoValidConnectionsError"):
+        return True
+    return isinstance(error, OSError) and (error.errno in _PASSING or "closed" in str(error) or "dropped" in str(error))
 
 
 def _hang_up(system: Any) -> None:

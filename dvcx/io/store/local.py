@@ -16,8 +16,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dvcx.errors import DiskRefused, IntegrityError, NotFound, RemoteFailed, UnsafeInput, UsageError, disk_refused, display
 from dvcx.io.store.backend import (
     OWN_TEMPORARY,
+    STALE,
     TEMPORARY,
     Listed,
+    Mark,
     Source,
     capped,
     check_name,
@@ -32,7 +34,6 @@ from dvcx.io.store.backend import (
 FSYNC = ("full", "batch", "none")
 READ_ONLY = ("objects/", "packs/", "index/")  # what lies here is never changed, only replaced
 BARRIER = 32  # from so many files on, one sync of the file system is cheaper than one fsync each
-STALE = 24 * 3600.0
 SHARED = 0o2775  # mode of directories whose group writes in them too
 
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
@@ -125,11 +126,16 @@ class LocalBackend:
                 raise disk_refused(error, "reading", path) from error
         return exactly(parts[0] if len(parts) == 1 else b"".join(parts), length, path)
 
-    def stream(self, name: str, limit: int) -> Iterator[bytes]:
+    def stream(self, name: str, limit: int, mark: Mark | None = None) -> Iterator[bytes]:
         """See `Backend.stream`."""
         path = self._file(name)
-        with self._open(path) as (descriptor, _):
-            yield from capped(_pieces(descriptor, path), limit, path)
+        with self._open(path) as (descriptor, size):
+            if mark is None:
+                mark = Mark()
+            else:
+                found = os.fstat(descriptor)
+                mark.met(size, f"{found.st_ino} {found.st_mtime_ns}", path)
+            yield from capped(_pieces(descriptor, path, mark), limit, path, mark)
 
     def write(self, name: str, data: bytes) -> None:
         """See `Backend.write`. Returns when it is durable, unless `fsync` is "none"."""
@@ -432,14 +438,16 @@ def _check_length(descriptor: int, expected: int, path: str) -> None:
         raise DiskRefused(f"{display(path)}: wrote {expected} bytes, {got} arrived", "check the disk, then run the command again")
 
 
-def _pieces(descriptor: int, path: str) -> Iterator[bytes]:
-    while True:
+def _pieces(descriptor: int, path: str, mark: Mark) -> Iterator[bytes]:
+    position = mark.position
+    while mark.end < 0 or position < mark.end:
         try:
-            piece = os.read(descriptor, 1 << 20)
+            piece = os.pread(descriptor, 1 << 20 if mark.end < 0 else min(1 << 20, mark.end - position), position)
         except OSError as error:
             raise disk_refused(error, "reading", path) from error
         if not piece:
             return
+        position += len(piece)
         yield piece
 
 

@@ -7,7 +7,19 @@ import time
 from collections.abc import Callable, Iterator
 
 from dvcx.errors import NotFound, display
-from dvcx.io.store.backend import Listed, capped, check_name, check_prefix, check_range, exactly, ignore_bytes, reading, short
+from dvcx.io.store.backend import (
+    STALE,
+    Listed,
+    Mark,
+    capped,
+    check_name,
+    check_prefix,
+    check_range,
+    exactly,
+    ignore_bytes,
+    reading,
+    short,
+)
 
 
 class MemoryBackend:
@@ -36,14 +48,18 @@ class MemoryBackend:
     def read(self, name: str, start: int = 0, length: int = -1) -> bytes:
         """See `Backend.read`."""
         check_range(start, length)
-        data = self._bytes(name)
+        data, _ = self._found(name)
         if start > len(data):
             raise short(f"{self.url}/{name}", start, len(data))
         return exactly(data[start:] if length < 0 else data[start : start + length], length, f"{self.url}/{name}")
 
-    def stream(self, name: str, limit: int) -> Iterator[bytes]:
+    def stream(self, name: str, limit: int, mark: Mark | None = None) -> Iterator[bytes]:
         """See `Backend.stream`."""
-        yield from capped([self._bytes(name)], limit, f"{self.url}/{name}")
+        mark = mark or Mark()
+        where = f"{self.url}/{name}"
+        data, modified = self._found(name)
+        mark.met(len(data), str(modified), where)
+        yield from capped([data[mark.position : mark.until]], limit, where, mark)
 
     def write(self, name: str, data: bytes) -> None:
         """See `Backend.write`."""
@@ -67,15 +83,19 @@ class MemoryBackend:
 
     def move(self, name: str, target: str) -> None:
         """See `Backend.move`."""
-        self.write(target, self._bytes(check_name(name, self.url)))
+        self.write(target, self._found(name)[0])
         self.delete(name)
+
+    def reap(self, older: float = STALE) -> int:
+        """See `Backend.reap`."""
+        return 0
 
     def close(self) -> None:
         """See `Backend.close`."""
 
-    def _bytes(self, name: str) -> bytes:
+    def _found(self, name: str) -> tuple[bytes, float]:
         with self._lock:
             found = self._files.get(check_name(name, self.url))
         if found is None:
             raise NotFound(f"{self.url}/{display(name)} does not exist", "check what the store holds")
-        return found[0]
+        return found

@@ -11,13 +11,17 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from dvcx.errors import DvcxError, NotFound, RemoteFailed, UsageError, display
+from dvcx.io import pool
 from dvcx.io.store.backend import (
+    STALE,
     Listed,
+    Mark,
     capped,
+    changed,
     check_name,
     check_prefix,
     check_range,
@@ -29,15 +33,26 @@ from dvcx.io.store.backend import (
     too_large,
 )
 
+T = TypeVar("T")
 PART = 16 << 20  # S3 takes at most 10,000 parts, so files above 9,000 of these have larger ones
 MOST_PARTS = 9000
 LANES = 4  # parts of one file under way at once
 CONNECT_TIMEOUT = 10.0
-RETRIES = 3
+PART_RETRIES = 2  # of one part: else one that fails would send all of the others again
+FIRST_CONTACT = 5.0  # seconds in which a host that was never reached may still turn up
+STREAMED = 1 << 20
+STREAMED_AGAIN = 64 << 10  # a line that breaks often brings at least so much each time
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _PERMISSION = {
-    "s3": {"listing": "s3:ListBucket", "reading": "s3:GetObject", "writing": "s3:PutObject", "deleting": "s3:DeleteObject"},
+    "s3": {
+        "listing": "s3:ListBucket",
+        "reading": "s3:GetObject",
+        "writing": "s3:PutObject",
+        "deleting": "s3:DeleteObject",
+        "listing uploads": "s3:ListBucketMultipartUploads",
+        "aborting an upload": "s3:AbortMultipartUpload",
+    },
     "gs": {
         "listing": "storage.objects.list",
         "reading": "storage.objects.get",
@@ -63,7 +78,8 @@ class ObjectBackend:
 
     Options: `timeout`; for s3 and az `endpoint`, `access_key_id` and `secret_access_key` (az: the account and its key); for s3
     `region`, `profile` and `session_token`. What is not given is looked up where the service's own tools look.
-    A request that makes no progress fails after `timeout` seconds, a connection that cannot be made after 10 s.
+    A request that makes no progress fails after `timeout` seconds, a connection that cannot be made after 10 s. Each is made
+    once: trying again is the business of `retry.py`.
     """
 
     def __init__(self, url: str, options: Mapping[str, str]) -> None:
@@ -74,20 +90,25 @@ class ObjectBackend:
         self._window = _Window(self._timeout)
         self._bucket_seen = False
         self._ranges = True
+        self._opened = time.monotonic()
+        self._options = dict(options)
+        self._for_parts: Any = None
+        self._way_in: tuple[dict[str, Any], Callable[[], Any] | None] = ({}, None)
+        self._uploading: dict[str, float] = {}
         if not self._bucket:
             raise UsageError(f"{display(url)} names no bucket", f"dvcx remote modify NAME url {self._scheme}://BUCKET/PREFIX")
         with self._in_words("opening", ""):
-            self._store = self._open(dict(options))
+            self._store = self._open(dict(options), retries=0)
 
     def list(self, prefix: str) -> Iterator[Listed]:
         """See `Backend.list`."""
         prefix = check_prefix(prefix, self.url)
         with self._in_words("listing", prefix):
-            batches = iter(self._store.list(prefix or None, chunk_size=1000))
+            batches = iter(_call(lambda: self._store.list(prefix or None, chunk_size=1000)))
         empty = True
         while True:
             with self._in_words("listing", prefix):
-                batch = next(batches, None)
+                batch = _call(lambda: next(batches, None))
             if batch is None:
                 break
             empty = False
@@ -102,7 +123,7 @@ class ObjectBackend:
         check_name(name, self.url)
         with self._in_words("reading", name):
             try:
-                found = self._store.head(name)
+                found = _call(lambda: self._store.head(name))
             except FileNotFoundError:
                 found = None
         if found is None:
@@ -115,33 +136,46 @@ class ObjectBackend:
         """See `Backend.read`."""
         check_name(name, self.url)
         check_range(start, length)
-        if start == 0 and length < 0:
-            return b"".join(self._chunks(name, None))
         if length == 0:
             return b""
-        if self._ranges:
+        if 0 < length <= STREAMED and self._ranges:
             with self._in_words("reading", name):
                 data = self._read_range(name, start, length)
             if data is not None:
-                if 0 <= length != len(data):
+                if length != len(data):
                     raise short(f"{self.url}/{name}", length, len(data))
                 return data
-        return self._read_and_slice(name, start, length)
+        return b"".join(self._chunks(name, None, Mark(start, -1 if length < 0 else start + length)))
 
-    def stream(self, name: str, limit: int) -> Iterator[bytes]:
-        """See `Backend.stream`. A connection that breaks is taken up again where it broke."""
+    def stream(self, name: str, limit: int, mark: Mark | None = None) -> Iterator[bytes]:
+        """See `Backend.stream`."""
         check_name(name, self.url)
-        yield from capped(self._chunks(name, limit), limit, f"{self.url}/{name}")
+        mark = mark or Mark()
+        yield from capped(self._chunks(name, limit, mark), limit, f"{self.url}/{name}", mark)
 
     def write(self, name: str, data: bytes) -> None:
         """See `Backend.write`."""
         check_name(name, self.url)
         with self._in_words("writing", name):
-            self._put(name, data, len(data))
+            _call(lambda: self._put(name, data, len(data)))
 
     def upload(self, name: str, path: str, emit_bytes: Callable[[int], None] = ignore_bytes) -> None:
         """See `Backend.upload`. Above 16 MiB in parts; obstore drops the parts when anything is raised in between."""
         check_name(name, self.url)
+        over = threading.Event()
+
+        def heard(count: int) -> None:
+            if over.is_set():
+                raise pool.GivenUp
+            emit_bytes(count)
+
+        try:
+            _call(lambda: self._upload(name, path, heard))
+        except BaseException:
+            over.set()  # after Ctrl-C it may still be running
+            raise
+
+    def _upload(self, name: str, path: str, emit_bytes: Callable[[int], None]) -> None:
         raised: list[BaseException] = []
         with reading(path) as source:
             chunks = heard(source.chunks(), emit_bytes, raised)
@@ -158,7 +192,7 @@ class ObjectBackend:
         check_name(name, self.url)
         with self._in_words("deleting", name):
             try:
-                self._store.delete(name)
+                _call(lambda: self._store.delete(name))
             except FileNotFoundError as error:
                 if _code(str(error)) in _NO_BUCKET:
                     raise
@@ -176,13 +210,20 @@ class ObjectBackend:
             raise RemoteFailed(f"{self.url}/{display(target)}: the copy has another length", "run the command again")
         self.delete(name)
 
+    def reap(self, older: float = STALE) -> int:
+        """See `Backend.reap`. On S3: multipart uploads; Google and Azure forget them by themselves or by a rule of the bucket."""
+        return self._abort_uploads("", older)
+
     def close(self) -> None:
-        """See `Backend.close`."""
-        self._store = None
+        """See `Backend.close`. What a thread that nobody waits for is still uploading is aborted."""
+        for name, began in list(self._uploading.items()):
+            with contextlib.suppress(DvcxError):
+                self._abort_uploads(name, began - time.monotonic() - 1)
+        self._store = self._for_parts = None
 
     # opening
 
-    def _open(self, options: dict[str, str]) -> Any:
+    def _open(self, options: dict[str, str], *, retries: int) -> Any:
         import datetime
 
         from obstore.store import AzureStore, GCSStore, S3Store
@@ -191,6 +232,7 @@ class ObjectBackend:
         provider = None
         if self._scheme == "s3":
             config, provider, endpoint = self._s3_config(options)
+            self._way_in = (config, provider)
         elif self._scheme == "az":
             account, key = options.get("access_key_id"), options.get("secret_access_key")
             config = _some(endpoint=endpoint, account_name=account, account_key=key)
@@ -204,7 +246,7 @@ class ObjectBackend:
         }
         if self._scheme == "s3":
             client.update(_only_to(endpoint))
-        retry = {"max_retries": RETRIES, "retry_timeout": datetime.timedelta(seconds=self._timeout / 2)}
+        retry = {"max_retries": retries, "retry_timeout": datetime.timedelta(seconds=self._timeout / 2)}
         arguments: dict[str, Any] = {"prefix": self._prefix or None, "client_options": client, "retry_config": retry}
         if self._scheme == "az":
             return AzureStore(self._bucket, config=config, **arguments)
@@ -307,76 +349,79 @@ class ObjectBackend:
 
     # reading
 
-    def _chunks(self, name: str, limit: int | None) -> Iterator[bytes]:
-        """The bytes of an object, all of them; taken up again where the connection broke, as long as it is the same object."""
+    def _chunks(self, name: str, limit: int | None, mark: Mark) -> Iterator[bytes]:
+        """The bytes that `mark`, which stays as it is, asks for; only of the version it names."""
         where = f"{self.url}/{name}"
-        done, total, etag, left = 0, -1, None, RETRIES
-        while True:
-            began = time.monotonic()
-            try:
-                options = {"range": {"offset": done}, **_some(if_match=etag)} if done else None
-                answer = self._store.get(name, options=options)
-                if not done:
-                    total, etag = answer.meta["size"], answer.meta["e_tag"]
-                    if limit is not None and total > limit:
-                        raise too_large(where, limit)
-                began = time.monotonic()
-                for chunk in answer.stream(1 << 20):
-                    done += len(chunk)
-                    began, left = time.monotonic(), RETRIES
-                    yield chunk
-                if done != total:
-                    raise short(where, total, done)
-                self._bucket_seen = True
+        position = mark.position
+        with self._in_words("reading", name):
+            if mark.size >= 0 and mark.until <= position:
                 return
-            except DvcxError:
-                raise
+            again = bool(mark.version)
+            answer, at = self._get(name, mark)
+            if answer is None:
+                size = self._nothing_there(name, mark)
+                mark.met(size, mark.version, where)
+                return
+            mark.met(answer.meta["size"], answer.meta["e_tag"] or "", where)
+            if limit is not None and mark.size > limit:
+                raise too_large(where, limit)
+            pieces = iter(answer.stream(STREAMED_AGAIN if again else STREAMED))
+        while position < mark.until:
+            with self._in_words("reading", name):
+                piece = _call(lambda: next(pieces, None))
+            if piece is None:
+                raise short(where, mark.until, position, transient=True)
+            skipped = max(0, min(len(piece), position - at))
+            at += len(piece)
+            if wanted := memoryview(piece)[skipped : len(piece) - max(0, at - mark.until)]:
+                position += len(wanted)
+                yield bytes(wanted)
+        self._bucket_seen = True
+
+    def _get(self, name: str, mark: Mark) -> tuple[Any, int]:
+        """An answer with the bytes `mark` asks for, and the position its bytes begin at; None when it lies behind the end."""
+        from obstore.exceptions import PreconditionError
+
+        same = _some(if_match=mark.version)
+        if self._ranges and (mark.position or mark.end >= 0):
+            span = (mark.position, mark.end) if mark.end >= 0 else {"offset": mark.position}
+            try:
+                return _call(lambda: self._store.get(name, options={"range": span, **same})), mark.position
+            except PreconditionError:
+                raise changed(f"{self.url}/{name}") from None
             except Exception as error:
-                stalled = time.monotonic() - began >= self._timeout / 2
-                if not done or not left or stalled or isinstance(error, FileNotFoundError):
-                    raise self._failure(error, "reading", name) from None
-            time.sleep(0.2 * 2 ** (RETRIES - left))
-            left -= 1
+                text = str(error)
+                if _status(text) == 416:
+                    return None, mark.position
+                if "non-partial response" not in text:
+                    raise
+                self._ranges = False  # `rclone serve s3` sends the range with status 200
+        try:
+            return _call(lambda: self._store.get(name, options=same or None)), 0
+        except PreconditionError:
+            raise changed(f"{self.url}/{name}") from None
 
     def _read_range(self, name: str, start: int, length: int) -> bytes | None:
         """The range, shorter at the end of the object; None when this server does not do ranges right."""
-        for left in range(RETRIES - 1, -1, -1):
-            began = time.monotonic()
-            try:
-                if length < 0:
-                    return bytes(self._store.get(name, options={"range": {"offset": start}}).bytes())
-                return bytes(self._store.get_range(name, start=start, length=length))
-            except FileNotFoundError:
-                raise
-            except Exception as error:
-                text = str(error)
-                if "non-partial response" in text:  # `rclone serve s3` sends the range with status 200
-                    self._ranges = False
-                    return None
-                if _status(text) == 416:
-                    return self._nothing_there(name, start, length)
-                if not left or "body error" not in text or time.monotonic() - began >= self._timeout / 2:
-                    raise
-        return None
+        try:
+            return _call(lambda: bytes(self._store.get_range(name, start=start, length=length)))
+        except FileNotFoundError:
+            raise
+        except Exception as error:
+            text = str(error)
+            if "non-partial response" in text:
+                self._ranges = False
+                return None
+            if _status(text) == 416:
+                return None
+            raise
 
-    def _nothing_there(self, name: str, start: int, length: int) -> bytes:
+    def _nothing_there(self, name: str, mark: Mark) -> int:
+        """The size of an object that has no byte at the mark."""
         size = self.size(name)
-        if size is None or start != size or length > 0:
-            raise short(f"{self.url}/{name}", start + max(length, 0), size or 0)
-        return b""
-
-    def _read_and_slice(self, name: str, start: int, length: int) -> bytes:
-        """A range by reading from the beginning, for servers without ranges."""
-        parts, position = [], 0
-        end = None if length < 0 else start + length
-        for chunk in self._chunks(name, None):
-            parts.append(chunk[max(0, start - position) : None if end is None else max(0, end - position)])
-            position += len(chunk)
-            if end is not None and position >= end:
-                break
-        if position < (start if end is None else end):
-            raise short(f"{self.url}/{name}", start if end is None else end, position)
-        return b"".join(parts)
+        if size is None or size != mark.position or mark.end > size:
+            raise short(f"{self.url}/{name}", max(mark.position, mark.end), size or 0)
+        return size
 
     # writing
 
@@ -386,8 +431,39 @@ class ObjectBackend:
             with self._window.of(size):
                 self._store.put(name, content, use_multipart=False)
             return
-        with self._window.of(part, LANES, parts=-(-size // part)) as lanes:
-            self._store.put(name, content, use_multipart=True, chunk_size=part, max_concurrency=lanes)
+        if self._for_parts is None:
+            self._for_parts = self._open(self._options, retries=PART_RETRIES)
+        with self._window.of(part, LANES, parts=-(-size // part)) as lanes, self._under_way(name):
+            self._for_parts.put(name, content, use_multipart=True, chunk_size=part, max_concurrency=lanes)
+
+    @contextlib.contextmanager
+    def _under_way(self, name: str) -> Iterator[None]:
+        self._uploading[name] = time.monotonic()
+        try:
+            yield
+        finally:
+            self._uploading.pop(name, None)
+
+    def _abort_uploads(self, name: str, older: float) -> int:
+        """Abort multipart uploads; "" means all of this store. `RemoteFailed` when the service does not let us see them."""
+        if self._scheme != "s3":
+            return 0
+        from dvcx.io.store.multipart import Place, Refused, abort_uploads
+
+        config, provider = self._way_in
+        with self._in_words("listing uploads", name):
+            found = provider() if provider else {}
+        settings = {**config, **_some(**found)}
+        if "token" in settings:
+            settings["session_token"] = settings["token"]
+        prefix = f"{self._prefix}/" if self._prefix else ""
+        try:
+            return abort_uploads(Place(self._bucket, prefix, settings, self._timeout), name, older)
+        except Refused as refused:
+            told = self._explain("", refused.code, refused.status, refused.doing)
+            where = display(f"{self.url}/{name}" if name else self.url)
+            words = told.words if refused.status else f"the connection failed {refused.code}".rstrip()
+            raise RemoteFailed(f"{where}: {words} (while {refused.doing} in bucket '{self._bucket}')", told.hint) from None
 
     # failures
 
@@ -413,53 +489,64 @@ class ObjectBackend:
         if "credential provider" in text or "credentials:" in text:
             named = re.search(r"credentials:(\w+)", text)
             return self._no_credentials(named[1] if named else "")
-        words, hint = self._explain(text, code, status, doing)
-        return RemoteFailed(f"{where}: {words} (while {doing} in bucket '{display(self._bucket)}')", hint)
+        words, hint, transient = self._explain(text, code, status, doing)
+        message = f"{where}: {words} (while {doing} in bucket '{display(self._bucket)}')"
+        return RemoteFailed(message, hint, transient=transient)
 
-    def _explain(self, text: str, code: str, status: int, doing: str) -> tuple[str, str]:
-        for codes, words, hint in _CODES:
+    def _explain(self, text: str, code: str, status: int, doing: str) -> _Words:
+        for codes, words, hint, transient in _CODES:
             if code in codes:
-                return words.format(bucket=self._bucket), hint.format(login=_LOGIN[self._scheme])
+                return _Words(words.format(bucket=self._bucket), hint.format(login=_LOGIN[self._scheme]), transient)
         if status in (401, 403):
             permission = _PERMISSION[self._scheme].get(doing, "access")
-            return f"access denied, {status} {code}".rstrip(), f"grant {permission} on '{self._bucket}', or use other credentials"
+            return _Words(
+                f"access denied, {status} {code}".rstrip(), f"grant {permission} on '{self._bucket}', or use other credentials"
+            )
         if status == 404 and doing in ("listing", "writing", "deleting"):
-            return "the bucket does not exist", "create it, or correct the address: dvcx remote modify NAME url URL"
+            return _Words("the bucket does not exist", "create it, or correct the address: dvcx remote modify NAME url URL")
         if status in (301, 302, 303, 307, 308) or "without LOCATION" in text:
-            return (
+            return _Words(
                 f"answered with a redirect ({status or 301}), which is not followed; the region is probably wrong",
                 "dvcx remote modify NAME region REGION",
             )
         if status in (429, 503):
-            return f"the service asks to slow down ({status} {code})".rstrip(), "use fewer --jobs, or run it again later"
+            words = f"the service asks to slow down ({status} {code})".replace(" )", ")")
+            return _Words(words, "use fewer --jobs, or run it again later", True)
         if status == 507:
-            return "the store is full (507)", "free some space there, then run it again"
+            return _Words("the store is full (507)", "free some space there, then run it again")
         if status:
-            return f"the service answered {status} {code}".rstrip(), "run it again; if it persists, look at the service"
+            # 408 and 425 ask to come again; 501 and 505 will not change.
+            transient = status in (408, 425) or (status >= 500 and status not in (501, 505))
+            hint = "run it again; if it persists, look at the service"
+            return _Words(f"the service answered {status} {code}".rstrip(), hint, transient)
         return self._explain_transport(text)
 
-    def _explain_transport(self, text: str) -> tuple[str, str]:
+    def _explain_transport(self, text: str) -> _Words:
         text = text.partition("inner:")[2] or text
         if "127.0.0.1:0," in text:
-            return "answered with a redirect to another host, which is not followed", "check the endpoint"
+            return _Words("answered with a redirect to another host, which is not followed", "check the endpoint")
         if "TimedOut" in text or "kind: Timeout" in text:
-            return (
+            return _Words(
                 f"no progress for {self._timeout:g} seconds, or no connection within {min(CONNECT_TIMEOUT, self._timeout):g}",
                 "check the network; on a slow line: dvcx remote modify NAME timeout 300 --local",
+                True,
             )
+        # Who never answered is rather a wrong address than a service that is away for a moment.
+        known = self._bucket_seen or time.monotonic() - self._opened < FIRST_CONTACT
         if "dns error" in text:
-            return "the host's name cannot be resolved", "check the endpoint, the region and the network"
+            return _Words("the host's name cannot be resolved", "check the endpoint, the region and the network", known)
         if "BadScheme" in text:
-            return "the connection would not be encrypted, which is refused", "use an https endpoint"
-        if "kind: Connect" in text and re.search(r"ertificate|InvalidMessage|UnknownIssuer|tls", text):
-            return "no secure connection (TLS) could be made", "check the endpoint's certificate, and that it speaks https"
-        if "kind: Connect" in text:
-            return "the endpoint cannot be reached", "check the endpoint and the network, then run it again"
+            return _Words("the connection would not be encrypted, which is refused", "use an https endpoint")
+        connecting = "kind: Connect," in text  # not ConnectionReset
+        if connecting and re.search(r"ertificate|InvalidMessage|UnknownIssuer|tls", text):
+            return _Words(
+                "no secure connection (TLS) could be made", "check the endpoint's certificate, and that it speaks https"
+            )
+        if connecting:
+            return _Words("the endpoint cannot be reached", "check the endpoint and the network, then run it again", known)
         if "body error" in text or "error sending request" in text:
-            return "the connection broke", "check the network, then run it again"
-        if "Precondition" in text:
-            return "the object changed while it was read", "run it again"
-        return "the service's answer makes no sense", "check that the endpoint is such a service; run it again"
+            return _Words("the connection broke", "check the network, then run it again", True)
+        return _Words("the service's answer makes no sense", "check that the endpoint is such a service; run it again")
 
     def _no_credentials(self, why: str) -> RemoteFailed:
         return RemoteFailed(
@@ -474,7 +561,7 @@ class ObjectBackend:
             return
         with self._in_words("listing", ""):
             try:
-                self._store.head(f"absent-{time.time_ns():x}")
+                _call(lambda: self._store.head(f"absent-{time.time_ns():x}"))
             except FileNotFoundError:
                 return
         raise RemoteFailed(
@@ -487,6 +574,27 @@ class ObjectBackend:
         if not self._bucket_seen:
             next(iter(self.list("")), None)
             self._bucket_seen = True
+
+
+def _call(work: Callable[[], T]) -> T:
+    """`work()`. Not in the main thread, for obstore does not notice Ctrl-C while it waits for an answer."""
+    if threading.current_thread() is not threading.main_thread():
+        return work()
+    answer: list[T] = []
+    failure: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            answer.append(work())
+        except BaseException as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=run, name="dvcx-obstore", daemon=True)
+    thread.start()
+    thread.join()
+    if failure:
+        raise failure.pop()
+    return answer.pop()
 
 
 def part_size(size: int) -> int:
@@ -529,25 +637,53 @@ class _Window:
                 self._changed.notify_all()
 
 
+class _Words(NamedTuple):
+    """A failure told: what happened, what helps, whether it may pass by itself."""
+
+    words: str
+    hint: str
+    transient: bool = False
+
+
 _NO_BUCKET = ("NoSuchBucket", "ContainerNotFound", "ContainerBeingDeleted")
-_CODES: tuple[tuple[tuple[str, ...], str, str], ...] = (
-    (_NO_BUCKET, "the bucket '{bucket}' does not exist", "create it, or correct the address: dvcx remote modify NAME url URL"),
-    (("SignatureDoesNotMatch", "AuthenticationFailed"), "the secret key is wrong", "{login}"),
-    (("InvalidAccessKeyId",), "the access key is not known there", "{login}"),
-    (("ExpiredToken", "InvalidToken", "TokenRefreshRequired"), "the credentials have expired", "{login}"),
+_CODES: tuple[tuple[tuple[str, ...], str, str, bool], ...] = (
+    (
+        _NO_BUCKET,
+        "the bucket '{bucket}' does not exist",
+        "create it, or correct the address: dvcx remote modify NAME url URL",
+        False,
+    ),
+    (("SignatureDoesNotMatch", "AuthenticationFailed"), "the secret key is wrong", "{login}", False),
+    (("InvalidAccessKeyId",), "the access key is not known there", "{login}", False),
+    (("ExpiredToken", "InvalidToken", "TokenRefreshRequired"), "the credentials have expired", "{login}", False),
     (
         ("RequestTimeTooSkewed", "RequestExpired"),
         "this machine's clock differs too much from the service's",
         "set the clock: timedatectl set-ntp true",
+        False,
     ),
     (
         ("PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "TemporaryRedirect"),
         "the bucket '{bucket}' is in another region",
         "dvcx remote modify NAME region REGION",
+        False,
     ),
-    (("SlowDown", "RequestLimitExceeded", "ServerBusy"), "the service asks to slow down", "use fewer --jobs, or try later"),
-    (("QuotaExceeded", "XMinioStorageFull"), "the store is full", "free some space there, then run it again"),
-    (("PreconditionFailed", "ConditionNotMet"), "the object changed while it was read", "run it again"),
+    (
+        ("SlowDown", "RequestLimitExceeded", "ServerBusy", "Throttling", "ThrottlingException", "RequestThrottled"),
+        "the service asks to slow down",
+        "use fewer --jobs, or try later",
+        True,
+    ),
+    (("QuotaExceeded", "XMinioStorageFull"), "the store is full", "free some space there, then run it again", False),
+    (("RequestTimeout",), "the service got no more bytes for a while", "check the network, then run it again", True),
+    (
+        ("OperationAborted", "ConditionalRequestConflict"),
+        "the service was busy with the same object",
+        "run it again",
+        True,
+    ),
+    (("NoSuchUpload",), "the upload was ended by somebody else", "run it again", True),
+    (("PreconditionFailed", "ConditionNotMet"), "the object is not as it was expected", "run it again", False),
 )
 
 

@@ -8,9 +8,10 @@ import os
 import secrets
 import stat as stat_module
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import pairwise
-from typing import Any, NamedTuple
+from itertools import islice, pairwise
+from typing import Any, NamedTuple, TypeVar
 
+from dvcx.core.chunking import Recipe, decode_recipe, packed, unpacked
 from dvcx.core.objects import (
     ALGORITHMS,
     SHARD,
@@ -25,6 +26,7 @@ from dvcx.core.objects import (
 from dvcx.core.packing import (
     FOOTER_SIZE,
     HEADER_SIZE,
+    KIND_RECIPE,
     RAW,
     ZSTD,
     Frame,
@@ -36,10 +38,12 @@ from dvcx.core.packing import (
 )
 from dvcx.errors import IntegrityError, NotFound, UnsafeInput, disk_refused
 from dvcx.io.hashing import Hasher, digest, digest_fd, mismatch, seal, unchanged, xxh128
-from dvcx.io.store.backend import Backend
+from dvcx.io.store.backend import Backend, Listed
 from dvcx.io.store.catalog import Catalog, Place
+from dvcx.io.store.chunking import GAP, PIECES, ahead
 from dvcx.io.store.local import LocalBackend
 
+T = TypeVar("T")
 FORMAT = 1
 READ_GAP = 64 << 10
 READ_MOST = 4 << 20
@@ -50,6 +54,10 @@ MANY = 2000
 MAX_TREE = 1 << 30
 MAX_INDEX = 4 << 30
 MAX_STORE_JSON = 64 << 10
+TAIL = 64 << 10
+
+Held = Callable[[int, bytes, bytes, int], "tuple[bytes, bool] | None"]
+"""Asked for the chunk at an offset of a blob (raw id, raw seal, size): its bytes when they are here, and whether in place."""
 
 
 class Wanted(NamedTuple):
@@ -69,18 +77,37 @@ class Batch(NamedTuple):
     size: int
 
 
+class _Part(NamedTuple):
+    """Chunks of a blob that come together: a run to be read from one place, or what somebody holds."""
+
+    run: list[tuple[bytes, Place]]
+    held: list[tuple[bytes, bool]]
+
+
 class Store:
     """Objects by id. `label` names it in messages: "the cache" or "remote 'origin'". Reads may run in several threads."""
 
-    def __init__(self, backend: Backend, catalog: Catalog, *, algorithm: str, store_id: str, label: str, is_cache: bool) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        catalog: Catalog,
+        *,
+        algorithm: str,
+        store_id: str,
+        label: str,
+        is_cache: bool,
+        warn: Callable[[str], None] = lambda message: None,
+    ) -> None:
         self.backend = backend
         self.catalog = catalog
         self.algorithm = algorithm
         self.id = store_id
         self.label = label
         self.is_cache = is_cache
+        self.warn = warn
         self.local = backend if isinstance(backend, LocalBackend) else None
         self._loose: dict[bytes, int] = {}
+        self._packs: dict[str, Listed] = {}
         self._synced = False
         self._trees: dict[str, tuple[list[Entry], list[Wanted]]] = {}
         catalog.refill = lambda: self.sync(again=True)
@@ -105,8 +132,19 @@ class Store:
         """
         if self._synced and not again:
             return
+        for last in (False, False, True):
+            try:
+                self._sync()
+                return
+            except NotFound:
+                # A collection moved an index between the listing and the reading.
+                if last:
+                    raise
+
+    def _sync(self) -> None:
         indexes = {item.name: item.size for item in self.backend.list("index")}
-        packs = {item.name: item.size for item in self.backend.list("packs")}
+        listed_packs = {item.name: item for item in self.backend.list("packs")}
+        packs = {name: item.size for name, item in listed_packs.items()}
         if not self.is_cache:
             self._loose = self._list_loose()
         listed = "\n".join(f"{name} {size}" for name, size in sorted((indexes | packs).items()))
@@ -114,7 +152,18 @@ class Store:
         if fingerprint != self.catalog.listing():
             self._learn(indexes, packs)
             self.catalog.set_listing(fingerprint)
+        self._packs = listed_packs
         self._synced = True
+
+    def unnamed_packs(self, since: float) -> dict[str, int]:
+        """Name and size of the packs that the listing shows and no index names, written after `since` (unix seconds).
+
+        An interrupted push leaves such.
+        """
+        self.sync()
+        known = {pack_name(name) for name in self.catalog.packs()}
+        found = (item for item in self._packs.values() if item.modified >= since and is_pack_name(item.name))
+        return {item.name: item.size for item in found if item.name not in known}
 
     def have(self, ids: Iterable[str]) -> dict[str, bytes]:
         """Seals of the objects that are here, by id; an empty seal where only reading them could tell."""
@@ -125,6 +174,9 @@ class Store:
             found = {wanted[key]: seals[key] for key in wanted.keys() & seals.keys()}
         else:
             found = {wanted[key]: place.seal for key, place in self._find(list(wanted)).items()}
+        if not self.is_cache:
+            rest = [key for key, object_id in wanted.items() if object_id not in found]
+            found.update({wanted[key]: recipe.seal for key, recipe in self.recipes(rest).items()})
         if self.is_cache:
             directories = self.loose_directories()
             for key, object_id in wanted.items():
@@ -167,6 +219,42 @@ class Store:
                 raise self._other_seal(item.id, known.hex(), item.seal)
         return absent
 
+    def recipes(self, keys: Iterable[bytes]) -> dict[bytes, Recipe]:
+        """Recipes of those blobs (raw ids) of which every chunk is here too."""
+        self.sync()
+        known = self.catalog.recipes(keys)
+        if not known:
+            return {}
+        parts = {recipe: {key for key, _ in self._chunks(recipe)} for recipes in known.values() for recipe in recipes}
+        asked = set().union(*parts.values())
+        here = self.seals().keys() if len(asked) > MANY else self._find(list(asked)).keys()
+        whole: dict[bytes, Recipe] = {}
+        for recipe, chunks in parts.items():
+            if chunks <= here:
+                whole.setdefault(recipe.id, recipe)
+        return whole
+
+    def lost_chunks(self, item: Wanted) -> list[str]:
+        """Ids of the chunks that a blob lacks here, of which only the recipe is here; none when it has no recipe either."""
+        key = digest_bytes(item.id)
+        if key in self.recipes([key]):
+            return []
+        for recipe in self.catalog.recipes([key]).get(key, []):
+            chunks = [chunk for chunk, _ in self._chunks(recipe)]
+            here = self._find(chunks)
+            return [f"{self.algorithm}:{chunk.hex()}" for chunk in dict.fromkeys(chunks) if chunk not in here]
+        return []
+
+    def _chunks(self, recipe: Recipe) -> list[tuple[bytes, int]]:
+        return unpacked(recipe.chunks, ALGORITHMS[self.algorithm])
+
+    def check_recipe_seal(self, object_id: str, sealed: str) -> None:
+        """`IntegrityError` when a recipe of this blob is here under another seal, whether its chunks are here or not."""
+        key = digest_bytes(object_id)
+        for recipe in self.catalog.recipes([key]).get(key, []):
+            if recipe.seal.hex() != sealed:
+                raise self._other_seal(object_id, recipe.seal.hex(), sealed)
+
     def _other_seal(self, object_id: str, here: str, wanted: str) -> IntegrityError:
         return IntegrityError(
             f"{object_id}: {self.label} holds other bytes under this id (BLAKE3 {here[:12]}…, wanted {wanted[:12]}…)",
@@ -190,6 +278,11 @@ class Store:
                     loose[bytes.fromhex(name)] = item.size
         return loose
 
+    def lists_loose(self, key: bytes, size: int) -> bool:
+        """Whether the last listing shows a loose object of this raw id with so many bytes, named by an index or not."""
+        self.sync()
+        return self._loose.get(key) == size
+
     def remember_loose(self, loose: Iterable[Loose]) -> None:
         """These loose objects were just written here."""
         for item in loose:
@@ -205,26 +298,55 @@ class Store:
             where = f"{self.label}: {name}"
             if indexes[name] > MAX_INDEX:
                 raise UnsafeInput(f"{where}: larger than {MAX_INDEX} bytes", "this is no index; remove it from the store")
-            # No more than was listed: what answers may have no end.
-            data = self.backend.read(name, 0, indexes[name])
-            if "index/" + seal(data).hex() + ".index" != name:
-                raise IntegrityError(f"{where}: broken: its name is not the digest of its bytes", "remove it and push again")
+            data = self.once_more(lambda name=name: self._read_index(name, indexes[name]))  # type: ignore[misc]
             content = decode_index(data, ALGORITHMS[self.algorithm], xxh128, where)
             here = [pack for pack in content.packs if packs.get(pack_name(pack.name.hex())) == pack.size]
             self.catalog.learn(name, here, content.loose, content.recipes, complete=len(here) == len(content.packs))
 
+    def _read_index(self, name: str, size: int) -> bytes:
+        # No more than was listed: what answers may have no end.
+        data = self.backend.read(name, 0, size)
+        if "index/" + seal(data).hex() + ".index" != name:
+            what = f"{self.label}: {name}: broken: its name is not the digest of its bytes"
+            raise IntegrityError(what, "remove it and push again")
+        return data
+
     # Reading
+
+    def once_more(self, read: Callable[[], T]) -> T:
+        """What `read` brings. A remote's wrong bytes may be the network's fault: they are read once more, then it is an error."""
+        try:
+            return read()
+        except IntegrityError as error:
+            if self.is_cache:
+                raise
+            self.warn(f"{error.message}; reading it once more")
+        return read()
 
     def read(self, item: Wanted) -> bytes:
         """The bytes of one object, verified. Raises `NotFound` or `IntegrityError`."""
-        for batch in self.batches([item]):
-            for _, data in self.read_batch(batch):
-                return bytes(data)
+        for again in (False, True):
+            try:
+                for batch in self.batches([item]):
+                    for _, data in self.read_batch(batch):
+                        return bytes(data)
+                break
+            except NotFound:
+                # A collection wrote its pack anew since the last listing.
+                if again or not self.is_cache:
+                    raise
+                self.sync(again=True)
         raise self.not_here(item)
 
     def not_here(self, item: Wanted) -> NotFound:
         """The error for an object that is not in this store."""
         size = f" ({item.size:,} bytes)" if item.size >= 0 else ""
+        lost = [] if self.is_cache else self.lost_chunks(item)
+        if lost:
+            return NotFound(
+                f"object {item.id}{size} lacks {len(lost):,} of its chunks on {self.label} ({lost[0]})",
+                "send them again from where the file is: dvcx push",
+            )
         return NotFound(f"object {item.id}{size} is not in {self.label}", "get it with: dvcx fetch")
 
     def read_tree(self, content: Content) -> list[Entry]:
@@ -253,6 +375,11 @@ class Store:
             elif not self.is_cache:
                 here = [frame for frame in frames if self._loose.get(frame.id) == frame.size]
                 batches += [Batch("", [(items[frame.id], frame)], frame.size) for frame in here]
+        if not self.is_cache:
+            placed = {item.id for batch in batches for item, _ in batch.items}
+            for key, recipe in self.recipes(key for key, item in items.items() if item.id not in placed).items():
+                frame = Frame(key, recipe.seal, KIND_RECIPE, RAW, 0, recipe.size, recipe.size)
+                batches.append(Batch("", [(items[key], frame)], recipe.size))
         if self.is_cache:
             placed = {item.id for batch in batches for item, _ in batch.items}
             directories = self.loose_directories()
@@ -264,11 +391,64 @@ class Store:
                     batches.append(Batch("", [(item, Frame(key, b"", 0, 0, 0, size, size))], size))
         return batches
 
+    def read_packed(self, items: Mapping[bytes, Wanted]) -> Iterator[tuple[bytes, memoryview]]:
+        """(raw id, bytes) of those of the objects (by raw id) that lie in packs of the cache, verified like `read_batch`.
+
+        The same work with less ado for each object: for one directory's many small files.
+        """
+        self.sync()
+        quick = self.algorithm == "xxh128"
+        spots = self.catalog.spots(list(items))
+        start = 0
+        while start < len(spots):
+            pack, begin = spots[start][:2]
+            end, stop = begin, start
+            while stop < len(spots) and spots[stop][0] == pack:
+                _, offset, stored = spots[stop][:3]
+                if offset - end > READ_GAP or (offset + stored - begin > READ_MOST and stop > start):
+                    break
+                end = max(end, offset + stored)
+                stop += 1
+            name = pack_name(self.catalog.pack(pack))
+            view = memoryview(self.backend.read(name, begin, end - begin))
+            for _, offset, length, size, encoding, key in spots[start:stop]:
+                piece = view[offset - begin : offset - begin + length]
+                item = items[key]
+                good = encoding == RAW and size == item.size and quick and xxh128(piece) == key and seal(piece).hex() == item.seal
+                if not good:
+                    frame = Frame(key, b"", 0, encoding, offset, length, size)
+                    ((_, piece),) = self.read_batch(Batch(self.catalog.pack(pack), ((item, frame),), length))
+                yield key, piece
+            start = stop
+
     def read_batch(self, batch: Batch) -> Iterator[tuple[Wanted, memoryview]]:
-        """The objects of a batch, each verified for size, id and seal. For objects that fit in memory."""
+        """The objects of a batch, each verified for size, id and seal. For objects that fit in memory.
+
+        What a remote sends wrong is read once more, with a warning, before it is an `IntegrityError`.
+        """
+        return self._read_batch(batch) if self.is_cache else self._read_batch_twice(batch)
+
+    def _read_batch_twice(self, batch: Batch) -> Iterator[tuple[Wanted, memoryview]]:
+        read = self._read_batch(batch)
+        given = 0
+
+        def next_one() -> tuple[Wanted, memoryview] | None:
+            nonlocal read
+            try:
+                return next(read, None)
+            except IntegrityError:
+                read = islice(self._read_batch(batch), given, None)
+                raise
+
+        while (one := self.once_more(next_one)) is not None:
+            given += 1
+            yield one
+
+    def _read_batch(self, batch: Batch) -> Iterator[tuple[Wanted, memoryview]]:
         if not batch.pack:
             for item, frame in batch.items:
-                yield item, memoryview(self._read_loose(item, frame.size))
+                whole = b"".join(self.stream(item)) if frame.kind == KIND_RECIPE else self._read_loose(item, frame.size)
+                yield item, memoryview(whole)
             return
         start = batch.items[0][1].offset
         end = max(frame.offset + frame.stored for _, frame in batch.items)
@@ -337,6 +517,10 @@ class Store:
         if place is not None and place.pack:
             yield self.read(item)
             return
+        if place is None and not self.is_cache:
+            for data, _ in self.assemble(item):
+                yield bytes(data)
+            return
         if place is None and not (self.is_cache and self._loose_size(item.id) is not None):
             raise self.not_here(item)
         hasher = Hasher(self.algorithm)
@@ -354,6 +538,91 @@ class Store:
             raise mismatch(found, Digest(item.id, item.seal), f"{self.label}: {name}")
         if held:
             yield held
+
+    def is_recipe(self, item: Wanted) -> bool:
+        """Whether a blob is here as chunks."""
+        key = digest_bytes(item.id)
+        return not self.is_cache and key not in self._find([key]) and key in self.recipes([key])
+
+    def assemble(self, item: Wanted, held: Held = lambda *asked: None) -> Iterator[tuple[memoryview | bytes, bool]]:
+        """The chunks of a blob in order, each verified, and whether `held` had it in place. The last comes when all was verified.
+
+        What `held` has is not fetched. The rest is read ahead in threads, in ranges of packs; memory does not grow with the blob.
+        """
+        key = digest_bytes(item.id)
+        recipe = self.recipes([key]).get(key)
+        if recipe is None:
+            raise self.not_here(item)
+        if recipe.seal.hex() != item.seal:
+            raise self._other_seal(item.id, recipe.seal.hex(), item.seal)
+        if recipe.size != item.size:
+            raise IntegrityError(
+                f"{self.label}: object {item.id} has {recipe.size} bytes instead of {item.size}", "get it again: dvcx pull"
+            )
+        hasher = Hasher(self.algorithm)
+        last: tuple[memoryview | bytes, bool] | None = None
+        for pieces in ahead(self._read_part, self._parts(recipe, held)):
+            for piece in pieces:
+                hasher.update(piece[0])
+                if last is not None:
+                    yield last
+                last = piece
+        found = hasher.digest()
+        if found != (item.id, item.seal):
+            raise mismatch(found, Digest(item.id, item.seal), f"{self.label}: object {item.id}, made of its chunks")
+        if last is not None:
+            yield last
+
+    def _parts(self, recipe: Recipe, held: Held) -> Iterator[_Part]:
+        """Runs of chunks that one read brings, or that are held."""
+        chunks = self._chunks(recipe)
+        places = self._find([key for key, _ in chunks])
+        run: list[tuple[bytes, Place]] = []
+        start = end = size = offset = 0
+        for key, length in chunks:
+            place = places.get(key)
+            if place is None or place.size != length:
+                raise IntegrityError(
+                    f"{self.label}: object {self.algorithm}:{recipe.id.hex()}: its chunk {key.hex()} is gone or has another size",
+                    "send it again from where the file is: dvcx push",
+                )
+            have = held(offset, key, place.seal, length)
+            offset += length
+            near = run and place.pack and place.pack == run[0][1].pack and size + length <= PIECES
+            if run and (have or not near or place.offset > end + GAP or place.offset + place.stored + GAP < start):
+                yield _Part(run, [])
+                run, size = [], 0
+            if have:
+                yield _Part([], [have])
+                continue
+            start = min(start, place.offset) if run else place.offset
+            end = max(end, place.offset + place.stored) if run else place.offset + place.stored
+            size += length
+            run.append((key, place))
+        if run:
+            yield _Part(run, [])
+
+    def _read_part(self, part: _Part) -> list[tuple[memoryview | bytes, bool]]:
+        if not part.run:
+            return list(part.held)
+        distinct = dict(part.run)
+        items = [
+            (
+                Wanted(f"{self.algorithm}:{key.hex()}", place.seal.hex(), place.size),
+                Frame(key, place.seal, place.kind, place.encoding, place.offset, place.stored, place.size),
+            )
+            for key, place in sorted(distinct.items(), key=lambda row: row[1].offset)
+        ]
+        read = {item.id: data for item, data in self.read_batch(Batch(part.run[0][1].pack, items, 0))}
+        return [(read[f"{self.algorithm}:{key.hex()}"], False) for key, _ in part.run]
+
+    def read_recipe(self, pack: str, frame: Frame) -> Recipe:
+        """The recipe an entry of a pack (its hex name) holds. Raises `IntegrityError`."""
+        where = f"{self.label}: {pack_name(pack)}"
+        data = self.backend.read(pack_name(pack), frame.offset, frame.stored)
+        size, chunks = decode_recipe(data, ALGORITHMS[self.algorithm], xxh128, where)
+        length = ALGORITHMS[self.algorithm]
+        return Recipe(frame.id, frame.seal, size, packed(((chunk.id, chunk.size) for chunk in chunks), length))
 
     # Local files of the cache
 
@@ -464,7 +733,9 @@ def open_store(
         _check_hash(found, algorithm, label)
         store_id = found["id"]
     path = os.path.join(catalog_dir, f"catalog-{store_id}.sqlite") if store_id else ":memory:"
-    return Store(backend, Catalog(path, warn), algorithm=algorithm, store_id=store_id, label=label, is_cache=is_cache)
+    return Store(
+        backend, Catalog(path, warn), algorithm=algorithm, store_id=store_id, label=label, is_cache=is_cache, warn=warn
+    )
 
 
 def create_store(store: Store, catalog_dir: str, warn: Callable[[str], None]) -> None:
@@ -510,9 +781,13 @@ def join_tree(content: Content, read: Callable[[Wanted], bytes], label: str) -> 
 
 def read_pack_table(backend: Backend, name: str, size: int, where: str) -> list[Frame]:
     """The table of a pack, read from its tail alone."""
-    footer = backend.read(name, size - FOOTER_SIZE, FOOTER_SIZE) if size >= HEADER_SIZE + FOOTER_SIZE else b""
+    tail = backend.read(name, max(0, size - TAIL), min(size, TAIL)) if size >= HEADER_SIZE + FOOTER_SIZE else b""
+    footer = tail[-FOOTER_SIZE:]
     length = table_length(footer, size, where)
-    table = backend.read(name, size - FOOTER_SIZE - length, length)
+    if length + FOOTER_SIZE <= len(tail):
+        table = tail[len(tail) - FOOTER_SIZE - length : -FOOTER_SIZE]
+    else:
+        table = backend.read(name, size - FOOTER_SIZE - length, length)
     return decode_pack_table(backend.read(name, 0, HEADER_SIZE), table, footer, size, xxh128, where)
 
 
@@ -525,6 +800,12 @@ def object_name(object_id: str) -> str:
 def pack_name(digits: str) -> str:
     """The name in a store of a pack with this BLAKE3."""
     return f"packs/{digits[:2]}/{digits}.pack"
+
+
+def is_pack_name(name: str) -> bool:
+    """Whether a listed name is that of a pack."""
+    digits = name.rpartition("/")[2].removesuffix(".pack")
+    return len(digits) == 64 and set(digits) <= set("0123456789abcdef") and pack_name(digits) == name
 
 
 def action_name(key: str) -> str:

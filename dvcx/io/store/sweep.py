@@ -105,11 +105,10 @@ def _files(store: Store, prefix: str) -> Iterator[File]:
 
 def reach_chunks(store: Store, live: set[bytes]) -> None:
     """Add to `live` the chunks of the blobs in it that are in the store as recipes."""
-    keys = [key for key, _ in store.catalog.all_recipes() if key in live]
     width = ALGORITHMS[store.algorithm]
-    for recipes in store.catalog.recipes(keys).values():
-        for recipe in recipes:
-            live.update(key for key, _ in unpacked(recipe.chunks, width))
+    needed = [recipe for recipe in store.catalog.each_recipe() if recipe.id in live]
+    for recipe in needed:
+        live.update(key for key, _ in unpacked(recipe.chunks, width))
 
 
 def weigh(store: Store, packs: Mapping[str, File], stays: Callable[[bytes], bool]) -> list[Packed]:

@@ -1,4 +1,7 @@
-"""Writing into a store: small objects become packs or loose files, an index names them last. Nothing is visible before that."""
+"""Writing into a store: small objects become packs or loose files, large ones on a remote chunks and a recipe.
+
+An index names them last: nothing is visible before that. What takes long is made visible in steps.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,17 @@ import os
 import secrets
 import stat
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
+from dvcx.core.chunking import Chunk, Recipe, encode_recipe, is_chunked, packed, unpacked
 from dvcx.core.objects import ALGORITHMS, Digest, digest_bytes
 from dvcx.core.packing import (
     BATCH,
     KIND_BLOB,
+    KIND_CHUNK,
+    KIND_RECIPE,
     KIND_TREE,
     PACK_SIZE,
     RAW,
@@ -29,32 +36,58 @@ from dvcx.core.packing import (
     pack_tail,
 )
 from dvcx.errors import DiskRefused, IntegrityError, disk_refused, display
-from dvcx.io.hashing import BUFFER, Hasher, changed_while_reading, digest_fd, mismatch, seal, unchanged, xxh128
-from dvcx.io.store import fresh
+from dvcx.io import pool
+from dvcx.io.hashing import BUFFER, Hasher, changed_while_reading, digest, digest_fd, mismatch, name_of, seal, unchanged, xxh128
+from dvcx.io.store import fresh, marks
+from dvcx.io.store.chunking import Later, Nearby, Spot, from_file, from_pieces, read_chunk, spots, windows
+from dvcx.io.store.leftovers import Leftovers
 from dvcx.io.store.local import LocalBackend
 from dvcx.io.store.store import Store, Wanted, object_name, pack_name, stamp
 
 FLUSH = 1 << 20
 HELD = 32 << 20
 NOT_COMPRESSED = 256
+PROBED = 128 << 10
+"""Larger frames are compressed only when a piece of so many bytes divided by four gets smaller."""
 IN_FLIGHT = 4
 """So many full packs may be on their way at once."""
+STEP, REMOTE_STEP = 256 << 20, 512 << 20
+"""After so many bytes what is finished becomes visible, in a cache or on a remote."""
+STEP_SECONDS = 60.0
+"""Or after so many seconds."""
+LANES = 3
+"""Threads that hash and compress the chunks of one file."""
+PARTIAL_ABOVE = 64 << 20
+"""Larger blobs come to a cache under a name that outlives the command, so that the next one goes on."""
+PARTIAL_LIFE = 30 * 24 * 3600.0
 ASK_SINGLY = 500
 """So many questions to the catalog cost as much as reading all of it at once."""
 
 
 class Summary(NamedTuple):
-    """What a commit made visible: new objects, their bytes, and the bytes really written or sent."""
+    """What a commit made visible: new objects and their bytes, and the bytes really written or sent.
+
+    `new` are the bytes of objects and chunks that were not there before: less than `bytes` when large blobs share chunks.
+    """
 
     objects: int
     bytes: int
     stored: int
+    new: int = 0
+
+
+class Sent(NamedTuple):
+    """How a large blob went: its bytes, and how many of them the store did not have."""
+
+    bytes: int
+    new: int
 
 
 class Writer:
     """A batch of new objects for one store. Use as a context manager; leaving it with an error drops what was prepared.
 
-    `put` may be called from several threads. `commit` makes everything durable, then visible.
+    `put` and `receive` may be called from several threads. `commit` makes everything durable, then visible. `journal` is a
+    file that remembers loose objects sent to a remote until an index names them. `advanced` hears of the bytes of large blobs.
     """
 
     def __init__(
@@ -65,21 +98,27 @@ class Writer:
         packing: bool = True,
         compress: bool = False,
         fsync: str = "batch",
+        journal: str = "",
         advanced: Callable[[int], None] | None = None,
     ) -> None:
         self._store = store
         self._scratch = store.local.path("packs") if store.local is not None else scratch
+        self._id_length = ALGORITHMS[store.algorithm]
         self._reused: set[bytes] = set()
         if store.is_cache:
             # A collection may have moved things since the store was opened; now the lock keeps it away.
             store.sync(again=True)
         self._packing = packing
         self._compress = compress
-        self._compressor: Any = None
+        self._compressors = threading.local()
         self._fsync = fsync
         self._advanced = advanced
+        self._left = Leftovers(store, journal) if not store.is_cache else None
         self._lock = threading.Lock()
+        self._large = threading.Lock()
+        self._stopped = threading.Event()
         self._new: dict[bytes, bytes] = {}
+        self._taken: set[bytes] = set()
         self._known: dict[bytes, bytes] | None = None
         self._directories: set[str] | None = None
         self._asked = 0
@@ -87,13 +126,19 @@ class Writer:
         self._held_bytes = 0
         self._packed = False
         self._pack: _OpenPack | None = None
-        self._closing: list[_Closing] = []
+        self._closing: list[Later] = []
         self._finished: list[_Finished] = []
         self._index = ""
         self._loose: list[Loose] = []
-        self._pending: list[tuple[str, str]] = []
+        self._recipes: dict[bytes, Recipe] = {}
+        self._pending: list[_Pending] = []
         self._stamps: list[tuple[bytes, bytes, str]] = []
+        self._spots: dict[bytes, Spot] = {}
+        self._named_at = time.monotonic()
+        self._unnamed = 0
+        self._objects = 0
         self._bytes = 0
+        self._fresh = 0
         self._stored = 0
 
     def __enter__(self) -> Writer:
@@ -119,8 +164,8 @@ class Writer:
         if found is None:
             found = self._in_store(key, names.id)
             if found is None:
-                return False
-            if self._store.is_cache and len(self._reused) <= fresh.MANY:
+                return self._adopted(key, sealed)
+            if not self._store.is_cache or len(self._reused) <= fresh.MANY:
                 self._reused.add(key)
         if found and found != sealed:
             raise IntegrityError(
@@ -169,6 +214,25 @@ class Writer:
         self._store.catalog.set_verified([(key, sealed, stamp(status))])
         return sealed
 
+    def _adopted(self, key: bytes, sealed: bytes) -> bool:
+        """Whether an interrupted writer had sent the object already; then the next index names it."""
+        if self._left is None:
+            return False
+        pack = self._left.pack_with(key, sealed)
+        if pack is not None:
+            self._finished.append(_Finished(pack.info))
+            self._recipes.update(pack.recipes)
+            held = {frame.id: frame.seal for frame in pack.info.frames if frame.kind != KIND_RECIPE}
+            self._new.update(held)
+            self._taken.update(held)
+            return True
+        loose = self._left.loose(key, sealed)
+        if loose is not None:
+            self._loose.append(loose)
+            self._new[key] = sealed
+            self._taken.add(key)
+        return loose is not None
+
     # Taking objects in
 
     def put(self, names: Digest, data: bytes, *, tree: bool = False) -> bool:
@@ -176,15 +240,28 @@ class Writer:
         key, sealed = digest_bytes(names.id), bytes.fromhex(names.seal)
         with self._lock:
             if self._has(key, sealed, names):
+                self._count_taken(key, len(data))
                 return False
             self._new[key] = sealed
-            self._bytes += len(data)
+            self._count(len(data), len(data))
             kind = KIND_TREE if tree else KIND_BLOB
             if self._packed and len(data) < SMALL:
                 self._append(key, sealed, kind, data)
             else:
                 self._place(names, kind, data)
             return True
+
+    def _count(self, size: int, fresh: int) -> None:
+        """An object of `size` bytes became part of this batch, `fresh` of them not there before."""
+        self._objects += 1
+        self._bytes += size
+        self._fresh += fresh
+
+    def _count_taken(self, key: bytes, size: int) -> None:
+        """One that an interrupted writer had sent is new to everybody else."""
+        if key in self._taken:
+            self._taken.discard(key)
+            self._count(size, 0)
 
     def replace(self, names: Digest, data: bytes) -> None:
         """Take a good copy of an object whose copy in the store is corrupt: it stands alone, whatever its size."""
@@ -211,23 +288,37 @@ class Writer:
             self._write_loose(*item)
 
     def _append(self, key: bytes, sealed: bytes, kind: int, data: bytes) -> None:
+        encoding, stored = self._encoded(data)
+        self._append_frame(key, sealed, kind, encoding, stored, len(data))
+
+    def _append_frame(
+        self, key: bytes, sealed: bytes, kind: int, encoding: int, stored: bytes | memoryview, size: int
+    ) -> None:
         if self._pack is None:
             if self._store.local is not None:
                 self._store.local.make_directories("packs/x")
-            self._pack = _OpenPack(self._scratch, ALGORITHMS[self._store.algorithm])
-        encoding, stored = self._encoded(data)
-        self._pack.append(key, sealed, kind, encoding, stored, len(data))
+            self._pack = _OpenPack(self._scratch, self._id_length)
+        self._pack.append(key, sealed, kind, encoding, stored, size)
         if self._pack.size >= PACK_SIZE:
             self._close_pack()
+            self._step()
 
-    def _encoded(self, data: bytes) -> tuple[int, bytes]:
+    def _encoded(self, data: bytes | memoryview) -> tuple[int, bytes | memoryview]:
+        """(encoding, bytes) of a frame. Several threads may ask."""
         if not self._compress or len(data) < NOT_COMPRESSED:
             return RAW, data
-        if self._compressor is None:
+        compressor = getattr(self._compressors, "one", None)
+        if compressor is None:
             import zstandard
 
-            self._compressor = zstandard.ZstdCompressor(level=3)
-        stored = self._compressor.compress(data)
+            compressor = self._compressors.one = zstandard.ZstdCompressor(level=3)
+        if len(data) > PROBED:
+            # Photographs and the like: a look at the middle saves the work.
+            middle = len(data) // 2
+            probe = data[middle : middle + PROBED // 4]
+            if len(compressor.compress(probe)) * 100 > len(probe) * 97:
+                return RAW, data
+        stored = compressor.compress(data)
         return (ZSTD, stored) if len(stored) * 10 <= len(data) * 9 else (RAW, data)
 
     def _close_pack(self) -> None:
@@ -235,12 +326,18 @@ class Writer:
         if pack is not None:
             if len(self._closing) >= IN_FLIGHT:
                 # A slow remote must not fill the disk with packs that wait for it.
-                self._finished.append(self._closing.pop(0).result())
+                self._take(self._closing.pop(0))
             # Durable while the next pack fills: a disk takes its time.
-            self._closing.append(_Closing(lambda: self._finish(pack)))
+            self._closing.append(Later(self._finish, pack))
+
+    def _take(self, closing: Later) -> None:
+        pack = closing.result()
+        self._finished.append(pack)
+        self._stored += pack.info.size
+        self._unnamed += pack.info.size
 
     def _finish(self, pack: _OpenPack) -> _Finished:
-        info = pack.finish(sync=self._fsync != "none")
+        info = pack.finish(sync=self._store.local is not None and self._fsync != "none")
         name = pack_name(info.name.hex())
         if self._store.local is not None:
             target = self._store.local.path(name)
@@ -253,27 +350,37 @@ class Writer:
                 raise
             return _Finished(info, target, inode)
         try:
-            self._store.backend.upload(name, pack.path, self._advanced or (lambda count: None))
+            self._store.backend.upload(name, pack.path, self._check_stopped)
         finally:
             with contextlib.suppress(OSError):
                 os.unlink(pack.path)
         return _Finished(info)
 
+    def _check_stopped(self, count: int) -> None:
+        """Ends an upload that nobody waits for any more."""
+        if self._stopped.is_set():
+            raise pool.GivenUp
+
+    def _heard(self, count: int) -> None:
+        if self._advanced is not None:
+            self._advanced(count)
+
     def _write_loose(self, names: Digest, kind: int, data: bytes) -> None:
-        self._loose.append(Loose(digest_bytes(names.id), bytes.fromhex(names.seal), kind, len(data)))
-        self._stored += len(data)
+        item = Loose(digest_bytes(names.id), bytes.fromhex(names.seal), kind, len(data))
         if self._store.local is None:
             self._store.backend.write(object_name(names.id), data)
-            if self._advanced is not None:
-                self._advanced(len(data))
+            self._sent_loose(item)
             return
+        self._loose.append(item)
+        self._stored += len(data)
+        self._unnamed += len(data)
         path = self.temporary()
         try:
             fd = _create(path)
         except OSError as error:
             raise disk_refused(error, "writing an object", path) from None
         # From here on `abort` takes the file away.
-        self._pending.append((path, object_name(names.id)))
+        self._pending.append(_Pending(path, object_name(names.id)))
         try:
             _write_all(fd, data)
             if self._fsync == "full":
@@ -282,6 +389,14 @@ class Writer:
             raise disk_refused(error, "writing an object", path) from None
         finally:
             os.close(fd)
+
+    def _sent_loose(self, item: Loose) -> None:
+        """An object stands alone on the remote: named by the next index, remembered until then."""
+        self._loose.append(item)
+        self._stored += item.size
+        self._unnamed += item.size
+        if self._left is not None:
+            self._left.remember(item)
 
     def temporary(self) -> str:
         """A fresh name for a file on its way into the local store."""
@@ -320,18 +435,23 @@ class Writer:
                 raise
         raise changed_while_reading(where)
 
-    def _adopt(self, names: Digest, path: str, size: int) -> None:
+    def _adopt(self, names: Digest, path: str, size: int, lock: int = -1) -> None:
+        """A file at a temporary path is an object. `lock` is the descriptor that holds a partial one."""
         with self._lock:
-            if self.has(names):
-                os.unlink(path)
-                return
             key, sealed = digest_bytes(names.id), bytes.fromhex(names.seal)
+            if self._has(key, sealed, names):
+                os.unlink(path)
+                if lock >= 0:
+                    os.close(lock)
+                return
             self._new[key] = sealed
-            self._bytes += size
+            self._count(size, size)
             self._stored += size
+            self._unnamed += size
             self._loose.append(Loose(key, sealed, KIND_BLOB, size))
             assert self._store.local is not None
-            self._pending.append((path, object_name(names.id)))
+            self._pending.append(_Pending(path, object_name(names.id), lock))
+            self._step()
 
     def _hash_linked(self, fd: int) -> tuple[Digest, int]:
         os.fchmod(fd, 0o444)
@@ -360,19 +480,33 @@ class Writer:
         finally:
             os.close(target)
 
-    def receive(self, item: Wanted, source: Store) -> None:
+    def receive(self, item: Wanted, source: Store) -> Sent:
         """Take a large object from another store, streamed; verified before it can become visible."""
+        if not self._store.is_cache and is_chunked(item.size):
+            with self._large:
+                return self._send_chunks(item, source)
         if self._store.local is None:
             self._send(item, source)
-            return
+        elif item.size > PARTIAL_ABOVE and source.is_recipe(item):
+            self._resume(item, source)
+        else:
+            source.once_more(lambda: self._take_stream(item, source))
+        return Sent(item.size, item.size)
+
+    def _take_stream(self, item: Wanted, source: Store) -> None:
         path = self.temporary()
-        target = _create(path)
         try:
+            target = _create(path)
             try:
-                for piece in source.stream(item):
-                    _write_all(target, piece)
-                    if self._advanced is not None:
-                        self._advanced(len(piece))
+                with contextlib.closing(self._nearby(source)) as nearby:
+                    if source.is_recipe(item):
+                        pieces = source.assemble(item, lambda _, *chunk: _outside(nearby.read(*chunk)))
+                        stream: Iterable[bytes | memoryview] = (piece for piece, _ in pieces)
+                    else:
+                        stream = source.stream(item)
+                    for piece in stream:
+                        _write_all(target, piece)
+                        self._heard(len(piece))
             finally:
                 os.close(target)
             self._adopt(Digest(item.id, item.seal), path, item.size)
@@ -385,7 +519,82 @@ class Writer:
                 os.unlink(path)
             raise
 
+    def _resume(self, item: Wanted, source: Store) -> None:
+        """Take a large blob that may be here in part: what is right of it stays, the rest is fetched. It stays when this ends."""
+        path, target = self._partial(item.id)
+        if target < 0:
+            # Another process is fetching the same.
+            self._take_stream(item, source)
+            return
+
+        def held(offset: int, key: bytes, sealed: bytes, size: int) -> tuple[bytes, bool] | None:
+            found = read_chunk(target, offset, key, sealed, size, source.algorithm)
+            return (found, True) if found is not None else _outside(nearby.read(key, sealed, size))
+
+        try:
+            with contextlib.closing(self._nearby(source)) as nearby:
+                at = 0
+                for piece, in_place in source.assemble(item, held):
+                    if not in_place:
+                        _write_at(target, piece, at)
+                    at += len(piece)
+                    self._heard(len(piece))
+            os.ftruncate(target, at)
+        except OSError as error:
+            os.close(target)
+            raise disk_refused(error, "writing an object", path) from None
+        except BaseException:
+            os.close(target)
+            raise
+        self._adopt(Digest(item.id, item.seal), path, item.size, target)
+
+    def _partial(self, object_id: str) -> tuple[str, int]:
+        """The file of a blob under way, and its descriptor, locked; -1 while another process writes it."""
+        import fcntl
+
+        assert self._store.local is not None
+        directory = self._store.local.path("partial")
+        path = f"{directory}/{object_id.partition(':')[2]}"
+        try:
+            self._store.local.make_directories("partial/x")
+            _reap(directory, PARTIAL_LIFE)
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise disk_refused(error, "writing an object", path) from None
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if stat.S_ISREG(os.fstat(fd).st_mode) and _is_at(path, os.fstat(fd)):
+                return path, fd
+        except OSError:
+            pass
+        os.close(fd)
+        return path, -1
+
+    def nearby(self, items: Sequence[Wanted], source: Store) -> None:
+        """Look which chunks of these blobs, about to be received from `source`, lie in older versions of them in this cache."""
+        if not self._store.is_cache or source.is_cache:
+            return
+        recipes = source.recipes(digest_bytes(item.id) for item in items)
+        chunks = {key for recipe in recipes.values() for key, _ in unpacked(recipe.chunks, self._id_length)}
+
+        def path_of(key: bytes) -> str:
+            object_id = f"{self._store.algorithm}:{key.hex()}"
+            return self._store.loose_path(object_id) if self._store.is_loose(object_id) else ""
+
+        if chunks:
+            self._spots = spots(source.catalog.each_recipe(), chunks, path_of, self._id_length)
+
+    def _nearby(self, source: Store) -> Nearby:
+        return Nearby(self._spots, source.algorithm)
+
     def _send(self, item: Wanted, source: Store) -> None:
+        names, key, sealed = Digest(item.id, item.seal), digest_bytes(item.id), bytes.fromhex(item.seal)
+        with self._lock:
+            if self._has(key, sealed, names):
+                self._count_taken(key, item.size)
+                self._heard(item.size)
+                return
+            self._new[key] = sealed
         if source.is_loose(item.id):
             path = source.loose_path(item.id)
             fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -393,8 +602,8 @@ class Writer:
                 before = os.fstat(fd)
                 found, total = digest_fd(fd, source.algorithm)
                 if found != (item.id, item.seal) or total != item.size:
-                    raise mismatch(found, Digest(item.id, item.seal), f"{source.label}: {object_name(item.id)}")
-                self._store.backend.upload(object_name(item.id), path, self._advanced or (lambda count: None))
+                    raise mismatch(found, names, f"{source.label}: {object_name(item.id)}")
+                self._store.backend.upload(object_name(item.id), path, self._check_stopped)
                 after = os.fstat(fd)
                 # Not ctime: another process may link it. A replaced or rewritten object must not be named by the index.
                 if (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size) or not _is_at(path, after):
@@ -403,46 +612,127 @@ class Writer:
                 os.close(fd)
         else:
             self._store.backend.write(object_name(item.id), source.read(item))
+        self._heard(item.size)
         with self._lock:
-            self._new[digest_bytes(item.id)] = bytes.fromhex(item.seal)
-            self._bytes += item.size
-            self._stored += item.size
-            self._loose.append(Loose(digest_bytes(item.id), bytes.fromhex(item.seal), KIND_BLOB, item.size))
+            self._count(item.size, item.size)
+            self._sent_loose(Loose(key, sealed, KIND_BLOB, item.size))
+            self._step()
+
+    # Large blobs to a remote
+
+    def _send_chunks(self, item: Wanted, source: Store) -> Sent:
+        """Send what the remote lacks of a large blob: cut, hashed and verified in one reading, the recipe last."""
+        key, sealed = digest_bytes(item.id), bytes.fromhex(item.seal)
+        self._store.check_recipe_seal(item.id, item.seal)
+        where = f"{source.label}: {object_name(item.id)}"
+        hasher = Hasher(source.algorithm)
+        chunks: list[Chunk] = []
+        total = fresh = 0
+        with contextlib.ExitStack() as stack:
+            if source.is_loose(item.id):
+                path = source.loose_path(item.id)
+                try:
+                    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+                except OSError as error:
+                    raise disk_refused(error, "opening an object", path) from None
+                stack.callback(os.close, fd)
+                fill = from_file(fd)
+            else:
+                fill = from_pieces(source.stream(item))
+            for window in windows(fill):
+                # The whole and the chunks are hashed side by side; packs fill meanwhile, in order.
+                todo: list[memoryview | None] = [None, *window]
+
+                def work(chunk: memoryview | None, window: list[memoryview] = window) -> _Prepared | None:
+                    if chunk is None:
+                        for piece in window:
+                            hasher.update(piece)
+                        return None
+                    return self._prepare(chunk)
+
+                for prepared in pool.run(work, todo, workers=LANES):
+                    if prepared is None:
+                        continue
+                    chunks.append(prepared.chunk)
+                    total += prepared.chunk.size
+                    fresh += prepared.chunk.size if prepared.stored is not None else 0
+                    if prepared.stored is not None:
+                        key_, sealed_, size = prepared.chunk
+                        with self._lock:
+                            self._append_frame(key_, sealed_, KIND_CHUNK, prepared.encoding, prepared.stored, size)
+                    self._heard(prepared.chunk.size)
+        found = hasher.digest()
+        if found != (item.id, item.seal) or total != item.size:
+            raise mismatch(found, Digest(item.id, item.seal), where)
+        with self._lock:
+            self._count(item.size, fresh)
+            if key not in self._recipes:
+                data = encode_recipe(total, chunks, self._id_length, xxh128)
+                short = packed([(chunk.id, chunk.size) for chunk in chunks], self._id_length)
+                self._recipes[key] = Recipe(key, sealed, total, short)
+                self._append_frame(key, sealed, KIND_RECIPE, RAW, data, len(data))
+        return Sent(total, fresh)
+
+    def _prepare(self, data: memoryview) -> _Prepared:
+        """A chunk with its names; to be stored unless the remote or this batch has it."""
+        names = digest(data, self._store.algorithm)
+        chunk = Chunk(digest_bytes(names.id), bytes.fromhex(names.seal), len(data))
+        with self._lock:
+            if self._has(chunk.id, chunk.seal, names):
+                return _Prepared(chunk, RAW, None)
+            self._new[chunk.id] = chunk.seal
+        return _Prepared(chunk, *self._encoded(data))
 
     # Making it durable, then visible
 
     def commit(self) -> Summary:
-        """Packs and objects first, the index last. Raises `DiskRefused` or `RemoteFailed`; then nothing new is visible."""
+        """Packs and objects first, the index last. Raises `DiskRefused` or `RemoteFailed`; then nothing new is visible.
+
+        Except what became visible in steps before.
+        """
         try:
             with self._lock:
                 self._flush_held()
                 self._close_pack()
-                for closing in self._closing:
-                    self._finished.append(closing.result())
-                self._closing = []
-                self._barrier()
-                self._write_index()
+                self._show()
         except BaseException:
             self.abort()
             raise
-        fresh.freshen(self._store, self._reused)
-        stored = self._stored + sum(pack.info.size for pack in self._finished)
-        return Summary(len(self._new), self._bytes, stored)
+        if self._store.is_cache:
+            fresh.freshen(self._store, self._reused)
+        return Summary(self._objects, self._bytes, self._stored, self._fresh)
+
+    def _step(self) -> None:
+        """Make visible what is finished, when that is much or took long, so that an interruption costs little."""
+        limit = STEP if self._store.is_cache else REMOTE_STEP
+        if self._unnamed >= limit or (self._unnamed and time.monotonic() - self._named_at >= STEP_SECONDS):
+            self._show(all_of_it=self._store.local is not None)
+
+    def _show(self, *, all_of_it: bool = True) -> None:
+        while self._closing and (all_of_it or self._closing[0].done):
+            self._take(self._closing.pop(0))
+        self._barrier()
+        self._write_index()
+        self._finished, self._loose, self._stamps = [], [], []
+        self._index = ""
+        self._unnamed, self._named_at = 0, time.monotonic()
 
     def _barrier(self) -> None:
         """One barrier for many files: sync all, rename all, sync the directories (design 2.4)."""
         local = self._store.local
         if local is None:
             return
-        directories = {os.path.dirname(pack.path) for pack in self._finished}
+        directories = {os.path.dirname(pack.path) for pack in self._finished if pack.path}
         try:
             if self._pending and self._fsync != "none":
-                _sync_files([path for path, _ in self._pending])
+                _sync_files([path for path, _, _ in self._pending])
             while self._pending:
-                path, name = self._pending[-1]
+                path, name, lock = self._pending[-1]
                 os.chmod(path, 0o444)
                 _move(local, path, name)
                 self._pending.pop()
+                if lock >= 0:
+                    os.close(lock)
                 directories.add(os.path.dirname(local.path(name)))
             if self._fsync != "none":
                 for directory in sorted(directories | {os.path.dirname(directory) for directory in directories}):
@@ -461,14 +751,22 @@ class Writer:
         loose = [] if self._store.is_cache else self._loose
         if not packs and not loose:
             return
-        data = encode_index(IndexContent(packs, loose), ALGORITHMS[self._store.algorithm], xxh128)
+        if not self._store.is_cache and self._reused:
+            # Chunks, say, that only an older version of a file needed: a collection must not take what is named again.
+            marks.hold(self._store, self._reused)
+        inside = {frame.id for pack in packs for frame in pack.frames if frame.kind == KIND_RECIPE} if self._recipes else ()
+        recipes = tuple(self._recipes[key] for key in inside if key in self._recipes)
+        data = encode_index(IndexContent(packs, loose, recipes), self._id_length, xxh128)
         self._index = f"index/{seal(data).hex()}.index"
         self._store.backend.write(self._index, data)
-        self._store.catalog.learn(self._index, packs, loose)
+        self._store.catalog.learn(self._index, packs, loose, recipes)
         self._store.remember_loose(loose)
+        if self._left is not None:
+            self._left.named()
 
     def abort(self) -> None:
-        """Drop what is not visible yet. Packs sent to a remote, which no index names, stay: spare bytes, not wrong ones."""
+        """Drop what is not visible yet. Packs sent to a remote, which no index names, stay: the next writer may name them."""
+        self._stopped.set()
         for closing in self._closing:
             with contextlib.suppress(BaseException):
                 self._finished.append(closing.result())
@@ -477,17 +775,43 @@ class Writer:
             self._pack.drop()
             self._pack = None
         # When only the sync after it failed, the index is there, and its packs are visible.
-        named = self._index and self._store.local is not None and os.path.lexists(self._store.local.path(self._index))
+        local = self._store.local
+        named = not self._store.is_cache or (self._index and local is not None and os.path.lexists(local.path(self._index)))
         for pack in self._finished if not named else ():
             with contextlib.suppress(OSError):
                 # Another writer of the same pack may have put its own there, and may be naming it right now.
                 if pack.inode and os.lstat(pack.path).st_ino == pack.inode:
                     os.unlink(pack.path)
         self._finished = []
-        for path, _ in self._pending:
+        for path, _, lock in self._pending:
+            if lock >= 0:
+                os.close(lock)
+                continue
             with contextlib.suppress(OSError):
                 os.unlink(path)
         self._pending = []
+        if self._left is not None:
+            self._left.close()
+
+
+def fresh_bytes(item: Wanted, source: Store, store: Store, known: set[str]) -> int:
+    """How many bytes of a loose blob of `source` a writer of `store` would send; `known` collects the ids of its chunks."""
+    path = source.loose_path(item.id)
+    fresh = 0
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        raise disk_refused(error, "opening an object", path) from None
+    try:
+        for window in windows(from_file(fd)):
+            sizes = {name_of(chunk, store.algorithm): len(chunk) for chunk in window}
+            sizes = {name: size for name, size in sizes.items() if name not in known}
+            here = store.have(sizes)
+            fresh += sum(size for name, size in sizes.items() if name not in here)
+            known.update(sizes)
+    finally:
+        os.close(fd)
+    return fresh
 
 
 class _Finished(NamedTuple):
@@ -498,6 +822,22 @@ class _Finished(NamedTuple):
     inode: int = 0
 
 
+class _Pending(NamedTuple):
+    """A file that becomes an object at the next barrier. `lock` holds a partial one, which stays if it does not come to that."""
+
+    path: str
+    name: str
+    lock: int = -1
+
+
+class _Prepared(NamedTuple):
+    """A chunk and the bytes of its frame; None when it is on the remote already."""
+
+    chunk: Chunk
+    encoding: int
+    stored: bytes | memoryview | None
+
+
 class _OpenPack:
     """A pack being written to a temporary file; buffered, its BLAKE3 computed on the way."""
 
@@ -505,7 +845,7 @@ class _OpenPack:
         self.path = f"{directory}/tmp-dvcx-{secrets.token_hex(8)}"
         self._id_length = id_length
         self._frames: list[Frame] = []
-        self._buffer: list[bytes] = []
+        self._buffer: list[bytes | memoryview] = []
         self._buffered = 0
         self._hasher = _pack_hasher()
         try:
@@ -516,12 +856,18 @@ class _OpenPack:
         self.size = 0
         self._push(pack_header(id_length))
 
-    def append(self, object_id: bytes, sealed: bytes, kind: int, encoding: int, stored: bytes, size: int) -> None:
+    def append(self, object_id: bytes, sealed: bytes, kind: int, encoding: int, stored: bytes | memoryview, size: int) -> None:
         self._frames.append(Frame(object_id, sealed, kind, encoding, self.size, len(stored), size))
         self._push(stored)
 
-    def _push(self, data: bytes) -> None:
-        self._buffer.append(data)
+    def _push(self, data: bytes | memoryview) -> None:
+        if len(data) >= FLUSH // 8:
+            # Not kept: it may be a view of a buffer that is used again.
+            self._flush()
+            self.size += len(data)
+            self._write(data)
+            return
+        self._buffer.append(bytes(data) if isinstance(data, memoryview) else data)
         self._buffered += len(data)
         self.size += len(data)
         if self._buffered >= FLUSH:
@@ -530,6 +876,9 @@ class _OpenPack:
     def _flush(self) -> None:
         data = b"".join(self._buffer)
         self._buffer, self._buffered = [], 0
+        self._write(data)
+
+    def _write(self, data: bytes | memoryview) -> None:
         self._hasher.update(data)
         try:
             _write_all(self._fd, data)
@@ -564,26 +913,18 @@ class _OpenPack:
             os.unlink(self.path)
 
 
-class _Closing:
-    """Work in a thread of its own, whose result or error is asked for later."""
+def _outside(data: bytes | None) -> tuple[bytes, bool] | None:
+    return (data, False) if data is not None else None
 
-    def __init__(self, work: Callable[[], Any]) -> None:
-        self._value: Any = None
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, args=(work,), daemon=True)
-        self._thread.start()
 
-    def _run(self, work: Callable[[], Any]) -> None:
-        try:
-            self._value = work()
-        except BaseException as error:
-            self._error = error
-
-    def result(self) -> Any:
-        self._thread.join()
-        if self._error is not None:
-            raise self._error
-        return self._value
+def _reap(directory: str, older: float) -> None:
+    """Remove files nobody touched for so many seconds."""
+    before = time.time() - older
+    with contextlib.suppress(OSError), os.scandir(directory) as entries:
+        for entry in entries:
+            with contextlib.suppress(OSError):
+                if entry.stat(follow_symlinks=False).st_mtime < before:
+                    os.unlink(entry.path)
 
 
 def _is_at(path: str, found: os.stat_result) -> bool:
@@ -635,6 +976,13 @@ def _write_all(fd: int, data: bytes | memoryview) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
+
+
+def _write_at(fd: int, data: bytes | memoryview, offset: int) -> None:
+    view = memoryview(data)
+    while view:
+        done = os.pwrite(fd, view, offset)
+        view, offset = view[done:], offset + done
 
 
 def _move(local: LocalBackend, path: str, name: str) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from dvcx.errors import DiskRefused, IntegrityError, NotFound, RemoteFailed, UnsafeInput
-from dvcx.io.store.backend import CHUNK, Backend
+from dvcx.io.store.backend import CHUNK, Backend, Mark
 from dvcx.io.store.memory import MemoryBackend
 from dvcx.io.store.schemes import open_backend
 from tests.servers import S3Server, SftpServer
@@ -147,6 +147,33 @@ class TestContract:
         stream = backend.stream("packs/p", len(data))
         next(stream)
         stream.close()  # type: ignore[attr-defined]
+
+    def test_a_stream_begins_and_ends_where_its_mark_says(self, backend: Backend) -> None:
+        data = os.urandom(5 << 20)
+        backend.write("packs/p", data)
+        mark = Mark(1 << 20, 4 << 20)
+        stream = backend.stream("packs/p", len(data), mark)
+        got = next(stream)
+        stream.close()  # type: ignore[attr-defined]
+        assert mark.position == (1 << 20) + len(got) and mark.size == len(data)
+        got += b"".join(backend.stream("packs/p", len(data), mark))
+        assert got == data[1 << 20 : 4 << 20]
+        assert b"".join(backend.stream("packs/p", len(data), mark)) == b""
+        assert b"".join(backend.stream("packs/p", len(data), Mark(len(data)))) == b""
+        with pytest.raises(RemoteFailed, match="expected"):
+            list(backend.stream("packs/p", len(data), Mark(len(data) + 1)))
+        with pytest.raises(RemoteFailed, match="expected"):
+            list(backend.stream("packs/p", len(data), Mark(0, len(data) + 1)))
+
+    def test_a_stream_does_not_go_on_in_a_file_that_changed(self, backend: Backend) -> None:
+        backend.write("packs/p", os.urandom(3 << 20))
+        mark = Mark()
+        stream = backend.stream("packs/p", 3 << 20, mark)
+        next(stream)
+        stream.close()  # type: ignore[attr-defined]
+        backend.write("packs/p", os.urandom(2 << 20))
+        with pytest.raises(IntegrityError, match="changed while"):
+            list(backend.stream("packs/p", 3 << 20, mark))
 
     @pytest.mark.parametrize("size", [0, 1, 20 << 20])
     def test_upload(self, backend: Backend, tmp_path: Path, size: int) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from dvcx.errors import NotFound, RemoteFailed, UsageError
 from dvcx.io.store.backend import Backend
+from dvcx.io.store.retry import open_retrying
 from dvcx.io.store.schemes import open_backend
 from tests import servers
 from tests.servers import S3Server, SftpServer
@@ -39,6 +40,12 @@ def everything(backend: Backend, source: Path) -> list[BaseException]:
             operation()
         raised.append(caught.value)
     return raised
+
+
+def retrying(url: str, options: dict[str, str]) -> Backend:
+    """The backend as commands use it."""
+    timeout = float(options["timeout"])
+    return open_retrying(lambda: open_backend(url, options, base="/"), timeout=timeout, label="remote 'r'", warn=print)
 
 
 def check(raised: list[BaseException], words: str) -> None:
@@ -143,9 +150,10 @@ def test_a_download_goes_on_where_it_broke(seaweedfs: S3Server) -> None:
     data = bytes(range(256)) * (16 << 12)
     open_backend(url, options, base="/").write("packs/x", data)
     with servers.faulty_proxy(seaweedfs.port, "cutdown", 3 << 20) as port:
-        backend = open_backend(url, {**options, "endpoint": f"http://127.0.0.1:{port}"}, base="/")
+        backend = retrying(url, {**options, "endpoint": f"http://127.0.0.1:{port}"})
         assert b"".join(backend.stream("packs/x", len(data))) == data
         assert backend.read("packs/x") == data
+        assert backend.read("packs/x", 1000, 13 << 20) == data[1000 : 1000 + (13 << 20)]
 
 
 def test_an_unknown_ssh_server_is_refused(sftp: SftpServer, isolated: Path) -> None:

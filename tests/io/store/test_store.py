@@ -23,6 +23,7 @@ from dvcx.io.store.local import LocalBackend
 from dvcx.io.store.memory import MemoryBackend
 from dvcx.io.store.store import Wanted, object_name, pack_name
 from dvcx.io.store.writer import Writer
+from tests.io.store.faulty import FaultyBackend
 from tests.io.store.shelves import Shelf, Thing, cache_shelf, thing, things, tree
 
 
@@ -637,3 +638,94 @@ def test_a_store_in_a_directory_that_was_copied(tmp_path: Path) -> None:
     assert copy.reads(some + more)
     assert shelf.lacks(some + more) == more
     assert isinstance(some[0].wanted, Wanted)
+
+
+class TestWrongReads:
+    """What a remote sends wrong once is read once more, with a warning; twice, it is an error."""
+
+    @staticmethod
+    def flipped(data: bytes) -> bytes:
+        return data[:-1] + bytes([data[-1] ^ 1])
+
+    def shelf(self, tmp_path: Path) -> tuple[Shelf, FaultyBackend]:
+        faulty = FaultyBackend(MemoryBackend())
+        return Shelf(tmp_path, faulty), faulty
+
+    def test_a_pack(self, tmp_path: Path) -> None:
+        shelf, faulty = self.shelf(tmp_path)
+        items = things(200)
+        shelf.fill(items)
+        store = shelf.open()
+        (batch,) = store.batches(item.wanted for item in items)
+        faulty.fail("read", lambda data: data[: len(data) // 2] + self.flipped(data[len(data) // 2 :]))
+        found = {item.id: bytes(data) for item, data in store.read_batch(batch)}
+        assert found == {item.names.id: item.data for item in items}
+        assert len(shelf.warnings) == 1 and "reading it once more" in shelf.warnings[0]
+        faulty.fail("read", self.flipped, self.flipped)
+        with pytest.raises(IntegrityError):
+            list(store.read_batch(batch))
+        assert faulty.left == 0
+        store.close()
+
+    def test_a_loose_object(self, tmp_path: Path) -> None:
+        shelf, faulty = self.shelf(tmp_path)
+        (item,) = things(1)
+        shelf.fill([item])
+        store = shelf.open()
+        faulty.fail("stream", lambda chunks: [self.flipped(b"".join(chunks))])
+        store.sync()
+        assert store.read(item.wanted) == item.data
+        assert len(shelf.warnings) == 1
+        faulty.fail("stream", *(lambda chunks: [self.flipped(b"".join(chunks))] for _ in range(2)))
+        with pytest.raises(IntegrityError):
+            store.read(item.wanted)
+        store.close()
+
+    def test_a_large_object(self, tmp_path: Path) -> None:
+        shelf, faulty = self.shelf(tmp_path / "remote")
+        cache = cache_shelf(tmp_path)
+        item = thing(os.urandom(3 << 20))
+        shelf.fill([item])
+        source, target = shelf.open(), cache.open(write=True)
+        source.sync()
+        wrong = lambda chunks: [self.flipped(b"".join(chunks))]  # noqa: E731
+        with Writer(target, cache.scratch) as writer:
+            faulty.fail("stream", wrong)
+            writer.receive(item.wanted, source)
+            writer.commit()
+        assert cache.reads([item])
+        assert len(shelf.warnings) == 1
+        faulty.fail("stream", wrong, wrong)
+        other = cache_shelf(tmp_path / "other")
+        store = other.open(write=True)
+        with pytest.raises(IntegrityError), Writer(store, other.scratch) as writer:
+            writer.receive(item.wanted, source)
+        assert [path.name for path in (tmp_path / "other/cache").rglob("*") if path.is_file()] == ["store.json"]
+        for opened in (source, target, store):
+            opened.close()
+
+    def test_an_index(self, tmp_path: Path) -> None:
+        shelf, faulty = self.shelf(tmp_path)
+        items = things(200)
+        shelf.fill(items)
+        faulty.fail("read", self.flipped)
+        assert shelf.client("b").lacks(items) == []
+        faulty.fail("read", self.flipped, self.flipped)
+        with pytest.raises(IntegrityError, match="not the digest"):
+            shelf.client("c").lacks(items)
+
+    def test_the_cache_is_not_read_twice(self, tmp_path: Path) -> None:
+        shelf = cache_shelf(tmp_path)
+        items = things(200)
+        shelf.fill(items)
+        (pack,) = (tmp_path / "cache/packs").rglob("*.pack")
+        pack.chmod(0o644)
+        data = bytearray(pack.read_bytes())
+        data[100] ^= 1
+        pack.write_bytes(data)
+        store = shelf.open()
+        with pytest.raises(IntegrityError):
+            for batch in store.batches(item.wanted for item in items):
+                list(store.read_batch(batch))
+        assert shelf.warnings == []
+        store.close()

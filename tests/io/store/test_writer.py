@@ -33,7 +33,8 @@ def shelf(request: pytest.FixtureRequest, tmp_path: Path) -> Shelf:
 def test_a_small_batch_stands_alone(shelf: Shelf) -> None:
     some = things(BATCH - 1)
     summary = shelf.fill(some)
-    assert summary == (BATCH - 1, sum(len(item.data) for item in some), sum(len(item.data) for item in some))
+    size = sum(len(item.data) for item in some)
+    assert summary == (BATCH - 1, size, size, size)
     assert shelf.names("packs") == []
     assert shelf.names("objects") == sorted(object_name(item.names.id) for item in some)
     assert len(shelf.names("index")) == (0 if shelf.is_cache else 1)
@@ -94,7 +95,7 @@ def test_putting_twice_is_once(shelf: Shelf) -> None:
         assert writer.commit().objects == 3
     with Writer(store, shelf.scratch) as writer:
         assert not any(writer.put(item.names, item.data) for item in some)
-        assert writer.commit() == (0, 0, 0)
+        assert writer.commit() == (0, 0, 0, 0)
     store.close()
     assert len(shelf.names("objects")) == 3
 

@@ -1,0 +1,80 @@
+"""Forked helpers: every item once, whoever takes it; errors and killed helpers end all; nothing stays behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+
+from dvcx.errors import DiskRefused, NotFound
+from dvcx.io import processes
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 7, 500])
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_every_item_once(count: int, workers: int) -> None:
+    items = [f"item {number}" for number in range(count)]
+    found = sorted(processes.spread(lambda item: item.encode(), items, workers=workers))
+    assert found == [(number, item.encode()) for number, item in enumerate(items)]
+
+
+def test_who_is_done_takes_more() -> None:
+    def work(item: int) -> bytes:
+        if item == 0:
+            time.sleep(0.5)
+        return str(os.getpid()).encode()
+
+    found = dict(processes.spread(work, list(range(20)), workers=2))
+    slow = found[0]
+    assert sum(1 for pid in found.values() if pid == slow) < 5
+
+
+def test_last_is_called_once_in_every_helper() -> None:
+    mine: list[int] = []
+
+    def work(item: int) -> bytes:
+        mine.append(item)
+        time.sleep(0.02)
+        return b""
+
+    found = list(processes.spread(work, list(range(10)), workers=2, last=lambda: bytes(mine)))
+    ends = [body for number, body in found if number == 10]
+    assert len(ends) == 2
+    assert sorted(b"".join(ends)) == list(range(10))
+    assert not mine
+
+
+def test_the_first_error_is_raised() -> None:
+    def work(item: int) -> bytes:
+        if item == 3:
+            raise NotFound("item 3 is gone", "look for it")
+        return b""
+
+    with pytest.raises(NotFound, match="item 3 is gone"):
+        list(processes.spread(work, list(range(100)), workers=2))
+
+
+def test_a_killed_helper_is_an_error() -> None:
+    def work(item: int) -> bytes:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return b""
+
+    with pytest.raises(DiskRefused, match="ended from outside"):
+        list(processes.spread(work, [1, 2], workers=2))
+
+
+def test_helpers_end_with_who_stops_listening(tmp_path: object) -> None:
+    def work(item: int) -> bytes:
+        time.sleep(0.01)
+        return str(os.getpid()).encode()
+
+    running = processes.spread(work, list(range(10_000)), workers=2)
+    pids = {int(next(running)[1]) for _ in range(4)}
+    running.close()  # type: ignore[attr-defined]
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
