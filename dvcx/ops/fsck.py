@@ -123,7 +123,7 @@ def fsck(
     chosen = seed if seed >= 0 else secrets.randbits(32)
     depth = Depth(mode, sample or float(not quick), chosen if sample else 0)
     if repair and not remote:
-        with project.cache_alone_lock("dvcx fsck --repair", emit):
+        with project.cache_collector_lock("dvcx fsck --repair", emit):
             return _check(project, "", depth, repair=True, jobs=jobs or project.jobs, emit=emit)
     name = project.remote_name(remote) if remote else ""
     return _check(project, name, depth, repair=repair, jobs=jobs or project.jobs, emit=emit)

@@ -6,7 +6,7 @@ import contextlib
 import os
 import stat
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,7 +17,8 @@ from dvcx.errors import Conflict, DiskRefused, IntegrityError, NotFound, display
 from dvcx.events import Emit, Ended
 from dvcx.io import place
 from dvcx.io.files import open_parent
-from dvcx.io.statindex import FIELDS, StatIndex
+from dvcx.io.statindex import FIELDS, Row, StatIndex
+from dvcx.io.store import fresh
 from dvcx.io.store.store import Store, wanted
 from dvcx.io.workspace import Looking, Rules, look
 from dvcx.ops.staging import stage
@@ -51,7 +52,19 @@ def carry_out(project: Project, cache: Store, index: StatIndex, rules: Rules, pl
         for path, row in rows.items():
             index.put(path, row)
         emit(Ended("placing files"))
+    _note_use(cache, plan, rows, files)
     return files, size
+
+
+def _note_use(cache: Store, plan: Placement, rows: Mapping[str, Row], files: int) -> None:
+    """What was placed, and what the cache alone holds from now on, was used: a collection counts its age from today."""
+    used: list[bytes] | None = None
+    if files + len(plan.overwritten) <= fresh.MANY:
+        ids = {entry.id for _, entry in (*plan.files, *plan.directories, *plan.overwritten)}
+        for row in rows.values():
+            ids.update(line.partition(" ")[0] for line in row.hashes.decode().split("\n") if line)
+        used = fresh.keys_of(ids)
+    fresh.freshen(cache, used)
 
 
 def reap(project: Project) -> None:

@@ -137,6 +137,16 @@ class Store:
         """
         if self._synced and not again:
             return
+        for last in (False, False, True):
+            try:
+                self._sync(broken)
+                return
+            except NotFound:
+                # A collection moved an index between the listing and the reading.
+                if last:
+                    raise
+
+    def _sync(self, broken: Callable[[str, DvcxError], None] | None) -> None:
         indexes = {item.name: item.size for item in self.backend.list("index")}
         listed_packs = {item.name: item for item in self.backend.list("packs")}
         packs = {name: item.size for name, item in listed_packs.items()}
@@ -344,9 +354,17 @@ class Store:
 
     def read(self, item: Wanted) -> bytes:
         """The bytes of one object, verified. Raises `NotFound` or `IntegrityError`."""
-        for batch in self.batches([item]):
-            for _, data in self.read_batch(batch):
-                return bytes(data)
+        for again in (False, True):
+            try:
+                for batch in self.batches([item]):
+                    for _, data in self.read_batch(batch):
+                        return bytes(data)
+                break
+            except NotFound:
+                # A collection wrote its pack anew since the last listing.
+                if again or not self.is_cache:
+                    raise
+                self.sync(again=True)
         raise self.not_here(item)
 
     def not_here(self, item: Wanted) -> NotFound:

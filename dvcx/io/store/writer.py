@@ -38,6 +38,7 @@ from dvcx.core.packing import (
 from dvcx.errors import DiskRefused, IntegrityError, disk_refused, display
 from dvcx.io import pool
 from dvcx.io.hashing import BUFFER, Hasher, changed_while_reading, digest, digest_fd, mismatch, name_of, seal, unchanged, xxh128
+from dvcx.io.store import fresh, marks
 from dvcx.io.store.chunking import Later, Nearby, Spot, from_file, from_pieces, read_chunk, spots, windows
 from dvcx.io.store.leftovers import Leftovers
 from dvcx.io.store.local import LocalBackend
@@ -105,6 +106,10 @@ class Writer:
         self._store = store
         self._scratch = store.local.path("packs") if store.local is not None else scratch
         self._id_length = ALGORITHMS[store.algorithm]
+        self._reused: set[bytes] = set()
+        if store.is_cache:
+            # A collection may have moved things since the store was opened; now the lock keeps it away.
+            store.sync(again=True)
         self._packing = packing
         self._compress = compress
         self._compressors = threading.local()
@@ -163,6 +168,8 @@ class Writer:
             found = self._in_store(key, names.id)
             if found is None:
                 return self._adopted(key, sealed)
+            if not self._store.is_cache or len(self._reused) <= fresh.MANY:
+                self._reused.add(key)
         if found and found != sealed:
             raise IntegrityError(
                 f"{names.id}: {self._store.label} holds other bytes under this id "
@@ -307,6 +314,8 @@ class Writer:
         self, key: bytes, sealed: bytes, kind: int, encoding: int, stored: bytes | memoryview, size: int
     ) -> None:
         if self._pack is None:
+            if self._store.local is not None:
+                self._store.local.make_directories("packs/x")
             self._pack = _OpenPack(self._scratch, self._id_length)
         self._pack.append(key, sealed, kind, encoding, stored, size)
         if self._pack.size >= PACK_SIZE:
@@ -413,12 +422,8 @@ class Writer:
     def temporary(self) -> str:
         """A fresh name for a file on its way into the local store."""
         assert self._store.local is not None
-        directory = self._store.local.path("objects")
-        try:
-            os.makedirs(directory, exist_ok=True)
-        except OSError as error:
-            raise disk_refused(error, "preparing the store", directory) from None
-        return f"{directory}/tmp-dvcx-{secrets.token_hex(8)}"
+        self._store.local.make_directories("objects/x")
+        return f"{self._store.local.path('objects')}/tmp-dvcx-{secrets.token_hex(8)}"
 
     # Large files into a local store
 
@@ -572,7 +577,7 @@ class Writer:
         directory = self._store.local.path("partial")
         path = f"{directory}/{object_id.partition(':')[2]}"
         try:
-            os.makedirs(directory, exist_ok=True)
+            self._store.local.make_directories("partial/x")
             _reap(directory, PARTIAL_LIFE)
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
         except OSError as error:
@@ -714,6 +719,8 @@ class Writer:
         except BaseException:
             self.abort()
             raise
+        if self._store.is_cache:
+            fresh.freshen(self._store, self._reused)
         return Summary(self._objects, self._bytes, self._stored, self._fresh)
 
     def _step(self) -> None:
@@ -765,6 +772,9 @@ class Writer:
         loose = [] if self._store.is_cache else self._loose
         if not packs and not loose:
             return
+        if not self._store.is_cache and self._reused:
+            # Chunks, say, that only an older version of a file needed: a collection must not take what is named again.
+            marks.hold(self._store, self._reused)
         inside = {frame.id for pack in packs for frame in pack.frames if frame.kind == KIND_RECIPE} if self._recipes else ()
         recipes = tuple(self._recipes[key] for key in inside if key in self._recipes)
         data = encode_index(IndexContent(packs, loose, recipes), self._id_length, xxh128)
