@@ -10,6 +10,7 @@ from dvcx.core.objects import Content, Digest
 from dvcx.core.paths import contains
 from dvcx.errors import NotFound, display
 from dvcx.events import Advanced, Began, Emit, Ended, Warned, ignore
+from dvcx.io.filesystem import check_room
 from dvcx.io.store import fresh
 from dvcx.io.store.store import Store, Wanted
 from dvcx.io.store.writer import Writer
@@ -124,6 +125,7 @@ def _bring_from(
     size = sum(item.size for item in (*absent, *corrupt) if item.size > 0)
     if not absent and not corrupt:
         return [0, 0, len(objects), 0]
+    check_room(project.cache_dir, size, "the objects to fetch")
     with project.cache_writer_lock("dvcx fetch", emit):
         emit(Began("fetching", len(absent) + len(corrupt), size))
         packing = project.config.get("cache.pack") != "never"

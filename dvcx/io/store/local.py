@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from dvcx.errors import DiskRefused, IntegrityError, NotFound, RemoteFailed, UnsafeInput, UsageError, disk_refused, display
+from dvcx.io.filesystem import write_refused
 from dvcx.io.store.backend import (
     OWN_TEMPORARY,
     STALE,
@@ -140,7 +141,7 @@ class LocalBackend:
 
     def write(self, name: str, data: bytes) -> None:
         """See `Backend.write`. Returns when it is durable, unless `fsync` is "none"."""
-        self._place(name, lambda descriptor, path: _write_all(descriptor, data, path))
+        self._place(name, len(data), lambda descriptor, path: _write_all(descriptor, data, path))
 
     def write_many(self, items: Iterable[tuple[str, bytes]]) -> None:
         """Write every (name, data), with one barrier for all: write, sync, rename, sync.
@@ -158,14 +159,15 @@ class LocalBackend:
                     touched |= self.make_directories(name)
                     barrier = os.open(self.root, os.O_RDONLY | _CLOEXEC)  # before the writes: it reports their errors
                     descriptors.append(barrier)
-                changed, descriptor, temporary = self._begin(name, final)
-                touched |= changed
+                temporary = _temporary(final)
                 waiting.append((temporary, final))
+                changed, descriptor = self._begin(name, final, temporary)
+                touched |= changed
                 try:
                     _write_all(descriptor, data, final)
                     self._finish(descriptor, name, sync=self._fsync == "full" or (self._fsync == "batch" and not _can_barrier()))
                 except OSError as error:
-                    raise disk_refused(error, "writing", final) from error
+                    raise write_refused(error, "writing", final, len(data)) from error
                 finally:
                     os.close(descriptor)
             if not waiting:
@@ -197,7 +199,7 @@ class LocalBackend:
     def upload(self, name: str, path: str, emit_bytes: Callable[[int], None] = ignore_bytes) -> None:
         """See `Backend.upload`. On btrfs and xfs the copy shares the bytes with `path`."""
         with reading(path) as source:
-            self._place(name, lambda descriptor, final: _copy(source, descriptor, final, emit_bytes))
+            self._place(name, source.size, lambda descriptor, final: _copy(source, descriptor, final, emit_bytes))
 
     def delete(self, name: str) -> None:
         """See `Backend.delete`."""
@@ -294,10 +296,11 @@ class LocalBackend:
         finally:
             os.close(descriptor)
 
-    def _place(self, name: str, fill: Callable[[int, str], None]) -> None:
+    def _place(self, name: str, size: int, fill: Callable[[int, str], None]) -> None:
         final = self._file(name)
-        touched, descriptor, temporary = self._begin(name, final)
+        temporary = _temporary(final)
         try:
+            touched, descriptor = self._begin(name, final, temporary)
             try:
                 fill(descriptor, final)
                 self._finish(descriptor, name, sync=self._fsync != "none")
@@ -305,21 +308,21 @@ class LocalBackend:
                 os.close(descriptor)
             os.replace(temporary, final)
         except OSError as error:
-            raise disk_refused(error, "writing", final) from error
+            raise write_refused(error, "writing", final, size) from error
         finally:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)  # there only when something went wrong
         self._sync_directories(touched)
 
-    def _begin(self, name: str, final: str) -> tuple[set[str], int, str]:
-        """The directories that change, and a temporary file beside `final`: its descriptor and its path."""
+    def _begin(self, name: str, final: str, temporary: str) -> tuple[set[str], int]:
+        """The directories that change, and a descriptor of the new file `temporary`, which the caller takes away."""
         for again in (True, False):
             touched = self.make_directories(name)
             try:
-                return (touched, *_create_temporary(os.path.dirname(final)))
+                return touched, os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NOFOLLOW | _CLOEXEC | _BINARY, 0o600)
             except OSError as error:
                 if not (again and error.errno == errno.ENOENT):
-                    raise disk_refused(error, "writing", final) from error
+                    raise write_refused(error, "writing", final, 0) from error
                 self._known.clear()  # somebody removed the empty directory since
         raise AssertionError
 
@@ -359,7 +362,7 @@ class LocalBackend:
                             "a store holds no links; move it away, then run the command again",
                         ) from None
         except OSError as error:
-            raise disk_refused(error, "creating the directory", directory) from error
+            raise write_refused(error, "creating the directory", directory, 0) from error
         self._known.add(here)
         return changed
 
@@ -402,11 +405,8 @@ def _scan(directory: str) -> Iterator[os.DirEntry[str]]:
         raise disk_refused(error, "listing", directory) from error
 
 
-def _create_temporary(directory: str) -> tuple[int, str]:
-    while True:
-        path = os.path.join(directory, OWN_TEMPORARY + os.urandom(8).hex())
-        with contextlib.suppress(FileExistsError):
-            return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NOFOLLOW | _CLOEXEC | _BINARY, 0o600), path
+def _temporary(final: str) -> str:
+    return os.path.join(os.path.dirname(final), OWN_TEMPORARY + os.urandom(8).hex())
 
 
 def _write_all(descriptor: int, data: bytes, path: str) -> None:

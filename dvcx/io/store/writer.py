@@ -37,6 +37,7 @@ from dvcx.core.packing import (
 )
 from dvcx.errors import DiskRefused, IntegrityError, disk_refused, display
 from dvcx.io import pool
+from dvcx.io.filesystem import check_room, write_refused
 from dvcx.io.hashing import BUFFER, Hasher, changed_while_reading, digest, digest_fd, mismatch, name_of, seal, unchanged, xxh128
 from dvcx.io.store import fresh, marks
 from dvcx.io.store.chunking import Later, Nearby, Spot, from_file, from_pieces, read_chunk, spots, windows
@@ -128,6 +129,7 @@ class Writer:
         self._held: list[tuple[Digest, int, bytes]] = []
         self._held_bytes = 0
         self._packed = False
+        self._made: list[str] = []
         self._pack: _OpenPack | None = None
         self._closing: list[Later] = []
         self._finished: list[_Finished] = []
@@ -316,7 +318,7 @@ class Writer:
         if self._pack is None:
             if self._store.local is not None:
                 self._store.local.make_directories("packs/x")
-            self._pack = _OpenPack(self._scratch, self._id_length)
+            self._pack = _OpenPack(self._fresh_name(self._scratch), self._id_length)
         self._pack.append(key, sealed, kind, encoding, stored, size)
         if self._pack.size >= PACK_SIZE:
             self._close_pack()
@@ -399,7 +401,7 @@ class Writer:
         try:
             fd = _create(path)
         except OSError as error:
-            raise disk_refused(error, "writing an object", path) from None
+            raise write_refused(error, "writing an object", path, len(data)) from None
         # From here on `abort` takes the file away.
         self._pending.append(_Pending(path, object_name(names.id)))
         try:
@@ -407,7 +409,7 @@ class Writer:
             if self._fsync == "full":
                 os.fsync(fd)
         except OSError as error:
-            raise disk_refused(error, "writing an object", path) from None
+            raise write_refused(error, "writing an object", path, len(data)) from None
         finally:
             os.close(fd)
 
@@ -423,7 +425,13 @@ class Writer:
         """A fresh name for a file on its way into the local store."""
         assert self._store.local is not None
         self._store.local.make_directories("objects/x")
-        return f"{self._store.local.path('objects')}/tmp-dvcx-{secrets.token_hex(8)}"
+        return self._fresh_name(self._store.local.path("objects"))
+
+    def _fresh_name(self, directory: str) -> str:
+        """Remembered before there is a file: a signal may end this anywhere, and `abort` takes away what is there."""
+        path = f"{directory}/tmp-dvcx-{secrets.token_hex(8)}"
+        self._made.append(path)
+        return path
 
     # Large files into a local store
 
@@ -436,8 +444,8 @@ class Writer:
         mode = os.fstat(fd).st_mode
         for _ in range(3):
             path = self.temporary()
+            before = os.fstat(fd)
             try:
-                before = os.fstat(fd)
                 linked = link_path is not None and _may_be_linked(before) and _link(link_path, path, fd)
                 os.lseek(fd, 0, os.SEEK_SET)
                 names, total = self._hash_linked(fd) if linked else self._copy(fd, path, before.st_size)
@@ -450,7 +458,7 @@ class Writer:
                 _give_up(path, fd, mode)
             except OSError as error:
                 _give_up(path, fd, mode)
-                raise disk_refused(error, "copying it into the cache", where) from None
+                raise write_refused(error, "copying it into the cache", where, before.st_size, at=path) from None
             except BaseException:
                 _give_up(path, fd, mode)
                 raise
@@ -484,6 +492,7 @@ class Writer:
             if _reflink(fd, target):
                 os.lseek(target, 0, os.SEEK_SET)
                 return digest_fd(target, self._store.algorithm, self._advanced)
+            check_room(os.path.dirname(path), size, "a copy in the cache")
             hasher = Hasher(self._store.algorithm)
             buffer = bytearray(BUFFER)
             view = memoryview(buffer)
@@ -534,7 +543,7 @@ class Writer:
         except OSError as error:
             with contextlib.suppress(OSError):
                 os.unlink(path)
-            raise disk_refused(error, "writing an object", path) from None
+            raise write_refused(error, "writing an object", path, item.size) from None
         except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(path)
@@ -818,6 +827,10 @@ class Writer:
             with contextlib.suppress(OSError):
                 os.unlink(path)
         self._pending = []
+        for path in self._made:
+            # Most were renamed long ago.
+            with contextlib.suppress(OSError):
+                os.unlink(path)
         if self._left is not None:
             self._left.close()
 
@@ -869,18 +882,18 @@ class _Prepared(NamedTuple):
 class _OpenPack:
     """A pack being written to a temporary file; buffered, its BLAKE3 computed on the way."""
 
-    def __init__(self, directory: str, id_length: int) -> None:
-        self.path = f"{directory}/tmp-dvcx-{secrets.token_hex(8)}"
+    def __init__(self, path: str, id_length: int) -> None:
+        self.path = path
         self._id_length = id_length
         self._frames: list[Frame] = []
         self._buffer: list[bytes | memoryview] = []
         self._buffered = 0
         self._hasher = _pack_hasher()
         try:
-            os.makedirs(directory, exist_ok=True)
-            self._fd = _create(self.path)
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            self._fd = _create(path)
         except OSError as error:
-            raise disk_refused(error, "writing a pack", self.path) from None
+            raise write_refused(error, "writing a pack", self.path, 0) from None
         self.size = 0
         self._push(pack_header(id_length))
 
@@ -911,8 +924,9 @@ class _OpenPack:
         try:
             _write_all(self._fd, data)
         except OSError as error:
+            raised = write_refused(error, "writing a pack", self.path, len(data))
             self.drop()
-            raise disk_refused(error, "writing a pack", self.path) from None
+            raise raised from None
 
     def finish(self, *, sync: bool) -> PackInfo:
         self._push(pack_tail(self._frames, self._id_length, xxh128))
@@ -924,8 +938,9 @@ class _OpenPack:
                 raise DiskRefused(f"{self.path}: it has not the length that was written", "check the disk")
             os.fchmod(self._fd, 0o444)
         except OSError as error:
+            raised = write_refused(error, "making a pack durable", self.path, self.size)
             self.drop()
-            raise disk_refused(error, "making a pack durable", self.path) from None
+            raise raised from None
         except BaseException:
             self.drop()
             raise
@@ -1020,7 +1035,7 @@ def _move(local: LocalBackend, path: str, name: str) -> None:
     try:
         os.rename(path, target)
     except OSError as error:
-        raise disk_refused(error, "putting an object in place", target) from None
+        raise write_refused(error, "putting an object in place", target, 0) from None
 
 
 def _sync_files(paths: list[str]) -> None:
