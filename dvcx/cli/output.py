@@ -34,6 +34,14 @@ STATE_STYLES = {
     "missing": "red",
     "conflict": "red",
     "failed": "red",
+    "corrupt": "red",
+    "truncated": "red",
+    "misplaced": "red",
+    "forged": "red",
+    "broken": "red",
+    "unreadable": "red",
+    "absent": "red",
+    "record": "red",
 }
 
 

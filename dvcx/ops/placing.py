@@ -6,9 +6,9 @@ import contextlib
 import os
 import stat
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from dvcx.core.changes import as_entry, files_below
 from dvcx.core.objects import LINK, Digest, Entry
@@ -17,7 +17,9 @@ from dvcx.core.plans import Placement
 from dvcx.errors import Conflict, DiskRefused, IntegrityError, NotFound, UnsafeInput, display
 from dvcx.events import Emit, Ended
 from dvcx.io import filesystem, place
-from dvcx.io.statindex import FIELDS, StatIndex
+from dvcx.io.files import open_parent
+from dvcx.io.statindex import FIELDS, Row, StatIndex
+from dvcx.io.store import fresh
 from dvcx.io.store.store import Store, wanted
 from dvcx.io.workspace import Looking, Rules, look
 from dvcx.ops.looking import stored_trees
@@ -53,7 +55,19 @@ def carry_out(project: Project, cache: Store, index: StatIndex, rules: Rules, pl
         for path, row in rows.items():
             index.put(path, row)
         emit(Ended("placing files"))
+    _note_use(cache, plan, rows, files)
     return files, size
+
+
+def _note_use(cache: Store, plan: Placement, rows: Mapping[str, Row], files: int) -> None:
+    """What was placed, and what the cache alone holds from now on, was used: a collection counts its age from today."""
+    used: list[bytes] | None = None
+    if files + len(plan.overwritten) <= fresh.MANY:
+        ids = {entry.id for _, entry in (*plan.files, *plan.directories, *plan.overwritten)}
+        for row in rows.values():
+            ids.update(line.partition(" ")[0] for line in row.hashes.decode().split("\n") if line)
+        used = fresh.keys_of(ids)
+    fresh.freshen(cache, used)
 
 
 def reap(project: Project) -> None:
@@ -162,6 +176,35 @@ def find_strangers(project: Project, plan: Placement, index: StatIndex, rules: R
     plan.files[:] = files
 
 
+class Link(NamedTuple):
+    """A symbolic link that is data itself: its entry, its target, and inode, size, mtime_ns and ctime_ns."""
+
+    entry: Entry
+    target: bytes
+    numbers: tuple[int, ...]
+
+
+def link_at(project: Project, path: str, rules: Rules) -> Link | None:
+    """The symbolic link at a project path; None for anything else, and for a link into the cache that dvcx placed."""
+    try:
+        parent, leaf = open_parent(project.root, path)
+    except NotFound:
+        return None
+    try:
+        status = os.lstat(leaf, dir_fd=parent)
+        if not stat.S_ISLNK(status.st_mode):
+            return None
+        target = os.fsencode(os.readlink(leaf, dir_fd=parent))
+    except OSError:
+        return None
+    finally:
+        os.close(parent)
+    if rules.objects and target.startswith(os.fsencode(rules.objects + "/")):
+        return None
+    names = Looking(project.algorithm).link(target)
+    return Link(Entry("", LINK, len(target), names.id, names.seal), target, _numbers(status))
+
+
 def _stranger(project: Project, path: str, index: StatIndex, rules: Rules) -> tuple[Entry, os.stat_result] | None:
     try:
         status = os.lstat(f"{project.root}/{path}")
@@ -244,7 +287,6 @@ def _is_held(cache: Store, entry: Entry, sealed: bytes | None) -> bool:
 
 def keep(project: Project, cache: Store, entries: list[tuple[str, Entry]], *, emit: Emit) -> tuple[Kept, ...]:
     """Store files that are about to be overwritten and are nowhere else, durably."""
-    from dvcx.io.files import open_parent
     from dvcx.io.store.intake import Intake
     from dvcx.io.store.writer import Writer
 

@@ -42,7 +42,7 @@ def unprotect(project: Project, targets: Sequence[str], *, emit: Emit = ignore) 
     Raises `NotFound` for a target that is not tracked, `IntegrityError` for a corrupt object; then nothing was touched.
     """
     targets = several(targets)
-    with project.lock("dvcx unprotect", emit):
+    with project.lock("dvcx unprotect", emit), project.cache_reader_lock("dvcx unprotect", emit):
         tracked = records.load(project)
         cache = project.cache(emit)
         index = project.stat_index(emit)

@@ -140,9 +140,9 @@ class Later:
             raise self._error
         return self._value
 
-    def forget(self) -> None:
+    def forget(self, seconds: float = pool.GRACE) -> None:
         """Nobody wants the result any more; it has some seconds to end."""
-        self._over.wait(pool.GRACE)
+        self._over.wait(max(0.0, seconds))
 
 
 # Chunks that are here already

@@ -23,6 +23,7 @@ from dvcx.io.store.backend import (
     Mark,
     Source,
     capped,
+    check_below,
     check_name,
     check_prefix,
     check_range,
@@ -35,6 +36,7 @@ from dvcx.io.store.backend import (
 FSYNC = ("full", "batch", "none")
 READ_ONLY = ("objects/", "packs/", "index/")  # what lies here is never changed, only replaced
 BARRIER = 32  # from so many files on, one sync of the file system is cheaper than one fsync each
+SHARED = 0o2775  # mode of directories whose group writes in them too
 
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _CLOEXEC = getattr(os, "O_CLOEXEC", 0)
@@ -50,10 +52,10 @@ class LocalBackend:
     `fsync`: "batch" and "full" sync every file and directory before a call returns ("batch" lets `write_many` sync the whole
     file system once; "full" does not, and on macOS also empties the drive's cache); "none" syncs nothing.
     `must_exist` makes `list` raise `RemoteFailed` while `root` is absent, for a directory that may be unmounted; the first
-    write creates it either way.
+    write creates it either way. `shared` directories belong to their group as well (2775), whatever the umask.
     """
 
-    def __init__(self, root: str, *, fsync: str = "batch", must_exist: bool = False) -> None:
+    def __init__(self, root: str, *, fsync: str = "batch", must_exist: bool = False, shared: bool = False) -> None:
         if fsync not in FSYNC:
             what = f"core.fsync must be full, batch or none, not '{display(fsync)}'"
             raise UsageError(what, "dvcx config set --local core.fsync batch")
@@ -61,6 +63,7 @@ class LocalBackend:
         self.url = root
         self._fsync = fsync
         self._must_exist = must_exist
+        self.shared = shared
         self._known: set[str] = set()  # directories seen to be real ones
 
     def path(self, name: str) -> str:
@@ -208,6 +211,47 @@ class LocalBackend:
         except OSError as error:
             raise disk_refused(error, "deleting it", path) from error
 
+    def clear(self, prefix: str) -> None:
+        """See `Backend.clear`. Directories above it that are empty then go too, not the root. Links are not followed."""
+        import shutil
+
+        prefix = check_below(prefix, self.url)
+        path = os.path.join(self.root, prefix)
+        try:
+            if self._is_real_directory(prefix):
+                shutil.rmtree(path)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise disk_refused(error, "removing it", error.filename or path) from error
+        self._known.clear()
+        while prefix := prefix.rpartition("/")[0]:
+            try:
+                os.rmdir(os.path.join(self.root, prefix))
+            except OSError:  # not empty
+                return
+    def move(self, name: str, target: str) -> None:
+        """See `Backend.move`. Here it is one step, durable after `sync`."""
+        path, final = self._file(name), self._file(target)
+        for again in (True, False):
+            self.make_directories(target)
+            try:
+                os.rename(path, final)
+                return
+            except OSError as error:
+                if not (again and error.errno == errno.ENOENT and os.path.lexists(path)):
+                    raise disk_refused(error, "moving it", path) from error
+                self._known.clear()  # somebody removed the empty directory since
+
+    def sync(self) -> None:
+        """Make renames and deletions durable."""
+        if self._fsync != "none" and _can_barrier() and os.path.isdir(self.root):
+            descriptor = os.open(self.root, os.O_RDONLY | _CLOEXEC)
+            try:
+                _sync_file_system(descriptor, self.root)
+            finally:
+                os.close(descriptor)
+
     def close(self) -> None:
         """See `Backend.close`."""
 
@@ -308,6 +352,8 @@ class LocalBackend:
                 path = os.path.join(self.root, walked)
                 try:
                     os.mkdir(path)
+                    if self.shared:
+                        os.chmod(path, SHARED)
                     changed.add(above)
                 except FileExistsError:
                     if not stat.S_ISDIR(os.lstat(path).st_mode):

@@ -39,6 +39,7 @@ from dvcx.errors import DiskRefused, IntegrityError, disk_refused, display
 from dvcx.io import pool
 from dvcx.io.filesystem import check_room, write_refused
 from dvcx.io.hashing import BUFFER, Hasher, changed_while_reading, digest, digest_fd, mismatch, name_of, seal, unchanged, xxh128
+from dvcx.io.store import fresh, marks
 from dvcx.io.store.chunking import Later, Nearby, Spot, from_file, from_pieces, read_chunk, spots, windows
 from dvcx.io.store.leftovers import Leftovers
 from dvcx.io.store.local import LocalBackend
@@ -49,7 +50,7 @@ HELD = 32 << 20
 NOT_COMPRESSED = 256
 PROBED = 128 << 10
 """Larger frames are compressed only when a piece of so many bytes divided by four gets smaller."""
-IN_FLIGHT = 4
+IN_FLIGHT = 2
 """So many full packs may be on their way at once."""
 STEP, REMOTE_STEP = 256 << 20, 512 << 20
 """After so many bytes what is finished becomes visible, in a cache or on a remote."""
@@ -87,7 +88,8 @@ class Writer:
     """A batch of new objects for one store. Use as a context manager; leaving it with an error drops what was prepared.
 
     `put` and `receive` may be called from several threads. `commit` makes everything durable, then visible. `journal` is a
-    file that remembers loose objects sent to a remote until an index names them. `advanced` hears of the bytes of large blobs.
+    file that remembers loose objects sent to a remote until an index names them; `adopt` names what interrupted writers sent.
+    `advanced` hears of the bytes of large blobs.
     """
 
     def __init__(
@@ -99,19 +101,25 @@ class Writer:
         compress: bool = False,
         fsync: str = "batch",
         journal: str = "",
+        adopt: bool = True,
         advanced: Callable[[int], None] | None = None,
     ) -> None:
         self._store = store
         self._scratch = store.local.path("packs") if store.local is not None else scratch
         self._id_length = ALGORITHMS[store.algorithm]
+        self._reused: set[bytes] = set()
+        if store.is_cache:
+            # A collection may have moved things since the store was opened; now the lock keeps it away.
+            store.sync(again=True)
         self._packing = packing
         self._compress = compress
         self._compressors = threading.local()
         self._fsync = fsync
         self._advanced = advanced
-        self._left = Leftovers(store, journal) if not store.is_cache else None
+        self._left = Leftovers(store, journal) if adopt and not store.is_cache else None
         self._lock = threading.Lock()
         self._large = threading.Lock()
+        self._sending: set[str] = set()
         self._stopped = threading.Event()
         self._new: dict[bytes, bytes] = {}
         self._taken: set[bytes] = set()
@@ -162,6 +170,8 @@ class Writer:
             found = self._in_store(key, names.id)
             if found is None:
                 return self._adopted(key, sealed)
+            if not self._store.is_cache or len(self._reused) <= fresh.MANY:
+                self._reused.add(key)
         if found and found != sealed:
             raise IntegrityError(
                 f"{names.id}: {self._store.label} holds other bytes under this id "
@@ -263,6 +273,22 @@ class Writer:
         with self._lock:
             self._write_loose(names, KIND_BLOB, data)
 
+    def keep(self, frame: Frame, data: bytes, recipe: Recipe | None = None) -> None:
+        """Take over an object, just verified, of a pack of this store that is to go, whatever the catalog says.
+
+        Of a recipe `data` are its own bytes, and `recipe` is what they say.
+        """
+        with self._lock:
+            if frame.id in self._new:
+                return
+            self._new[frame.id] = frame.seal
+            self._count(len(data), 0)
+            if recipe is None:
+                self._append(frame.id, frame.seal, frame.kind, data)
+                return
+            self._recipes[frame.id] = recipe
+            self._append_frame(frame.id, frame.seal, frame.kind, RAW, data, len(data))
+
     def _place(self, names: Digest, kind: int, data: bytes) -> None:
         if len(data) >= SMALL or not self._packing:
             self._write_loose(names, kind, data)
@@ -290,6 +316,8 @@ class Writer:
         self, key: bytes, sealed: bytes, kind: int, encoding: int, stored: bytes | memoryview, size: int
     ) -> None:
         if self._pack is None:
+            if self._store.local is not None:
+                self._store.local.make_directories("packs/x")
             self._pack = _OpenPack(self._fresh_name(self._scratch), self._id_length)
         self._pack.append(key, sealed, kind, encoding, stored, size)
         if self._pack.size >= PACK_SIZE:
@@ -342,9 +370,11 @@ class Writer:
                     os.unlink(pack.path)
                 raise
             return _Finished(info, target, inode)
+        self._sending.add(pack.path)
         try:
             self._store.backend.upload(name, pack.path, self._check_stopped)
         finally:
+            self._sending.discard(pack.path)
             with contextlib.suppress(OSError):
                 os.unlink(pack.path)
         return _Finished(info)
@@ -394,12 +424,8 @@ class Writer:
     def temporary(self) -> str:
         """A fresh name for a file on its way into the local store."""
         assert self._store.local is not None
-        directory = self._store.local.path("objects")
-        try:
-            os.makedirs(directory, exist_ok=True)
-        except OSError as error:
-            raise write_refused(error, "preparing the store", directory, 0) from None
-        return self._fresh_name(directory)
+        self._store.local.make_directories("objects/x")
+        return self._fresh_name(self._store.local.path("objects"))
 
     def _fresh_name(self, directory: str) -> str:
         """Remembered before there is a file: a signal may end this anywhere, and `abort` takes away what is there."""
@@ -560,7 +586,7 @@ class Writer:
         directory = self._store.local.path("partial")
         path = f"{directory}/{object_id.partition(':')[2]}"
         try:
-            os.makedirs(directory, exist_ok=True)
+            self._store.local.make_directories("partial/x")
             _reap(directory, PARTIAL_LIFE)
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
         except OSError as error:
@@ -702,6 +728,8 @@ class Writer:
         except BaseException:
             self.abort()
             raise
+        if self._store.is_cache:
+            fresh.freshen(self._store, self._reused)
         return Summary(self._objects, self._bytes, self._stored, self._fresh)
 
     def _step(self) -> None:
@@ -753,6 +781,9 @@ class Writer:
         loose = [] if self._store.is_cache else self._loose
         if not packs and not loose:
             return
+        if not self._store.is_cache and self._reused:
+            # Chunks, say, that only an older version of a file needed: a collection must not take what is named again.
+            marks.hold(self._store, self._reused)
         inside = {frame.id for pack in packs for frame in pack.frames if frame.kind == KIND_RECIPE} if self._recipes else ()
         recipes = tuple(self._recipes[key] for key in inside if key in self._recipes)
         data = encode_index(IndexContent(packs, loose, recipes), self._id_length, xxh128)
@@ -766,10 +797,17 @@ class Writer:
     def abort(self) -> None:
         """Drop what is not visible yet. Packs sent to a remote, which no index names, stay: the next writer may name them."""
         self._stopped.set()
+        until = time.monotonic() + pool.GRACE
         for closing in self._closing:
+            if self._store.local is None:
+                closing.forget(until - time.monotonic())  # an upload may hang in a network that is gone
+                continue
             with contextlib.suppress(BaseException):
                 self._finished.append(closing.result())
         self._closing = []
+        for path in list(self._sending):  # of uploads that did not end in time
+            with contextlib.suppress(OSError):
+                os.unlink(path)
         if self._pack is not None:
             self._pack.drop()
             self._pack = None
