@@ -29,6 +29,8 @@ def push(
 ) -> None:
     """Send the data that pointers and locks name to a remote; only what it does not hold yet.
 
+    Of a file above 8 MiB only the parts that changed are sent. An interrupted push goes on where it stopped.
+
     Examples:
       dvcx push
       dvcx push --remote backup images/
@@ -49,5 +51,13 @@ def _lines(result: Pushed) -> list[str]:
     if not result.objects:
         return [f"{there} holds everything already"]
     would = "would send" if result.dry_run else "sent"
-    stored = f", stored as {output.size(result.sent)}" if result.sent and result.sent < 0.9 * result.bytes else ""
-    return [f"{would} {output.plural(result.objects, 'object')} ({output.size(result.bytes)}{stored}) to {there}"]
+    line = f"{would} {output.plural(result.objects, 'object')} ({output.size(result.bytes)}) to {there}"
+    # Said only where it is not all the same.
+    told = []
+    if result.new < 0.99 * result.bytes:
+        told.append(f"{output.size(result.new)} new")
+    if result.sent and (told or result.sent < 0.9 * result.bytes):
+        told.append(f"{output.size(result.sent)} sent")
+    if told:
+        line += f": {', '.join(told)} ({100 * result.ratio:.3g} %)"
+    return [line]

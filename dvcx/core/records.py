@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeGuard
+from typing import Any, NamedTuple, TypeGuard
 
 from dvcx.core.objects import BLOB, MAX_SIZE, TREE, Content, check_id, check_seal
 from dvcx.core.paths import check_path
@@ -35,8 +35,7 @@ class Pointer:
     notes: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class LockEntry:
+class LockEntry(NamedTuple):
     """What the last good run of a stage ran, read and wrote. Paths relative to the lock's directory; params by file."""
 
     cmd: str | tuple[str, ...]
@@ -45,8 +44,7 @@ class LockEntry:
     outs: Mapping[str, Content]
 
 
-@dataclass(frozen=True, slots=True)
-class Action:
+class Action(NamedTuple):
     """A known result: the outputs of an action key, by path relative to the project."""
 
     key: str

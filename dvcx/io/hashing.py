@@ -34,6 +34,11 @@ def digest(data: bytes | memoryview, algorithm: str) -> Digest:
     return tuple.__new__(Digest, (named, sealed))
 
 
+def name_of(data: bytes | memoryview, algorithm: str) -> str:
+    """The id of bytes in memory, without their seal."""
+    return "xxh128:" + xxhash.xxh3_128_hexdigest(data) if algorithm == "xxh128" else "blake3:" + blake3(data).hexdigest()
+
+
 class Hasher:
     """Id and seal of bytes that come in pieces. Not for several threads at once."""
 

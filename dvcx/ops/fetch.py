@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dvcx.core.objects import Content, Digest
 from dvcx.core.paths import contains, several
-from dvcx.events import Began, Emit, Ended, Warned, ignore
+from dvcx.events import Advanced, Began, Emit, Ended, Warned, ignore
 from dvcx.io.store.store import Store, Wanted
 from dvcx.io.store.writer import Writer
 from dvcx.ops import records
@@ -104,7 +104,8 @@ def _bring_from(
     with project.cache_writer_lock("dvcx fetch", emit):
         emit(Began("fetching", len(absent) + len(corrupt), size))
         packing = project.config.get("cache.pack") != "never"
-        with Writer(cache, "", packing=packing, fsync=project.fsync) as writer:
+        advanced = _told(emit)
+        with Writer(cache, "", packing=packing, fsync=project.fsync, advanced=advanced) as writer:
             for item in absent:
                 if item in trees:
                     writer.put(Digest(item.id, item.seal), trees[item], tree=True)
@@ -115,6 +116,10 @@ def _bring_from(
             summary = writer.commit()
         emit(Ended("fetching"))
     return [summary.objects, summary.bytes, len(objects) - len(absent) - len(corrupt), len(corrupt)]
+
+
+def _told(emit: Emit) -> Callable[[int], None]:
+    return lambda count: emit(Advanced(0, count))
 
 
 def _needed(

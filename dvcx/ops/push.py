@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dvcx.core.chunking import is_chunked
 from dvcx.core.objects import Content
-from dvcx.core.paths import several
-from dvcx.errors import NotFound, display
-from dvcx.events import Began, Emit, Ended, ignore
-from dvcx.io.files import private_directory
-from dvcx.io.store.store import Store, Wanted
-from dvcx.io.store.writer import Writer
+from dvcx.core.paths import contains, several
+from dvcx.errors import DvcxError, IntegrityError, NotFound, display
+from dvcx.events import Advanced, Began, Emit, Ended, Warned, ignore
+from dvcx.io.store.scratch import scratch
+from dvcx.io.store.store import Store, Wanted, wanted
+from dvcx.io.store.writer import Sent, Writer, fresh_bytes
 from dvcx.ops import records
 from dvcx.ops.checkout import at
+from dvcx.ops.looking import entry_at, stored_trees
 from dvcx.ops.records import Tracked
 from dvcx.ops.transfer import move, needed
 
@@ -24,12 +27,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
-    """What was sent, or would be: new objects and their bytes, bytes as stored; `present` objects were there already."""
+    """What was sent, or would be.
+
+    `objects` and their logical `bytes` are new on the remote; `new` of these bytes it held in no object or chunk; `sent` is
+    what went there, as stored (0 in a dry run); `ratio` is sent (in a dry run new) to logical bytes. `present` objects were
+    there already.
+    """
 
     remote: str
     objects: int
     bytes: int
+    new: int
     sent: int
+    ratio: float
     present: int
     dry_run: bool
 
@@ -60,17 +70,27 @@ def push(
         absent = store.missing(objects)
         emit(Ended("listing objects"))
         present = len(objects) - len(absent)
-        size = sum(item.size for item in absent if item.size > 0)
         if dry_run or not absent:
-            return Pushed(name, len(absent), size, 0, present, dry_run)
-        scratch = f"{project.state_dir}/tmp"
-        private_directory(scratch)
-        emit(Began("pushing", len(absent), size))
-        with Writer(store, scratch, compress=project.compresses(name), fsync=project.fsync) as writer:
-            move(absent, cache, writer, jobs=jobs or project.jobs, lacking=_lacking(objects), emit=emit)
+            return _forecast(name, absent, cache, store, present, emit, dry_run=dry_run)
+        emit(Began("pushing", len(absent), _size(absent)))
+        with (
+            scratch(f"{project.state_dir}/tmp") as directory,
+            _repairable(objects, cache),
+            Writer(
+                store,
+                directory,
+                compress=project.compresses(name),
+                fsync=project.fsync,
+                journal=f"{project.state_dir}/sent-{store.id}",
+                advanced=lambda count: emit(Advanced(0, count)),
+            ) as writer,
+        ):
+            sent = move(absent, cache, writer, jobs=jobs or project.jobs, lacking=_lacking(objects), emit=emit)
             summary = writer.commit()
         emit(Ended("pushing"))
-        return Pushed(name, summary.objects, summary.bytes, summary.stored, present, False)
+        _advise(project, cache, store, {objects[item]: (item, how) for item, how in sent.items()}, emit)
+        ratio = _ratio(summary.stored, summary.bytes)
+        return Pushed(name, summary.objects, summary.bytes, summary.new, summary.stored, ratio, present, False)
     finally:
         store.close()
         cache.close()
@@ -91,6 +111,83 @@ def _chosen(tracked: Tracked, targets: Sequence[str], name: str, *, asked: bool,
                 continue
         chosen[path] = at(tracked, cache, path, content)
     return chosen
+
+
+def _size(items: Sequence[Wanted]) -> int:
+    """Bytes of files; listings do not say how large they are themselves."""
+    return sum(item.size for item in items if item.size > 0)
+
+
+def _ratio(part: int, whole: int) -> float:
+    return round(part / whole, 4) if whole else 0.0
+
+
+def _forecast(
+    name: str, absent: Sequence[Wanted], cache: Store, store: Store, present: int, emit: Emit, *, dry_run: bool
+) -> Pushed:
+    """What a push would do. Large files are cut to see how much of them is new."""
+    size = new = _size(absent)
+    large = [item for item in absent if is_chunked(item.size) and cache.is_loose(item.id)]
+    if large:
+        emit(Began("looking for what is new", len(large), _size(large)))
+        known: set[str] = set()
+        for item in large:
+            new += fresh_bytes(item, cache, store, known) - item.size
+            emit(Advanced(1, item.size))
+        emit(Ended("looking for what is new"))
+    return Pushed(name, len(absent), size, new, 0, _ratio(new, size), present, dry_run)
+
+
+@contextlib.contextmanager
+def _repairable(objects: Mapping[Wanted, str], cache: Store) -> Iterator[None]:
+    """A corrupt object of the cache is told with the path that needs it, and how to repair it."""
+    try:
+        yield
+    except IntegrityError as error:
+        path = next((path for item, path in objects.items() if item.id in error.message), "")
+        if not path or not error.message.startswith(cache.label):
+            raise
+        raise IntegrityError(
+            f"'{display(path)}' cannot be sent: {error.message}",
+            f"a copy on another remote replaces it: dvcx pull --remote NAME {display(path)}; "
+            f"or put the right file back and run: dvcx commit {display(path)}",
+        ) from None
+
+
+def _advise(
+    project: Project, cache: Store, store: Store, sent: Mapping[str, tuple[Wanted, Sent]], emit: Emit
+) -> None:
+    """Compressed Parquet shares nothing with its older version unless it is written for that: told once, with how."""
+    poor = {
+        path: item
+        for path, (item, how) in sent.items()
+        if path.endswith(".parquet") and how.new * 2 > how.bytes and next(iter(cache.stream(item)), b"")[:4] == b"PAR1"
+    }
+    if not poor:
+        return
+    older = [path for path, item in sorted(poor.items()) if _older_is_there(project, cache, store, path, item)]
+    if older:
+        size, new = (sum(getattr(sent[path][1], what) for path in older) for what in ("bytes", "new"))
+        more = f" and {len(older) - 1:,} more" if len(older) > 1 else ""
+        emit(
+            Warned(
+                f"'{display(older[0])}'{more}: {new * 100 // size} % was new, though an older version is on {store.label}",
+                "Parquet whose versions share what did not change is written by pyarrow 21 or newer: "
+                "pq.write_table(table, path, use_content_defined_chunking=True)",
+            )
+        )
+
+
+def _older_is_there(project: Project, cache: Store, store: Store, path: str, item: Wanted) -> bool:
+    """Whether the remote holds what one of the last commits recorded at `path`."""
+    for rev in ("HEAD", "HEAD~1", "HEAD~2") if project.git is not None else ():
+        with contextlib.suppress(DvcxError):
+            contents = records.load(project, rev).contents()
+            owner = next((known for known in contents if contains(known, path)), "")
+            entry = entry_at(stored_trees(cache), owner, contents[owner], path) if owner else None
+            if entry is not None and entry.id != item.id and not store.missing([wanted(entry)]):
+                return True
+    return False
 
 
 def _lacking(objects: Mapping[Wanted, str]) -> Callable[[list[Wanted]], Exception]:

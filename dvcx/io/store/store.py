@@ -37,9 +37,10 @@ from dvcx.core.packing import (
     table_length,
 )
 from dvcx.errors import IntegrityError, NotFound, UnsafeInput, disk_refused
+from dvcx.io import pool
 from dvcx.io.hashing import Hasher, digest, digest_fd, mismatch, seal, unchanged, xxh128
 from dvcx.io.store.backend import Backend, Listed
-from dvcx.io.store.catalog import Catalog, Place
+from dvcx.io.store.catalog import Catalog, Learned, Place
 from dvcx.io.store.chunking import GAP, PIECES, ahead
 from dvcx.io.store.local import LocalBackend
 
@@ -49,6 +50,7 @@ READ_GAP = 64 << 10
 READ_MOST = 4 << 20
 REMOTE_GAP = 1 << 20
 REMOTE_MOST = 16 << 20
+INDEX_READERS = 16
 MANY = 2000
 """About so many objects it is quicker to read the whole catalog than to ask for each."""
 MAX_TREE = 1 << 30
@@ -284,22 +286,34 @@ class Store:
         if lost or not known <= set(indexes):
             self.catalog.clear()
             known = set()
-        for name in sorted(set(indexes) - known):
-            where = f"{self.label}: {name}"
-            if indexes[name] > MAX_INDEX:
-                raise UnsafeInput(f"{where}: larger than {MAX_INDEX} bytes", "this is no index; remove it from the store")
-            data = self.once_more(lambda name=name: self._read_index(name, indexes[name]))  # type: ignore[misc]
-            content = decode_index(data, ALGORITHMS[self.algorithm], xxh128, where)
-            here = [pack for pack in content.packs if packs.get(pack_name(pack.name.hex())) == pack.size]
-            self.catalog.learn(name, here, content.loose, content.recipes, complete=len(here) == len(content.packs))
+        names = sorted(set(indexes) - known)
+        # Over a network each is an answer to wait for; on a disk threads only wait for one another.
+        workers = 1 if self.local else INDEX_READERS
+
+        def look_at(name: str) -> bytes:
+            return self.once_more(lambda: self._read_index(name, indexes[name]))
+
+        def read() -> Iterator[Learned]:
+            answers = pool.run(look_at, names, workers=workers)
+            return (self._learned(name, data, packs) for name, data in zip(names, answers, strict=True))
+
+        if names:
+            self.catalog.learn_all(read)
 
     def _read_index(self, name: str, size: int) -> bytes:
+        where = f"{self.label}: {name}"
+        if size > MAX_INDEX:
+            raise UnsafeInput(f"{where}: larger than {MAX_INDEX} bytes", "this is no index; remove it from the store")
         # No more than was listed: what answers may have no end.
         data = self.backend.read(name, 0, size)
         if "index/" + seal(data).hex() + ".index" != name:
-            what = f"{self.label}: {name}: broken: its name is not the digest of its bytes"
-            raise IntegrityError(what, "remove it and push again")
+            raise IntegrityError(f"{where}: broken: its name is not the digest of its bytes", "remove it and push again")
         return data
+
+    def _learned(self, name: str, data: bytes, packs: dict[str, int]) -> Learned:
+        content = decode_index(data, ALGORITHMS[self.algorithm], xxh128, f"{self.label}: {name}")
+        here = [pack for pack in content.packs if packs.get(pack_name(pack.name.hex())) == pack.size]
+        return Learned(name, here, content.loose, content.recipes, len(here) == len(content.packs))
 
     # Reading
 

@@ -37,7 +37,7 @@ from dvcx.core.packing import (
 )
 from dvcx.errors import DiskRefused, IntegrityError, disk_refused, display
 from dvcx.io import pool
-from dvcx.io.hashing import BUFFER, Hasher, changed_while_reading, digest, digest_fd, mismatch, seal, unchanged, xxh128
+from dvcx.io.hashing import BUFFER, Hasher, changed_while_reading, digest, digest_fd, mismatch, name_of, seal, unchanged, xxh128
 from dvcx.io.store.chunking import Later, Nearby, Spot, from_file, from_pieces, read_chunk, spots, windows
 from dvcx.io.store.leftovers import Leftovers
 from dvcx.io.store.local import LocalBackend
@@ -48,7 +48,7 @@ HELD = 32 << 20
 NOT_COMPRESSED = 256
 PROBED = 128 << 10
 """Larger frames are compressed only when a piece of so many bytes divided by four gets smaller."""
-IN_FLIGHT = 4
+IN_FLIGHT = 2
 """So many full packs may be on their way at once."""
 STEP, REMOTE_STEP = 256 << 20, 512 << 20
 """After so many bytes what is finished becomes visible, in a cache or on a remote."""
@@ -792,6 +792,26 @@ class Writer:
         self._pending = []
         if self._left is not None:
             self._left.close()
+
+
+def fresh_bytes(item: Wanted, source: Store, store: Store, known: set[str]) -> int:
+    """How many bytes of a loose blob of `source` a writer of `store` would send; `known` collects the ids of its chunks."""
+    path = source.loose_path(item.id)
+    fresh = 0
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        raise disk_refused(error, "opening an object", path) from None
+    try:
+        for window in windows(from_file(fd)):
+            sizes = {name_of(chunk, store.algorithm): len(chunk) for chunk in window}
+            sizes = {name: size for name, size in sizes.items() if name not in known}
+            here = store.have(sizes)
+            fresh += sum(size for name, size in sizes.items() if name not in here)
+            known.update(sizes)
+    finally:
+        os.close(fd)
+    return fresh
 
 
 class _Finished(NamedTuple):
