@@ -182,6 +182,19 @@ def test_an_ssh_server_that_stalls(sftp: SftpServer, isolated: Path) -> None:
         assert time.monotonic() - began < 15
 
 
+@pytest.mark.parametrize("mode", ["cut", "cutdown"])
+def test_an_ssh_connection_that_breaks_is_made_anew(sftp: SftpServer, isolated: Path, mode: str) -> None:
+    data = bytes(range(256)) * (20 << 10)
+    with servers.faulty_proxy(sftp.port, mode, 1 << 20, times=2) as port:
+        dataclasses.replace(sftp, known_hosts=sftp.known_hosts.replace(str(sftp.port), str(port))).prepare(isolated)
+        backend = retrying(dataclasses.replace(sftp, port=port).fresh(), {"timeout": "20"})
+        backend.write("packs/x", data)
+        assert b"".join(backend.stream("packs/x", len(data))) == data
+        assert backend.read("packs/x", 1000, 4 << 20) == data[1000 : 1000 + (4 << 20)]
+        assert [item.name for item in backend.list("")] == ["packs/x"]
+        backend.close()
+
+
 class _Answer(http.server.BaseHTTPRequestHandler):
     """Answers every request as the server's `answer` says: a status, headers, a body."""
 
