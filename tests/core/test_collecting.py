@@ -105,7 +105,10 @@ def test_no_sizes(text: str) -> None:
         parse_size(text)
 
 
-OWN = ["objects/ab/" + "c" * 30, "packs/ab/ab" + "c" * 62 + ".pack", "index/" + "0" * 64 + ".index", "actions/ab/ab" + "0" * 62 + ".json"]
+OWN = [
+    *("objects/ab/" + "c" * 30, "packs/ab/ab" + "c" * 62 + ".pack"),
+    *("index/" + "0" * 64 + ".index", "actions/ab/ab" + "0" * 62 + ".json"),
+]
 FOREIGN = [
     *("objects/notes.txt", "objects/ab/notes", "packs/ab/cd" + "0" * 62 + ".pack", "store.json", "index/x.index", "trash/x"),
     *("objects/AB/" + "c" * 30, "objects/ab/" + "c" * 31, "../objects/ab/" + "c" * 30, "gc/2026-01-01-0.json", "roots/a.json"),

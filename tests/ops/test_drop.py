@@ -80,7 +80,7 @@ def test_what_is_not_on_the_remote_stays(pushed: Project) -> None:
     write(pushed, {"d/new": "new"})
     add(pushed, ["d"])
     before = objects(pushed)
-    with pytest.raises(NotFound, match="'d' and 1 more: 2 of 5 objects are not on remote 'origin'|not on remote"):
+    with pytest.raises(NotFound, match="objects are not on remote 'origin'"):
         drop(again(pushed), ["d"])
     assert objects(pushed) == before
     push(again(pushed))
