@@ -235,10 +235,7 @@ class Project:
         return store
 
     def _reap_remote(self, backend: Backend, stamp: str, label: str, emit: Emit, *, fresh: bool) -> None:
-        """Remove what killed pushes left here and on a remote; not in a `fresh` one, nor within an hour of the last time."""
-        from dvcx.io.store.local import LocalBackend
-
-        LocalBackend(f"{self.state_dir}/tmp").reap()
+        """Remove what killed pushes left on a remote; not in a `fresh` one, nor within an hour of the last time."""
         with contextlib.suppress(OSError):
             if 0 <= time.time() - os.stat(stamp).st_mtime < REAP_REMOTE_EVERY:
                 return

@@ -119,7 +119,6 @@ class Writer:
         self._left = Leftovers(store, journal) if adopt and not store.is_cache else None
         self._lock = threading.Lock()
         self._large = threading.Lock()
-        self._sending: set[str] = set()
         self._stopped = threading.Event()
         self._new: dict[bytes, bytes] = {}
         self._taken: set[bytes] = set()
@@ -370,11 +369,9 @@ class Writer:
                     os.unlink(pack.path)
                 raise
             return _Finished(info, target, inode)
-        self._sending.add(pack.path)
         try:
             self._store.backend.upload(name, pack.path, self._check_stopped)
         finally:
-            self._sending.discard(pack.path)
             with contextlib.suppress(OSError):
                 os.unlink(pack.path)
         return _Finished(info)
@@ -805,9 +802,6 @@ class Writer:
             with contextlib.suppress(BaseException):
                 self._finished.append(closing.result())
         self._closing = []
-        for path in list(self._sending):  # of uploads that did not end in time
-            with contextlib.suppress(OSError):
-                os.unlink(path)
         if self._pack is not None:
             self._pack.drop()
             self._pack = None
