@@ -103,6 +103,8 @@ def status_lines(face: Face, result: Status) -> Iterable[str]:
         differ = any(NOT_AS_RECORDED in reason for stage in stages for reason in stage.reasons)
         other = " to make outputs anew, or dvcx checkout to put the recorded ones in place" if differ else ""
         yield from face.next(f"dvcx repro{other}")
+    if any(change.text.startswith("cache object modified") for change in result.data):
+        yield from face.next("dvcx fsck --repair to have the recorded bytes in the cache again; the edited ones are kept")
     edited = [change.path for change in result.data if change.state == "modified"]
     if edited:
         import shlex

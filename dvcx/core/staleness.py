@@ -281,8 +281,9 @@ def _command(cmd: str | tuple[str, ...]) -> tuple[str, ...]:
     return tuple(_squeeze(line) for line in ((cmd,) if isinstance(cmd, str) else cmd))
 
 
-# What keeps its whitespace (quoted text, an escaped character), a continued line, and whitespace of either kind.
-_TOKEN = re.compile(r"'[^']*'|\"(?:[^\"\\]|\\.)*+\"|\\\n[ \t]*|\\.|[ \t]*\n[ \t\n]*|[ \t]+|[^'\"\\ \t\n]+|.", re.DOTALL)
+# What keeps its whitespace (quoted text, an escaped character), a continued line, and whitespace of either kind. Compiled when
+# the first command is compared.
+_TOKEN = r"'[^']*'|\"(?:[^\"\\]|\\.)*+\"|\\\n[ \t]*|\\.|[ \t]*\n[ \t\n]*|[ \t]+|[^'\"\\ \t\n]+|."
 
 
 def _squeeze(line: str) -> str:
@@ -290,7 +291,7 @@ def _squeeze(line: str) -> str:
     if "<<" in line:
         return line.rstrip("\n")
     parts: list[str] = []
-    for token in _TOKEN.findall(line.strip(" \t\n")):
+    for token in re.findall(_TOKEN, line.strip(" \t\n"), re.DOTALL):
         if token in ("'", '"'):
             return line.strip()
         if token[0] in " \t\n" or token[:2] == "\\\n":

@@ -63,7 +63,7 @@ def checkout(
     `NotFound` naming the path when an object is not in the cache, `IntegrityError`; then nothing was touched.
     """
     chosen = records.choice(targets, globs)
-    with project.lock("dvcx checkout", emit):
+    with project.lock("dvcx checkout", emit), project.cache_reader_lock("dvcx checkout", emit):
         tracked = records.load(project)
         cache = project.cache(emit)
         index = project.stat_index(emit)

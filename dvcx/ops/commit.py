@@ -55,7 +55,7 @@ def commit(
     items = add(project, changed, exact=exact, dry_run=dry_run, emit=emit).items if changed else ()
     if dry_run:
         return Committed(items, tuple(stage.address for stage in _stale(project, targets, emit)))
-    with project.lock("dvcx commit", emit):
+    with project.lock("dvcx commit", emit), project.cache_writer_lock("dvcx commit", emit):
         stages = _stale(project, targets, emit)
         if stages:
             _record(project, stages, emit, exact=exact)

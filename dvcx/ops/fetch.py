@@ -10,6 +10,8 @@ from dvcx.core.objects import Content, Digest
 from dvcx.core.paths import contains
 from dvcx.errors import NotFound, display
 from dvcx.events import Advanced, Began, Emit, Ended, Warned, ignore
+from dvcx.io.filesystem import check_room
+from dvcx.io.store import fresh
 from dvcx.io.store.store import Store, Wanted
 from dvcx.io.store.writer import Writer
 from dvcx.ops import records
@@ -47,6 +49,11 @@ def fetch(
     """
     chosen = records.choice(targets, globs)
     tracked = records.load(project)
+    with project.cache_writer_lock("dvcx fetch", emit):
+        return _fetch(project, tracked, chosen, remote, jobs, emit)
+
+
+def _fetch(project: Project, tracked: Tracked, chosen: records.Choice, remote: str, jobs: int, emit: Emit) -> Fetched:
     cache = project.cache(emit, write=True)
     try:
         return bring(project, tracked, chosen, cache, remote=remote, jobs=jobs, emit=emit)
@@ -113,10 +120,12 @@ def _bring_from(
     objects, trees = found.objects, found.trees
     absent = cache.missing(objects)
     emit(Ended("listing objects"))
+    fresh.freshen(cache, fresh.keys_of([item.id for item in set(objects).difference(absent)]))
     corrupt = _corrupt(objects, absent, cache, jobs, emit) if repair else sorted(found.corrupt)
     size = sum(item.size for item in (*absent, *corrupt) if item.size > 0)
     if not absent and not corrupt:
         return [0, 0, len(objects), 0]
+    check_room(project.cache_dir, size, "the objects to fetch")
     with project.cache_writer_lock("dvcx fetch", emit):
         emit(Began("fetching", len(absent) + len(corrupt), size))
         packing = project.config.get("cache.pack") != "never"

@@ -6,20 +6,23 @@ import contextlib
 import os
 import stat
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from dvcx.core.changes import as_entry
+from dvcx.core.changes import as_entry, files_below
 from dvcx.core.objects import LINK, Digest, Entry
+from dvcx.core.paths import fold, join, parent, twins
 from dvcx.core.plans import Placement
-from dvcx.errors import Conflict, DiskRefused, IntegrityError, NotFound, display
+from dvcx.errors import Conflict, DiskRefused, IntegrityError, NotFound, UnsafeInput, display
 from dvcx.events import Emit, Ended
-from dvcx.io import place
+from dvcx.io import filesystem, place
 from dvcx.io.files import open_parent
-from dvcx.io.statindex import FIELDS, StatIndex
+from dvcx.io.statindex import FIELDS, Row, StatIndex
+from dvcx.io.store import fresh
 from dvcx.io.store.store import Store, wanted
 from dvcx.io.workspace import Looking, Rules, look
+from dvcx.ops.looking import stored_trees
 from dvcx.ops.staging import stage
 
 if TYPE_CHECKING:
@@ -43,6 +46,7 @@ def carry_out(project: Project, cache: Store, index: StatIndex, rules: Rules, pl
     Raises `NotFound` naming the path when an object is not in the cache; then nothing was touched.
     """
     _check_free(project, plan)
+    _check_twins(project, cache, plan)
     reap(project)
     with place.Staging(project.staging_dir) as staging:
         rows, files, size = stage(project, cache, rules, plan, staging, emit=emit)
@@ -51,7 +55,19 @@ def carry_out(project: Project, cache: Store, index: StatIndex, rules: Rules, pl
         for path, row in rows.items():
             index.put(path, row)
         emit(Ended("placing files"))
+    _note_use(cache, plan, rows, files)
     return files, size
+
+
+def _note_use(cache: Store, plan: Placement, rows: Mapping[str, Row], files: int) -> None:
+    """What was placed, and what the cache alone holds from now on, was used: a collection counts its age from today."""
+    used: list[bytes] | None = None
+    if files + len(plan.overwritten) <= fresh.MANY:
+        ids = {entry.id for _, entry in (*plan.files, *plan.directories, *plan.overwritten)}
+        for row in rows.values():
+            ids.update(line.partition(" ")[0] for line in row.hashes.decode().split("\n") if line)
+        used = fresh.keys_of(ids)
+    fresh.freshen(cache, used)
 
 
 def reap(project: Project) -> None:
@@ -88,6 +104,57 @@ def _check_free(project: Project, plan: Placement) -> None:
     for path, _ in plan.directories:
         if path not in gone and os.path.lexists(f"{project.root}/{path}"):
             raise _holds_ignored(path)
+
+
+def _check_twins(project: Project, cache: Store, plan: Placement) -> None:
+    """Raise `UnsafeInput` naming two paths that the file system they go to would take for one, so that one would be lost."""
+    folding = _folding(project, {parent(path) for path, _ in (*plan.files, *plan.directories)})
+    if not folding:
+        return
+    read = stored_trees(cache)
+    coming = [path for path, _ in plan.files]
+    for path, entry in plan.directories:
+        coming.extend(below for below, _ in files_below(path, entry, read))
+    names = dict.fromkeys(prefix for path in coming for prefix in _prefixes(path))
+    found = twins([*names, *_staying(project, folding, {fold(name) for name in names}, plan)])
+    if found is not None:
+        raise UnsafeInput(
+            f"{display(found[0])} and {display(found[1])}: this file system takes them for one name (case or accents); "
+            "nothing was touched",
+            "rename one of the two where they are told apart, or move the project to such a file system",
+        )
+
+
+def _staying(project: Project, bases: set[str], folded: set[str], plan: Placement) -> Iterator[str]:
+    """What is in some directories, stays there, and has one of the folded names."""
+    gone = {*plan.removed, *plan.removed_directories}
+    for base in bases:
+        with contextlib.suppress(OSError):
+            for name in os.listdir(f"{project.root}/{base}"):
+                path = join(base, name)
+                if path not in gone and fold(path) in folded:
+                    yield path
+
+
+def _folding(project: Project, bases: set[str]) -> set[str]:
+    """Those of some directories that lie on a file system where names that differ only in case are one."""
+    known = {os.stat(project.root).st_dev: filesystem.one_name(project.root, ".dvcx")}
+    found = set()
+    for base in bases:
+        here = base
+        while here and not os.path.isdir(f"{project.root}/{here}"):
+            here = parent(here)
+        device = os.stat(f"{project.root}/{here}").st_dev
+        if device not in known:
+            known[device] = filesystem.folds(f"{project.root}/{here}")
+        if known[device]:
+            found.add(base)
+    return found
+
+
+def _prefixes(path: str) -> list[str]:
+    parts = path.split("/")
+    return ["/".join(parts[: number + 1]) for number in range(len(parts))]
 
 
 def find_strangers(project: Project, plan: Placement, index: StatIndex, rules: Rules) -> None:

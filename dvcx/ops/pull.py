@@ -39,7 +39,7 @@ def pull(
     Raises what `fetch` and `checkout` raise.
     """
     chosen = records.choice(targets, globs)
-    with project.lock("dvcx pull", emit):
+    with project.lock("dvcx pull", emit), project.cache_writer_lock("dvcx pull", emit):
         tracked = records.load(project)
         cache = project.cache(emit, write=True)
         index = project.stat_index(emit)

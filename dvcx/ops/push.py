@@ -13,6 +13,7 @@ from dvcx.core.objects import Content, entry_content
 from dvcx.core.paths import contains, several
 from dvcx.errors import DvcxError, IntegrityError, NotFound, display
 from dvcx.events import Advanced, Began, Emit, Ended, Warned, ignore
+from dvcx.io.store import fresh, marks
 from dvcx.io.store.scratch import scratch
 from dvcx.io.store.store import Store, Wanted, wanted
 from dvcx.io.store.writer import Sent, Writer, fresh_bytes
@@ -63,16 +64,25 @@ def push(
     targets = several(targets)
     name = project.remote_name(remote)
     tracked = records.load(project)
+    with project.cache_reader_lock("dvcx push", emit):
+        return _push(project, tracked, targets, name, asked=bool(remote), jobs=jobs, dry_run=dry_run, emit=emit)
+
+
+def _push(
+    project: Project, tracked: Tracked, targets: Sequence[str], name: str, *, asked: bool, jobs: int, dry_run: bool, emit: Emit
+) -> Pushed:
     cache = project.cache(emit)
     store = project.remote(name, emit, write=not dry_run)
     try:
         with Listings(project, tracked, cache, emit, remote=name) as listings:
-            contents = _chosen(tracked, targets, name, asked=bool(remote), read=listings.read)
+            contents = _chosen(tracked, targets, name, asked=asked, read=listings.read)
         emit(Began("listing objects"))
         objects = needed(contents, cache, store).objects
         absent = store.missing(objects)
         emit(Ended("listing objects"))
         present = len(objects) - len(absent)
+        if not dry_run:
+            marks.hold(store, fresh.keys_of([item.id for item in set(objects).difference(absent)]))
         if dry_run or not absent:
             return _forecast(name, absent, cache, store, present, emit, dry_run=dry_run)
         emit(Began("pushing", len(absent), _size(absent)))
@@ -168,7 +178,7 @@ def _advise(
     }
     if not poor:
         return
-    older = [path for path, item in poor.items() if _older_is_there(project, cache, store, path, item)]
+    older = [path for path, item in sorted(poor.items()) if _older_is_there(project, cache, store, path, item)]
     if older:
         size, new = (sum(getattr(sent[path][1], what) for path in older) for what in ("bytes", "new"))
         more = f" and {len(older) - 1:,} more" if len(older) > 1 else ""

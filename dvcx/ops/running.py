@@ -67,12 +67,15 @@ def restore(shop: Workshop, stage: Stage, now: Snapshot, locked: LockEntry | Non
         known = locked.outs
     if known is None or set(known) != {out.path for out in stage.outs} or not known:
         return None
-    try:
-        if shop.cache.missing(needed(known, shop.cache).objects):
+    command = f"dvcx repro ({stage.address})"
+    with shop.project.lock(command, shop.emit), shop.project.cache_reader_lock(command, shop.emit):
+        # A collection may have taken what was there when this command began.
+        shop.cache.sync(again=True)
+        try:
+            if shop.cache.missing(needed(known, shop.cache).objects):
+                return None
+        except NotFound:
             return None
-    except NotFound:
-        return None
-    with shop.project.lock(f"dvcx repro ({stage.address})", shop.emit):
         here = observe(shop.project, known, index=shop.index, rules=shop.rules, emit=shop.emit)
         plan = Placement()
         for path, content in known.items():
@@ -110,7 +113,9 @@ def run(shop: Workshop, stage: Stage, now: Snapshot, reasons: Sequence[Reason]) 
         seconds = run_commands(
             commands, directory=directory, environment={**shop.environment, MARK: stage.address}, stage=stage.address
         )
-        with project.lock(f"dvcx repro ({stage.address})", shop.emit):
+        # The cache is held until the lock names what went into it: what was there already may be old, and nobody else's.
+        command = f"dvcx repro ({stage.address})"
+        with project.lock(command, shop.emit), project.cache_writer_lock(command, shop.emit):
             entry = _take_outputs(shop, stage, now, seal(key).hex())
             _record(shop, stage, entry)
     except BaseException:

@@ -16,6 +16,7 @@ from dvcx.core.staleness import FRESH, forecast
 from dvcx.errors import NotFound
 from dvcx.events import Emit, ignore
 from dvcx.ops import records
+from dvcx.ops.linked import telling
 from dvcx.ops.looking import entry_at, observe, stored_trees
 from dvcx.ops.placed import Parts
 from dvcx.ops.records import Tracked
@@ -91,7 +92,7 @@ def answer(
         seen = observe(project, [*paths, *stage_paths(stages)], index=index, rules=rules, emit=emit)
         if absent_as_recorded:
             seen.update(_recorded(project, tracked, [path for path, content in seen.items() if content is None], emit))
-        data = _changes(project, tracked, paths, seen, parts, emit)
+        data = telling(project, tracked, _changes(project, tracked, paths, seen, parts, emit), seen, index, emit)
         if absent_as_recorded:
             data = [change for change in data if change.state != NOT_PULLED]
         now = snapshot(project, stages, tracked.lock, index=index, rules=rules, emit=emit, parts=parts, seen=seen)

@@ -200,6 +200,9 @@ def test_sharing_verbs(project: Path, tmp_path_factory: pytest.TempPathFactory) 
     _ok("remote", "modify", "--unset", "origin", "region", cwd=project)
     assert dvcx_run("remote", "modify", "origin", "region", cwd=project).returncode == 2
     _ok("remote", "default", "origin", cwd=project)
+    checked = _json("remote", "check", "--quick", cwd=project)
+    assert checked["fit"] and {item["verdict"] for item in checked["items"]} == {"ok", "note", "skipped"}
+    assert "is fit for use" in _ok("remote", "check", "origin", "--quick", cwd=project)
     _ok("remote", "remove", "origin", cwd=project)
     assert "no remotes" in _ok("remote", "list", cwd=project)
     assert dvcx_run("push", "-r", "nowhere", cwd=project).returncode == 5
