@@ -129,10 +129,7 @@ class Project:
     @contextlib.contextmanager
     def cache_alone_lock(self, command: str, emit: Emit) -> Iterator[None]:
         """Hold the cache with nobody else writing to it."""
-        self._make_state()
-        if not os.path.isdir(self.cache_dir):
-            yield
-            return
+        self._make_cache()
         with self._hold(f"{self.cache_dir}/lock", command, emit):
             yield
 

@@ -18,7 +18,7 @@ from dvcx.io.git import Version
 from dvcx.io.statindex import StatIndex
 from dvcx.io.store.catalog import Catalog
 from dvcx.io.store.quarantine import quarantine
-from dvcx.io.store.store import Store, Wanted, object_name, pack_name
+from dvcx.io.store.store import Store, Wanted, create_store, object_name, pack_name
 from dvcx.io.store.verify import (
     CORRUPT,
     FULL,
@@ -368,6 +368,8 @@ def _remotes(project: Project, but: str) -> list[str]:
 
 def _mend(case: _Case, lacking: Mapping[Wanted, str], jobs: int, emit: Emit) -> Mended:
     project, store = case.project, case.store
+    if not store.id:
+        create_store(store, project.state_dir, lambda message: emit(Warned(message)))
     lost: dict[bytes, Lost] = {}
     for fault in case.found.faults:
         if fault.id and fault.id not in case.found.good:
