@@ -51,14 +51,18 @@ class RemoteFailed(DvcxError):
     """A remote could not be reached, refused, or answered nonsense.
 
     `transient`: the same may succeed when it is tried again. `after`: seconds to let pass before that, when the remote said so.
+    `permission`: what the credentials lack, as the service calls it, when it denied access.
     """
 
     exit_code = 6
 
-    def __init__(self, message: str, hint: str = "", *, transient: bool = False, after: float = 0.0) -> None:
+    def __init__(
+        self, message: str, hint: str = "", *, transient: bool = False, after: float = 0.0, permission: str = ""
+    ) -> None:
         super().__init__(message, hint)
         self.transient = transient
         self.after = after
+        self.permission = permission
 
 
 class Busy(DvcxError):
@@ -110,6 +114,16 @@ def disk_refused(error: OSError, what: str, path: str) -> DvcxError:
     if code in (errno.ENOENT, errno.ENOTDIR):
         return NotFound(f"{display(path)}: {reason} while {what}", "it vanished; run the command again")
     return DiskRefused(f"{display(path)}: {reason} while {what}", hints.get(code, "repair the cause, then run it again"))
+
+
+def amount(count: int) -> str:
+    """Bytes for people: 217 B, 1.2 KiB, 34 MiB."""
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB", "PiB"):
+        if abs(value) < 1023.5 or unit == "PiB":
+            return f"{count} B" if unit == "B" else f"{value:.1f} {unit}" if abs(value) < 99.95 else f"{value:.0f} {unit}"
+        value /= 1024
+    raise AssertionError("unreachable")
 
 
 def display(text: str) -> str:

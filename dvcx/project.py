@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import posixpath
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from dvcx.core.config import Config
 from dvcx.core.paths import check_path
 from dvcx.errors import Busy, DiskRefused, DvcxError, NoProject, NotFound, UnsafeInput, UsageError, disk_refused, display
 from dvcx.events import Emit, Noted, Warned
-from dvcx.io import configfile, git, lock
+from dvcx.io import configfile, git, lock, roots
 from dvcx.io.files import atomic_write, private_directory
 from dvcx.io.git import Git, open_git
 
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 MARK = ".dvcx"
 MAX_IGNORE = 1 << 20
 REAP_AFTER = 60.0
-STORE_DIRECTORIES = ("objects", "packs", "index", "actions", "quarantine")
+REAP_REMOTE_EVERY = 3600.0
+STORE_DIRECTORIES = ("objects", "packs", "index", "actions", "quarantine", "trash", "roots", "fresh", "partial")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,33 +107,62 @@ class Project:
             yield
 
     @contextlib.contextmanager
-    def _hold(self, path: str, command: str, emit: Emit, *, shared: bool = False) -> Iterator[None]:
+    def _hold(self, path: str, command: str, emit: Emit, *, shared: bool = False, mode: int = 0) -> Iterator[None]:
         timeout = float(self.config.get("core.lock_timeout"))
-        with lock.hold(path, command=command, timeout=timeout, shared=shared, waiting=lambda text: emit(Noted(text))):
+        tell = lambda text: emit(Noted(text))  # noqa: E731
+        with lock.hold(path, command=command, timeout=timeout, shared=shared, waiting=tell, mode=mode):
             yield
 
     @contextlib.contextmanager
     def cache_writer_lock(self, command: str, emit: Emit) -> Iterator[None]:
-        """Hold the cache against its collector; writers do not exclude one another.
+        """Hold the cache against its collector; writers and readers do not exclude one another.
 
-        Who comes while nobody else writes takes away what a killed writer left.
+        Who comes while nobody else writes takes away what a killed writer left. A store that was opened before this is to
+        be synced again: what a collection moved meanwhile is not there any more (a `Writer` does so).
         """
+        path = f"{self.cache_dir}/lock"
+        if lock.is_held(path):
+            yield
+            return
         self._make_cache()
-        with contextlib.suppress(Busy), lock.hold(f"{self.cache_dir}/lock", command=command, timeout=0):
+        with contextlib.suppress(Busy), lock.hold(path, command=command, timeout=0, mode=self._lock_mode):
             from dvcx.io.store.local import LocalBackend
 
             backend = LocalBackend(self.cache_dir)
             backend.reap(0, only=("objects", "packs", "index"))
             backend.reap(REAP_AFTER, only=("",))  # store.json is written before this lock is taken
-        with self._hold(f"{self.cache_dir}/lock", command, emit, shared=True):
+        with self._hold(path, command, emit, shared=True, mode=self._lock_mode):
             yield
 
     @contextlib.contextmanager
-    def cache_alone_lock(self, command: str, emit: Emit) -> Iterator[None]:
-        """Hold the cache with nobody else writing to it."""
-        self._make_cache()
-        with self._hold(f"{self.cache_dir}/lock", command, emit):
+    def cache_reader_lock(self, command: str, emit: Emit) -> Iterator[None]:
+        """Hold the cache against its collector while much is read from it. Where no lock can be made, nobody collects either."""
+        if not os.path.isdir(self.cache_dir):
             yield
+            return
+        try:
+            stack = contextlib.ExitStack()
+            stack.enter_context(self._hold(f"{self.cache_dir}/lock", command, emit, shared=True, mode=self._lock_mode))
+        except (DiskRefused, NotFound):
+            yield
+            return
+        with stack:
+            yield
+
+    @contextlib.contextmanager
+    def cache_collector_lock(self, command: str, emit: Emit) -> Iterator[None]:
+        """Hold the cache alone: nobody writes to it or counts on what is in it meanwhile."""
+        with self._hold(f"{self.cache_dir}/lock", command, emit, mode=self._lock_mode):
+            yield
+
+    @property
+    def _lock_mode(self) -> int:
+        return 0o664 if self.config.get("cache.shared") else 0
+
+    @property
+    def own_cache(self) -> bool:
+        """Whether the cache lies in this project, where no other one uses it."""
+        return self.cache_dir == f"{self.root}/{MARK}/cache"
 
     def stat_index(self, emit: Emit) -> StatIndex:
         """The stat index of the workspace."""
@@ -149,11 +180,13 @@ class Project:
         if write:
             self._make_cache()
         self._check_cache()
-        backend = LocalBackend(self.cache_dir, fsync=self.fsync)
+        backend = LocalBackend(self.cache_dir, fsync=self.fsync, shared=bool(self.config.get("cache.shared")))
         warn = _warn(emit)
         store = open_store(backend, self.state_dir, algorithm=self.algorithm, label="the cache", is_cache=True, warn=warn)
         if write:
             create_store(store, self.state_dir, warn)
+            if not self.own_cache:
+                roots.register(self.cache_dir, self.root, shared=backend.shared)
         return store
 
     def remote_name(self, name: str = "") -> str:
@@ -192,11 +225,33 @@ class Project:
                 # Writing makes directories: one that is only not mounted is missed here.
                 next(iter(backend.list("index")), None)
                 warn(f"{label}: the store that was there is gone; a new one is begun")
+            fresh = not store.id
             create_store(store, self.state_dir, warn)
+            self._reap_remote(backend, f"{met}-reaped", label, emit, fresh=fresh)
         if store.id:
             with contextlib.suppress(DvcxError):
                 atomic_write(met, store.id.encode(), mode=0o600, fsync=False)
         return store
+
+    def _reap_remote(self, backend: Backend, stamp: str, label: str, emit: Emit, *, fresh: bool) -> None:
+        """Remove what killed pushes left here and on a remote; not in a `fresh` one, nor within an hour of the last time."""
+        from dvcx.io.store.local import LocalBackend
+
+        LocalBackend(f"{self.state_dir}/tmp").reap()
+        with contextlib.suppress(OSError):
+            if 0 <= time.time() - os.stat(stamp).st_mtime < REAP_REMOTE_EVERY:
+                return
+        with contextlib.suppress(DvcxError):
+            atomic_write(stamp, b"", mode=0o600, fsync=False)
+        if fresh:
+            return
+        try:
+            count = backend.reap()
+        except DvcxError as error:
+            emit(Noted(f"{label}: what killed pushes may have left there was not looked for: {error.message}"))
+            return
+        if count:
+            emit(Noted(f"{label}: removed {count} unfinished upload{'s' if count > 1 else ''} of killed pushes"))
 
     def cache_backend(self) -> Backend:
         """The directory of the cache, as it is."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import http.client
+import http.server
 import json
 import os
 import shutil
@@ -181,12 +182,13 @@ def sftp(directory: Path) -> Iterator[SftpServer]:
 
 
 @contextlib.contextmanager
-def faulty_proxy(upstream: int, mode: str, count: int) -> Iterator[int]:
-    """A TCP proxy on 127.0.0.1 that hurts each connection after `count` bytes; yields its port.
+def faulty_proxy(upstream: int, mode: str, count: int, *, times: int = 1 << 30) -> Iterator[int]:
+    """A TCP proxy on 127.0.0.1 that hurts each connection after `count` bytes, the first `times` of them; yields its port.
 
     mode "cut": reset after bytes sent to the server; "cutdown": after bytes received from it; "stall": stop forwarding.
     """
     stop = threading.Event()
+    hurt = threading.Semaphore(times)
     listener = socket.create_server(("127.0.0.1", 0), backlog=64)
     sockets = [listener]
 
@@ -200,7 +202,7 @@ def faulty_proxy(upstream: int, mode: str, count: int) -> Iterator[int]:
         try:
             while data := source.recv(65536):
                 seen[way] += len(data)
-                if (mode, way) in (("cut", "up"), ("cutdown", "down")) and seen[way] > count:
+                if (mode, way) in (("cut", "up"), ("cutdown", "down")) and seen[way] > count and hurt.acquire(blocking=False):
                     reset(source)
                     reset(target)
                     return
@@ -236,6 +238,87 @@ def faulty_proxy(upstream: int, mode: str, count: int) -> Iterator[int]:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
             sock.close()
+
+
+@dataclass
+class HttpFaults:
+    """A proxy that understands HTTP, at `port`: it answers `refuse`d requests itself and passes the others on.
+
+    `seen` counts requests by method.
+    """
+
+    port: int
+    upstream: int
+    seen: dict[str, int]
+    rules: list[tuple[str, str, int, bytes, dict[str, str]]]
+    lock: threading.Lock
+
+    def refuse(self, method: str, status: int, code: str = "", *, path: str = "", times: int = 1, **headers: str) -> None:
+        """Answer the next requests of a method (whose path and query hold `path`) with an error."""
+        body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>canary</Message></Error>".encode() if code else b""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        self.rules.extend([(method, path, status, body, named)] * times)
+
+    def rule_for(self, method: str, path: str) -> tuple[int, bytes, dict[str, str]] | None:
+        """The fault this request meets, which is then used up."""
+        with self.lock:
+            self.seen[method] = self.seen.get(method, 0) + 1
+            for number, (its_method, part, *answer) in enumerate(self.rules):
+                if its_method in (method, "*") and part in path:
+                    del self.rules[number]
+                    return answer[0], answer[1], answer[2]  # type: ignore[return-value]
+        return None
+
+
+@contextlib.contextmanager
+def http_faults(upstream: int) -> Iterator[HttpFaults]:
+    """A faulty HTTP proxy before the server at port `upstream`. Signatures stay right: it changes no header."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            fault = faults.rule_for(self.command, self.path)
+            if fault is None:
+                connection = http.client.HTTPConnection("127.0.0.1", upstream, timeout=30)
+                connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+                for name, value in self.headers.items():
+                    connection.putheader(name, value)
+                connection.endheaders(body)
+                answer = connection.getresponse()
+                data = answer.read()
+                fault = (answer.status, data, dict(answer.getheaders()))
+                connection.close()
+            status, data, headers = fault
+            self.send_response_only(status)
+            for name, value in headers.items():
+                if name.lower() not in ("connection", "transfer-encoding", "content-length"):
+                    self.send_header(name, value)
+            length = headers.get("Content-Length") if self.command == "HEAD" else str(len(data))
+            self.send_header("Content-Length", length or "0")
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(data)
+
+        do_PUT = do_POST = do_DELETE = do_HEAD = do_GET
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    class Server(http.server.ThreadingHTTPServer):
+        daemon_threads = True
+        block_on_close = False
+
+    with Server(("127.0.0.1", 0), Handler) as server:
+        faults = HttpFaults(server.server_port, upstream, {}, [], threading.Lock())
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+        thread.start()
+        try:
+            yield faults
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 @contextlib.contextmanager
@@ -286,11 +369,17 @@ def _wait_until_it_answers(process: subprocess.Popen[bytes], directory: Path, po
     raise RuntimeError(f"the server did not start:\n{log[-3000:]}")
 
 
-def unfinished_uploads(server: S3Server) -> list[str]:
+def unfinished_uploads(server: S3Server, below: str = "") -> list[str]:
     """Keys of multipart uploads that were begun and neither completed nor aborted."""
+    from botocore.exceptions import ClientError
+
     client = _client(server)
     try:
-        return [upload["Key"] for upload in client.list_multipart_uploads(Bucket=BUCKET).get("Uploads", [])]
+        return [upload["Key"] for upload in client.list_multipart_uploads(Bucket=BUCKET, Prefix=below).get("Uploads", [])]
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "NoSuchUpload":  # so rclone says that there are none
+            raise
+        return []
     finally:
         client.close()
 

@@ -125,3 +125,43 @@ def modify(
     face: Face = ctx.obj
     result = op(face.project(), name, key, value, unset=unset, local=local, base=working_directory())
     face.done(result, lambda: [f"{'removed' if unset else 'set'} {display(key)} of remote {display(name)}"])
+
+
+@app.command("check", cls=Verb)
+def check(
+    ctx: Context,
+    name: Annotated[str, Argument(metavar="NAME", help="The remote; the default one without it.", show_default=False)] = "",
+    quick: Annotated[bool, Option("--quick", help="Leave out what sends 40 MiB.")] = False,
+) -> int:
+    """Try out on a remote all that dvcx needs of one: permissions, reads, writes, listings, large files, its clock.
+
+    Everything happens under a private name, and nothing stays behind. It exits with 0 when the remote can be used, with
+    1 when something it must do failed, and with 6 when it cannot be reached at all or denies the login.
+
+    Examples:
+      dvcx remote check
+      dvcx remote check origin --quick
+
+    Exits: 1 3 4 5 6
+    """
+    from dvcx.ops.remote import check as op
+
+    face: Face = ctx.obj
+    result = op(face.project(), name, quick=quick, emit=face.emit)
+    styles = {"ok": "green", "failed": "red", "note": "yellow"}
+
+    def lines() -> list[str]:
+        width = max(len(item.check) for item in result.items)
+        told = []
+        for item in result.items:
+            verdict = face.paint(item.verdict.ljust(7), styles.get(item.verdict, "dim"))
+            told.append(f"{verdict}  {item.check.ljust(width)}  {display(item.words)}")
+            if item.hint:
+                told.append(f"{' ' * (width + 11)}{face.paint('hint:', 'cyan')} {display(item.hint)}")
+        if result.fit:
+            return [*told, f"remote {display(result.remote)} is fit for use"]
+        use = ": it will do for fetch and pull only" if result.readable else ""
+        return [*told, f"remote {display(result.remote)} is not fit for use{use}"]
+
+    face.done(result, lines)
+    return 0 if result.fit else 1

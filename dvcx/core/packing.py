@@ -104,7 +104,7 @@ def decode_pack_table(header: bytes, table: bytes, footer: bytes, pack_size: int
     row = _row(id_length)
     if length != len(table) or length != count * row.size or checksum(header + table) != digest:
         raise _broken(where, "its table does not match its checksum")
-    frames = [Frame(*fields) for fields in row.iter_unpack(table)]
+    frames = list(map(Frame._make, row.iter_unpack(table)))
     _check_frames(frames, pack_size - FOOTER_SIZE - len(table), where)
     return frames
 
@@ -146,7 +146,7 @@ def decode_index(data: bytes, id_length: int, checksum: Checksum, where: str) ->
             at += 48
             if entries * row.size > end - at:
                 raise _broken(where, "a pack has more entries than fit")
-            frames = [Frame(*fields) for fields in row.iter_unpack(data[at : at + entries * row.size])]
+            frames = list(map(Frame._make, row.iter_unpack(data[at : at + entries * row.size])))
             at += entries * row.size
             _check_frames(frames, size - FOOTER_SIZE - entries * row.size, where)
             packs.append(PackInfo(name, size, frames))

@@ -35,12 +35,14 @@ class Snapshot:
     """What there is now, by path in the project.
 
     `contents` is what is at a path (None or absent: nothing). `params` the whole parsed file (None or absent: no such
-    file). `details` how a path differs from the lock, in words ("2 files changed"), where somebody looked.
+    file). `details` how a path differs from the lock, in words ("2 files changed"), where somebody looked. `not_pulled` are
+    directories that are taken as recorded in those parts that never came to this workspace: how many files that is.
     """
 
     contents: Mapping[str, Content | None]
     params: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)
     details: Mapping[str, str] = field(default_factory=dict)
+    not_pulled: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,8 +281,9 @@ def _command(cmd: str | tuple[str, ...]) -> tuple[str, ...]:
     return tuple(_squeeze(line) for line in ((cmd,) if isinstance(cmd, str) else cmd))
 
 
-# What keeps its whitespace (quoted text, an escaped character), a continued line, and whitespace of either kind.
-_TOKEN = re.compile(r"'[^']*'|\"(?:[^\"\\]|\\.)*+\"|\\\n[ \t]*|\\.|[ \t]*\n[ \t\n]*|[ \t]+|[^'\"\\ \t\n]+|.", re.DOTALL)
+# What keeps its whitespace (quoted text, an escaped character), a continued line, and whitespace of either kind. Compiled when
+# the first command is compared.
+_TOKEN = r"'[^']*'|\"(?:[^\"\\]|\\.)*+\"|\\\n[ \t]*|\\.|[ \t]*\n[ \t\n]*|[ \t]+|[^'\"\\ \t\n]+|."
 
 
 def _squeeze(line: str) -> str:
@@ -288,7 +291,7 @@ def _squeeze(line: str) -> str:
     if "<<" in line:
         return line.rstrip("\n")
     parts: list[str] = []
-    for token in _TOKEN.findall(line.strip(" \t\n")):
+    for token in re.findall(_TOKEN, line.strip(" \t\n"), re.DOTALL):
         if token in ("'", '"'):
             return line.strip()
         if token[0] in " \t\n" or token[:2] == "\\\n":

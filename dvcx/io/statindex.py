@@ -8,8 +8,7 @@ import os
 import sqlite3
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import quote
 
 from dvcx.core.objects import DIR, EXEC, FILE, LINK, Content, Entry
@@ -23,8 +22,7 @@ KINDS = (FILE, EXEC, LINK, DIR)
 CODES = {kind: code for code, kind in enumerate(KINDS)}
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """What a directory looked like. Entries sorted by name; `names` NUL-joined; `stats` FIELDS int64 per entry.
 
     `hashes` holds "id seal" per entry, newline-joined; `content` is the directory's. `ignores` fingerprints the rules in force.

@@ -8,8 +8,7 @@ import stat as stat_module
 import time
 from array import array
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from dvcx.core.objects import (
     BLOB,
@@ -101,8 +100,7 @@ class Looking:
         return True
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
+class Rules(NamedTuple):
     """What the walk is to leave out and to know: `ignored(path, is_dir)`, its fingerprint, and where placed links point."""
 
     ignored: Callable[[str, bool], bool] | None = None
@@ -110,8 +108,11 @@ class Rules:
     objects: str = ""
 
 
+NO_RULES = Rules()
+
+
 def look(
-    root: str, path: str, *, index: Remembers, sink: Sink, rules: Rules = Rules(), advanced: Callable[[int], None] | None = None
+    root: str, path: str, *, index: Remembers, sink: Sink, rules: Rules = NO_RULES, advanced: Callable[[int], None] | None = None
 ) -> Content | None:
     """What is at a project path now, or None. Each parent is opened without following links.
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dvcx.core import config
 from dvcx.core.paths import contains, path_problem
 from dvcx.errors import Conflict, NotFound, UnsafeInput, UsageError, display
+from dvcx.events import Advanced, Began, Emit, Ended, ignore
 from dvcx.io import configfile, git
 from dvcx.io.configfile import COMMITTED_FILE, PRIVATE_FILE
 from dvcx.ops import records
@@ -43,6 +44,28 @@ class RemoteSetting:
     name: str
     key: str
     value: str
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedItem:
+    """One thing that was tried: `verdict` is ok, failed, note or skipped. `permission` is what the credentials lack."""
+
+    check: str
+    verdict: str
+    words: str
+    hint: str
+    permission: str
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteChecked:
+    """What was tried on a remote, in order. `fit`: nothing failed. `readable`: at least fetch and pull work."""
+
+    remote: str
+    url: str
+    fit: bool
+    readable: bool
+    items: tuple[CheckedItem, ...]
 
 
 def add(
@@ -132,6 +155,32 @@ def modify(
         write(project, full, parsed, local=local)
     _ignore(project, inside)
     return RemoteSetting(name, key, "****" if row.secret else config.shown(full, parsed))
+
+
+def check(project: Project, name: str = "", *, quick: bool = False, emit: Emit = ignore) -> RemoteChecked:
+    """Try out on a remote, under a private name, all that dvcx needs of one; nothing stays behind.
+
+    `quick` leaves out what sends 40 MiB. Raises `RemoteFailed` when it cannot be reached at all, or denies the login.
+    """
+    from dvcx.io.files import private_directory
+    from dvcx.io.store import contract
+
+    name = project.remote_name(name)
+    scratch = f"{project.state_dir}/tmp"
+    private_directory(project.state_dir)
+    private_directory(scratch)
+    items = []
+    backend = project.remote_backend(name, emit)
+    emit(Began("checking the remote", files=len(contract.CHECKS)))
+    try:
+        for found in contract.examine(backend, scratch=scratch, quick=quick):
+            emit(Advanced(1))
+            items.append(CheckedItem(*found))
+    finally:
+        backend.close()
+        emit(Ended("checking the remote"))
+    failed = {item.check for item in items if item.verdict == contract.FAILED}
+    return RemoteChecked(name, backend.url, not failed, not failed & {"list", "read"}, tuple(items))
 
 
 def _place(project: Project, url: str, base: str) -> tuple[str, str]:

@@ -132,12 +132,12 @@ def test_one_reason_per_cause(now: Snapshot, expected: list[str]) -> None:
     ],
 )
 def test_commands(old: str | tuple[str, ...], new: str | tuple[str, ...], expected: list[str]) -> None:
-    locked = dataclasses.replace(LOCKED, cmd=old)
+    locked = LOCKED._replace(cmd=old)
     assert texts(with_cmd(new), locked, NOW) == expected
 
 
 def test_a_long_command_is_shown_where_it_differs() -> None:
-    (text,) = texts(with_cmd("x" * 500 + "B"), dataclasses.replace(LOCKED, cmd="x" * 500 + "A"), NOW)
+    (text,) = texts(with_cmd("x" * 500 + "B"), LOCKED._replace(cmd="x" * 500 + "A"), NOW)
     assert text == f"command changed: '…{'x' * 40}A' → '…{'x' * 40}B'"
 
 

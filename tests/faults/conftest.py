@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.world import World, copy_world, new_world
+from tests.io.store.conftest import rclone, s3_server, seaweedfs  # noqa: F401
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import random
 import shutil
@@ -13,6 +14,7 @@ import pytest
 from dvcx.core.packing import SMALL
 from dvcx.errors import IntegrityError, NotFound, RemoteFailed, UsageError
 from dvcx.events import Advanced, Began, Ended, Warned
+from dvcx.io.store import writer as writing
 from dvcx.io.store.store import object_name
 from dvcx.ops import remote as remotes
 from dvcx.ops.add import add
@@ -21,6 +23,7 @@ from dvcx.ops.push import Pushed, push
 from dvcx.ops.repro import repro
 from dvcx.ops.status import status
 from dvcx.project import Project
+from tests.cli.runner import script_run
 from tests.faults.forge import forge
 from tests.io.store.conftest import rclone, s3_server, seaweedfs  # noqa: F401
 from tests.ops.trying import again, clone, commit_all, pointer, seen, setting, text, wipe_cache, with_remote, write
@@ -217,7 +220,7 @@ def check_round_trip(project: Project, destination: Path) -> None:
     if local.exists():
         shutil.copy(local, Path(there.root, ".dvcx/config.local.toml"))
     there = again(there)
-    assert {change.state for change in status(there).data} == {"missing"}
+    assert {change.state for change in status(there).data} == {"not pulled"}
     done = pull(there)
     assert done.fetched.objects > 130 and done.checkout.placed == 134
     for path in ("many", "big", "d"):
@@ -245,3 +248,190 @@ def test_to_s3_and_back(
     for key, value in options.items():
         remotes.modify(again(project), "origin", key, value, local=True)
     check_round_trip(again(project), tmp_path_factory.mktemp("clone") / "there")
+
+
+# Large files
+
+
+def big(seed: int, mib: int = 20) -> bytes:
+    return random.Random(seed).randbytes((mib << 20) + 777)
+
+
+def test_it_says_what_was_new_and_what_was_sent(project: Project, store_dir: Path) -> None:
+    data = big(1, 40)
+    write(project, {"f": data})
+    add(project, ["f"])
+    project = with_remote(project, store_dir)
+    planned = push(project, dry_run=True)
+    assert (planned.objects, planned.bytes, planned.new, planned.sent, planned.ratio) == (1, len(data), len(data), 0, 1.0)
+    first = push(project)
+    assert first.new == first.bytes == len(data) and first.sent > len(data) and 1 <= first.ratio < 1.01
+    write(project, {"f": data[: 9 << 20] + b"x" * 80 + data[9 << 20 :]})
+    add(again(project), ["f"])
+    planned = push(again(project), dry_run=True)
+    second = push(again(project))
+    assert planned.bytes == second.bytes == len(data) + 80 and planned.new == second.new < len(data) / 8
+    assert second.new < second.sent < second.new + 10_000 and second.ratio == round(second.sent / second.bytes, 4)
+    assert push(again(project)).present == 1
+    before = seen(project, "f")
+    wipe_cache(project)
+    Path(project.root, "f").unlink()
+    pull(again(project))
+    assert seen(project, "f") == before
+
+
+def test_a_corrupt_large_file_is_named_with_its_path(project: Project, store_dir: Path) -> None:
+    write(project, {"d/f": big(1)})
+    add(project, ["d"])
+    project = with_remote(project, store_dir)
+    found = next(path for path in Path(project.cache_dir, "objects").glob("*/*") if path.stat().st_size > 1 << 20)
+    found.chmod(0o644)
+    with found.open("r+b") as file:
+        file.write(b"other")
+    with pytest.raises(IntegrityError, match="'d/f' cannot be sent: the cache: objects/") as caught:
+        push(project)
+    assert "dvcx commit d/f" in caught.value.hint and not list(store_dir.glob("index/*"))
+
+
+def test_a_chunk_that_was_lost_is_sent_again(project: Project, store_dir: Path) -> None:
+    write(project, {"f": big(1), "g": "1"})
+    add(project, ["f", "g"])
+    project = with_remote(project, store_dir)
+    push(project)
+    next(store_dir.glob("packs/*/*")).unlink()
+    healed = push(again(project))
+    assert (healed.objects, healed.present) == (1, 1) and healed.new == healed.bytes
+    wipe_cache(project)
+    Path(project.root, "f").unlink()
+    pull(again(project))
+    assert Path(project.root, "f").read_bytes() == big(1)
+
+
+def test_parquet_that_shares_nothing_gets_one_hint(project: Project, store_dir: Path) -> None:
+    project = with_remote(project, store_dir)
+    for version in range(3):
+        write(project, {f"t/{name}.parquet": b"PAR1" + big(10 * version + number, 9) for number, name in enumerate("ab")})
+        write(project, {"plain.bin": big(version, 9), "no.parquet": b"none" + big(version, 9)})
+        add(again(project), ["t", "plain.bin", "no.parquet"])
+        commit_all(again(project))
+        events: list[Any] = []
+        push(again(project), emit=events.append)
+        warned = [event for event in events if isinstance(event, Warned)]
+        if not version:
+            assert not warned
+            continue
+        (hint,) = warned
+        assert "'t/a.parquet' and 1 more: 100 % was new" in hint.message
+        assert "use_content_defined_chunking=True" in hint.hint
+
+
+def test_what_a_killed_push_left_on_the_disk_is_removed(tracked: Project) -> None:
+    left = Path(tracked.state_dir, "tmp/push-0123456789abcdef")
+    left.mkdir(parents=True)
+    Path(tracked.state_dir, "tmp").chmod(0o700)
+    (left / "lock").touch()
+    (left / "tmp-dvcx-1").write_bytes(b"1")
+    held = Path(tracked.state_dir, "tmp/push-fedcba9876543210")
+    held.mkdir()
+    with (held / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        push(tracked)
+        assert not left.exists() and held.exists()
+
+
+# Killed on its way, to real servers
+
+KILLED = """
+import os, signal, sys
+from dvcx.io.store import writer
+writer.PACK_SIZE = 6 << 20
+upload = writer.Writer._finish
+count = 0
+
+def finish(self, pack):
+    global count
+    done = upload(self, pack)
+    count += 1
+    if count == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return done
+
+writer.Writer._finish = finish
+"""
+
+
+def test_a_push_that_was_killed_goes_on(
+    project: Project,
+    s3_server: S3Server,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    monkeypatch.setattr(writing, "PACK_SIZE", 6 << 20)
+    url, options = s3_server.fresh()
+    remotes.add(project, "origin", url, default=True)
+    for key, value in options.items():
+        remotes.modify(again(project), "origin", key, value, local=True)
+    data = big(1, 60)
+    write(project, {"f": data})
+    add(again(project), ["f"])
+    killed = script_run(KILLED, "push", cwd=Path(project.root))
+    assert killed.returncode == -9, killed.stderr
+    store = again(project).remote("", lambda event: None)
+    sent = {item.name: item.size for item in store.backend.list("packs")}
+    assert len(sent) >= 4 and not list(store.backend.list("index"))
+    store.close()
+    assert list(Path(project.state_dir, "tmp").glob("push-*/tmp-dvcx-*"))
+    done = push(again(project))
+    assert done.objects == 1 and done.bytes == len(data) and done.new < len(data) - sum(sent.values()) + (8 << 20)
+    assert not list(Path(project.state_dir, "tmp").iterdir())
+    store = again(project).remote("", lambda event: None)
+    assert sent.keys() < {item.name for item in store.backend.list("packs")} and not store.unnamed_packs(0)
+    store.close()
+    wipe_cache(project)
+    Path(project.root, "f").unlink()
+    pull(again(project))
+    assert Path(project.root, "f").read_bytes() == data
+
+
+FETCH_KILLED = """
+import os, signal
+from dvcx.io.store import writer
+writer.PARTIAL_ABOVE = 8 << 20
+write_at, done = writer._write_at, 0
+
+def write(fd, data, offset):
+    global done
+    write_at(fd, data, offset)
+    done += len(data)
+    if done > 30 << 20:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+writer._write_at = write
+"""
+
+
+def test_a_pull_that_was_killed_goes_on(project: Project, store_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = big(1, 60)
+    write(project, {"f": data, "d/small": "1"})
+    add(project, ["f", "d"])
+    project = with_remote(project, store_dir)
+    push(project)
+    wipe_cache(project)
+    Path(project.root, "f").unlink()
+    killed = script_run(FETCH_KILLED, "pull", cwd=Path(project.root))
+    assert killed.returncode == -9, killed.stderr
+    (partial,) = Path(project.cache_dir, "partial").iterdir()
+    assert partial.stat().st_size > 30 << 20 and not Path(project.root, "f").exists()
+    written = 0
+    write_at = writing._write_at
+
+    def count(fd: int, piece: bytes | memoryview, offset: int) -> None:
+        nonlocal written
+        written += len(piece)
+        write_at(fd, piece, offset)
+
+    monkeypatch.setattr(writing, "PARTIAL_ABOVE", 8 << 20)
+    monkeypatch.setattr(writing, "_write_at", count)
+    pull(again(project))
+    assert Path(project.root, "f").read_bytes() == data and written < 32 << 20
+    assert not list(Path(project.cache_dir, "partial").iterdir())

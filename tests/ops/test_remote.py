@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import pytest
 
-from dvcx.errors import Conflict, NotFound, UnsafeInput, UsageError
+from dvcx.errors import Conflict, NotFound, RemoteFailed, UnsafeInput, UsageError
+from dvcx.events import Ended, Noted
 from dvcx.ops import remote
 from dvcx.ops.add import add as track
 from dvcx.project import Project, open_project
@@ -131,3 +134,54 @@ def test_modify_needs_something_to_modify(project: Project) -> None:
     with pytest.raises(NotFound):
         remote.modify(again(project), "o", "region", unset=True)
     assert remote.modify(again(project), "o", "url", "../x").value == "../x"
+
+
+def test_check(project: Project, tmp_path_factory: pytest.TempPathFactory, events: list[object]) -> None:
+    store = tmp_path_factory.mktemp("store")
+    remote.add(project, "o", str(store))
+    result = remote.check(again(project), quick=True, emit=events.append)  # type: ignore[arg-type]
+    assert (result.remote, result.url, result.fit, result.readable) == ("o", str(store), True, True)
+    assert {item.check for item in result.items if item.verdict == "skipped"} == {"large files", "interrupted upload"}
+    assert list(store.iterdir()) == []
+    assert Ended("checking the remote") in events
+
+
+def test_check_of_a_directory_that_is_not_there(project: Project, tmp_path: Path) -> None:
+    remote.add(project, "o", str(tmp_path / "absent"))
+    with pytest.raises(RemoteFailed, match="does not exist"):
+        remote.check(again(project))
+    assert not (tmp_path / "absent").exists()
+
+
+def test_check_of_what_may_only_be_read(project: Project, tmp_path_factory: pytest.TempPathFactory) -> None:
+    store = tmp_path_factory.mktemp("store")
+    (store / "check").write_text("a file where a directory must be made")
+    remote.add(project, "o", str(store))
+    result = remote.check(again(project), quick=True)
+    assert (result.fit, result.readable) == (False, True)
+    assert [item.check for item in result.items if item.verdict == "failed"] == ["write"]
+    assert [path.name for path in store.iterdir()] == ["check"]
+
+
+def test_what_killed_pushes_left_is_removed_by_the_next_push_within_an_hour(
+    project: Project, tmp_path_factory: pytest.TempPathFactory, events: list[object]
+) -> None:
+    store = tmp_path_factory.mktemp("store")
+    remote.add(project, "o", str(store))
+    project = again(project)
+    project.remote("o", events.append, write=True).close()
+    left = store / "packs/tmp-dvcx-0123456789abcdef"
+    left.parent.mkdir(exist_ok=True)
+    left.write_bytes(b"half a pack")
+    os.utime(left, (time.time() - 90_000,) * 2)
+    project.remote("o", events.append, write=True).close()
+    assert left.exists()  # looked for when the store was made, a moment ago
+    (stamp,) = Path(project.state_dir).glob("*-reaped")
+    os.utime(stamp, (time.time() - 4000,) * 2)
+    project.remote("o", events.append).close()
+    assert left.exists()  # reading is no push
+    project.remote("o", events.append, write=True).close()
+    assert not left.exists()
+    assert [event.message for event in events if isinstance(event, Noted)] == [
+        "remote 'o': removed 1 unfinished upload of killed pushes"
+    ]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import heapq
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 from dvcx.core.paths import contains
 from dvcx.core.pipeline.schema import Stage
@@ -15,8 +15,7 @@ from dvcx.core.spelling import did_you_mean
 from dvcx.errors import Conflict, NotFound, UsageError, display
 
 
-@dataclass(frozen=True, slots=True)
-class Graph:
+class Graph(NamedTuple):
     """All stages of a project by address, in the order they run, and what each needs directly.
 
     `upstream` and `downstream` hold addresses, in that order as well; `sources` the tracked paths (those with a

@@ -7,7 +7,7 @@ import re
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from dvcx.core.documents import Document
 from dvcx.core.paths import contains, parent, resolve
@@ -34,8 +34,7 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://").match
 _FORM = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Out:
+class Out(NamedTuple):
     """One output, by its path in the project. `cache` keeps its content, `persist` leaves it there before a run."""
 
     path: str
@@ -46,8 +45,7 @@ class Out:
     desc: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ParamsOf:
+class ParamsOf(NamedTuple):
     """Parameters read from `file` (a path in the project): these keys, or the whole file when there are none."""
 
     file: str

@@ -102,6 +102,12 @@ class Backend(Protocol):
     def delete(self, name: str) -> None:
         """Remove `name`; fine when it is absent."""
 
+    def clear(self, prefix: str) -> None:
+        """Remove everything below `prefix` ("" is refused), temporary files and directories too; fine when it is absent."""
+    def move(self, name: str, target: str) -> None:
+        """Give the file another name, replacing what has it. Not in one step everywhere: for a time both may be there, never
+        neither. `NotFound` when absent."""
+
     def reap(self, older: float = STALE) -> int:
         """Remove what writers that were killed more than `older` seconds ago left behind, unseen by `list`; how many."""
 
@@ -124,6 +130,13 @@ def check_prefix(prefix: str, url: str) -> str:
     """`prefix` without a slash at its end if it may be listed ("" may), else `UnsafeInput`."""
     prefix = prefix.rstrip("/")
     return check_name(prefix, url) if prefix else ""
+
+
+def check_below(prefix: str, url: str) -> str:
+    """`prefix` if everything below it may be removed: not the store itself (`ValueError`)."""
+    if not prefix.rstrip("/"):
+        raise ValueError("a whole store is never cleared")
+    return check_prefix(prefix, url)
 
 
 def check_range(start: int, length: int) -> None:

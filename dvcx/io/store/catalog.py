@@ -13,10 +13,12 @@ from typing import Any, NamedTuple
 
 from dvcx.core.chunking import Recipe
 from dvcx.core.packing import KIND_RECIPE, Frame, Loose, PackInfo
+from dvcx.errors import IntegrityError
 
 SCHEMA = 2
 _CHUNK = 500
 _SCAN_ABOVE = 2000
+_AT_ONCE = 200_000
 
 
 class Place(NamedTuple):
@@ -33,6 +35,16 @@ class Place(NamedTuple):
 
 Spot = tuple[int, int, int, int, int, bytes]
 """Where an object lies: number of the pack, offset, stored length, length, encoding, id. Plain, since there are many."""
+
+
+class Learned(NamedTuple):
+    """What an index says of packs that are there, loose objects and recipes; `complete` when all its packs are there."""
+
+    name: str
+    packs: Sequence[PackInfo]
+    loose: Sequence[Loose]
+    recipes: Sequence[Recipe]
+    complete: bool
 
 
 class Catalog:
@@ -104,32 +116,35 @@ class Catalog:
         *,
         complete: bool = True,
     ) -> None:
-        """Take in what an index says. One that names packs that are not there is not `complete`: it is to be read again.
+        """Take in what one index says; see `learn_all`."""
+        learned = Learned(index_name, list(packs), list(loose), list(recipes), complete)
+        self.learn_all(lambda: [learned])
 
-        An object is sought in a pack rather than alone: what an older index says stood alone may be gone since. A recipe
-        counts only when one of `packs` holds it.
+    def learn_all(self, indexes: Callable[[], Iterable[Learned]]) -> None:
+        """Take in what indexes say, all or nothing. One that names packs that are not there is not complete: it is read again.
+
+        `indexes` is asked once more when the database could not be written and memory takes its place. An object is sought in
+        a pack rather than alone: what an older index says stood alone may be gone since. A recipe counts only when one of the
+        packs holds it.
         """
-        packs, loose = list(packs), sorted(loose)
-        contents = {(recipe.id, recipe.seal): recipe for recipe in recipes}
 
         def insert(db: sqlite3.Connection) -> None:
-            for pack in packs:
-                name = pack.name.hex()
-                db.execute("INSERT OR IGNORE INTO packs (name, size) VALUES (?, ?)", (name, pack.size))
-                number = int(db.execute("SELECT number FROM packs WHERE name = ?", (name,)).fetchone()[0])
-                rows = [
-                    (f.id, f.seal, f.kind, f.size, number, f.offset, f.stored, f.encoding)
-                    for f in sorted(pack.frames)
-                    if f.kind != KIND_RECIPE
-                ]
-                db.executemany("INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
-                held = [(contents.get((f.id, f.seal)), f) for f in pack.frames if f.kind == KIND_RECIPE] if contents else []
-                cooked = [(*recipe, number, f.offset, f.stored) for recipe, f in held if recipe is not None]
-                db.executemany("INSERT OR REPLACE INTO recipes VALUES (?, ?, ?, ?, ?, ?, ?)", cooked)
-            rows = [(item.id, item.seal, item.kind, item.size, 0, 0, item.size, 0) for item in loose]
-            db.executemany("INSERT OR IGNORE INTO objects VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
-            if complete:
-                db.execute("INSERT OR REPLACE INTO indexes VALUES (?)", (index_name,))
+            packed: list[tuple[Any, ...]] = []
+            alone: list[tuple[Any, ...]] = []
+            for learned in indexes():
+                contents = {(recipe.id, recipe.seal): recipe for recipe in learned.recipes}
+                for pack in learned.packs:
+                    number = _number(db, pack)
+                    packed += [(*frame, number) for frame in pack.frames if frame.kind != KIND_RECIPE]
+                    held = [(contents.get((f.id, f.seal)), f) for f in pack.frames if f.kind == KIND_RECIPE] if contents else []
+                    cooked = [(*recipe, number, f.offset, f.stored) for recipe, f in held if recipe is not None]
+                    db.executemany("INSERT OR REPLACE INTO recipes VALUES (?, ?, ?, ?, ?, ?, ?)", cooked)
+                alone += [(item.id, item.seal, item.kind, 0, 0, item.size, item.size, 0) for item in learned.loose]
+                if learned.complete:
+                    db.execute("INSERT OR REPLACE INTO indexes VALUES (?)", (learned.name,))
+                if len(packed) + len(alone) > _AT_ONCE:
+                    _insert(db, packed, alone)
+            _insert(db, packed, alone)
             # The listing this was made from is not the store's any more, should it ever look like that again.
             db.execute("DELETE FROM meta WHERE key = 'listing'")
 
@@ -208,6 +223,36 @@ class Catalog:
             found.setdefault(self._packs[pack], []).append(Frame(key, sealed, KIND_RECIPE, 0, offset, stored, stored))
         return found
 
+    def everything(self) -> Iterator[tuple[str, bytes, int, int]]:
+        """(pack, id, bytes there, kind) of every object, pack by pack ("" for loose ones), and of every recipe after them."""
+        for sql in (
+            "SELECT pack, id, stored, kind FROM objects",
+            f"SELECT pack, id, stored, {KIND_RECIPE} FROM recipes",
+        ):
+            try:
+                with self._guard:
+                    rows = self._db.execute(sql)
+                    while part := rows.fetchmany(10_000):
+                        for pack, key, stored, kind in part:
+                            yield self._packs[pack] if pack else "", key, stored, kind
+            except sqlite3.Error as error:
+                # Half a walk is no answer; what was told already cannot be taken back.
+                hint = f"remove it, it is only a memory: rm '{self.path}'"
+                raise IntegrityError(f"{self.path}: damaged ({error})", hint) from None
+
+    def packs_of(self, ids: Collection[bytes]) -> tuple[set[str], list[bytes]]:
+        """The packs some of these objects lie in, and those of `ids` that lie in none."""
+        packs: set[str] = set()
+        alone: list[bytes] = []
+        wanted = list(ids)
+        for start in range(0, len(wanted), _CHUNK):
+            part = wanted[start : start + _CHUNK]
+            marks = ",".join("?" * len(part))
+            rows = dict(self._rows(f"SELECT id, pack FROM objects WHERE pack > 0 AND id IN ({marks})", part))
+            packs.update(self._packs[number] for number in set(rows.values()))
+            alone += [key for key in part if key not in rows]
+        return packs, alone
+
     def count(self) -> int:
         """How many objects the indexes name."""
         return int(self._rows("SELECT count(*) FROM objects")[0][0])
@@ -279,6 +324,21 @@ class Catalog:
 
     def _load_packs(self) -> None:
         self._packs = dict(self._db.execute("SELECT number, name FROM packs"))
+
+
+def _number(db: sqlite3.Connection, pack: PackInfo) -> int:
+    name = pack.name.hex()
+    db.execute("INSERT OR IGNORE INTO packs (name, size) VALUES (?, ?)", (name, pack.size))
+    return int(db.execute("SELECT number FROM packs WHERE name = ?", (name,)).fetchone()[0])
+
+
+def _insert(db: sqlite3.Connection, packed: list[tuple[Any, ...]], alone: list[tuple[Any, ...]]) -> None:
+    """Write rows in the order of the table, which is many times quicker; both lists are empty afterwards."""
+    columns = "(id, seal, kind, encoding, offset, stored, size, pack) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+    for rows, verb in ((packed, "REPLACE"), (alone, "IGNORE")):
+        rows.sort(key=itemgetter(0))
+        db.executemany(f"INSERT OR {verb} INTO objects {columns}", rows)
+        rows.clear()
 
 
 def _open(path: str) -> sqlite3.Connection:

@@ -22,6 +22,7 @@ from dvcx.io.store.backend import (
     Listed,
     Mark,
     capped,
+    check_below,
     check_name,
     check_prefix,
     check_range,
@@ -130,6 +131,38 @@ class FsspecBackend:
                 _remove(system, path)
             except (FileNotFoundError, NotADirectoryError):
                 pass
+
+    def clear(self, prefix: str) -> None:
+        """See `Backend.clear`. Directories above it that are empty then go too, not the root."""
+        prefix = check_below(prefix, self.url)
+        pending, directories = [prefix], []
+        while pending:
+            directories.append(pending.pop())
+            for name, info in self._entries(directories[-1]):
+                if info.get("type") == "directory" and not info.get("islink"):
+                    pending.append(name)
+                else:
+                    with self._in_words("deleting", name), self._connection() as system:
+                        _remove(system, f"{self._root}/{name}")
+        while prefix := prefix.rpartition("/")[0]:
+            directories.insert(0, prefix)
+        self._made.clear()
+        for directory in reversed(directories):
+            with contextlib.suppress(Exception), self._connection() as system:
+                system.rmdir(f"{self._root}/{directory}")
+    def move(self, name: str, target: str) -> None:
+        """See `Backend.move`. By way of this machine: what file systems call a move is too various."""
+        import tempfile
+
+        size = self.size(name)
+        if size is None:
+            raise NotFound(f"{self.url}/{display(name)} does not exist", "check what the store holds")
+        with tempfile.NamedTemporaryFile(prefix="dvcx-") as file:
+            for piece in self.stream(name, size):
+                file.write(piece)
+            file.flush()
+            self.upload(target, file.name)
+        self.delete(name)
 
     def reap(self, older: float = STALE) -> int:
         """See `Backend.reap`. What another user left, and may not be deleted, stays."""

@@ -97,6 +97,11 @@ class Leftovers:
 
     def remember(self, item: Loose) -> None:
         """This object was just sent, and no index names it yet."""
+        if self._remembered is not None:
+            self._remembered.pop(item.id, None)
+        self._write(item)
+
+    def _write(self, item: Loose) -> None:
         if not self._journal:
             return
         # A lost line costs a second sending, no more; so a disk that refuses is no failure.
@@ -116,7 +121,8 @@ class Leftovers:
         with contextlib.suppress(OSError):
             os.unlink(self._journal)
         for item in self._remembered.values():
-            self.remember(item)
+            if self._store.lists_loose(item.id, item.size):
+                self._write(item)
 
     def close(self) -> None:
         """Let go of the journal; it stays."""

@@ -12,6 +12,7 @@ from dvcx.io.store.backend import (
     Listed,
     Mark,
     capped,
+    check_below,
     check_name,
     check_prefix,
     check_range,
@@ -80,6 +81,15 @@ class MemoryBackend:
         """See `Backend.delete`."""
         with self._lock:
             self._files.pop(check_name(name, self.url), None)
+
+    def clear(self, prefix: str) -> None:
+        """See `Backend.clear`."""
+        for item in list(self.list(check_below(prefix, self.url))):
+            self.delete(item.name)
+    def move(self, name: str, target: str) -> None:
+        """See `Backend.move`."""
+        self.write(target, self._found(name)[0])
+        self.delete(name)
 
     def reap(self, older: float = STALE) -> int:
         """See `Backend.reap`."""

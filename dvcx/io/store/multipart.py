@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-OURS = ("objects/", "packs/", "index/", "actions/", "trash/", "quarantine/", "check-")
+OURS = ("objects/", "packs/", "index/", "actions/", "trash/", "quarantine/", "check/")
 """How names in a store begin; a bucket without a prefix may hold other people's uploads too."""
 
 
@@ -49,8 +49,11 @@ def abort_uploads(place: Place, name: str, older: float) -> int:
         finally:
             client.close()
     except ClientError as error:
+        code = str(error.response.get("Error", {}).get("Code", ""))
+        if code == "NoSuchUpload":  # what `rclone serve s3` says to a listing without any, and all to one that is gone
+            return 0
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        raise Refused(str(error.response.get("Error", {}).get("Code", "")), int(status), doing) from None
+        raise Refused(code, int(status), doing) from None
     except HTTPClientError:
         raise Refused("", 0, doing) from None
     except (BotoCoreError, ValueError) as error:  # ValueError: an endpoint botocore does not take
@@ -59,13 +62,14 @@ def abort_uploads(place: Place, name: str, older: float) -> int:
 
 
 def _stale(client: Any, place: Place, name: str, older: float) -> list[tuple[str, str]]:
+    from datetime import timedelta
     from email.utils import parsedate_to_datetime
 
     found: list[tuple[str, str]] = []
     marker: dict[str, str] = {}
     while True:
         answer = client.list_multipart_uploads(Bucket=place.bucket, Prefix=place.prefix + name, **marker)
-        now = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
+        now = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"]) + timedelta(seconds=1)  # no fractions
         for upload in answer.get("Uploads", ()):
             key = upload["Key"]
             ours = key == place.prefix + name if name else key.removeprefix(place.prefix).startswith(OURS)
@@ -95,7 +99,7 @@ def _client(place: Place) -> Any:
         config=Config(
             connect_timeout=min(10.0, place.timeout),
             read_timeout=place.timeout,
-            retries={"total_max_attempts": 2},
+            retries={"total_max_attempts": 1},
             s3={"addressing_style": "path"},
         ),
     )

@@ -22,6 +22,7 @@ from dvcx.io.store.backend import (
     Mark,
     capped,
     changed,
+    check_below,
     check_name,
     check_prefix,
     check_range,
@@ -89,12 +90,12 @@ class ObjectBackend:
         self._timeout = timeout_of(options)
         self._window = _Window(self._timeout)
         self._bucket_seen = False
-        self._ranges = True
+        self.ranges = True
         self._opened = time.monotonic()
         self._options = dict(options)
         self._for_parts: Any = None
         self._way_in: tuple[dict[str, Any], Callable[[], Any] | None] = ({}, None)
-        self._uploading: dict[str, float] = {}
+        self._uploading: set[str] = set()
         if not self._bucket:
             raise UsageError(f"{display(url)} names no bucket", f"dvcx remote modify NAME url {self._scheme}://BUCKET/PREFIX")
         with self._in_words("opening", ""):
@@ -138,7 +139,7 @@ class ObjectBackend:
         check_range(start, length)
         if length == 0:
             return b""
-        if 0 < length <= STREAMED and self._ranges:
+        if 0 < length <= STREAMED and self.ranges:
             with self._in_words("reading", name):
                 data = self._read_range(name, start, length)
             if data is not None:
@@ -197,15 +198,49 @@ class ObjectBackend:
                 if _code(str(error)) in _NO_BUCKET:
                     raise
 
+    def clear(self, prefix: str) -> None:
+        """See `Backend.clear`."""
+        for item in list(self.list(check_below(prefix, self.url))):
+            self.delete(item.name)
+        for name in list(self._uploading):
+            if name.startswith(prefix.rstrip("/") + "/"):
+                self._abort_uploads(name, -5.0)
+
+    def keeps_first(self, name: str) -> bool:
+        """Whether the service refuses to overwrite `name` when asked to (If-None-Match). dvcx relies on it nowhere."""
+        from obstore.exceptions import AlreadyExistsError
+
+        check_name(name, self.url)
+        with self._in_words("writing", name):
+            try:
+                _call(lambda: self._store.put(name, b"second", mode="create", use_multipart=False))
+            except AlreadyExistsError:
+                return True
+            except NotImplementedError:
+                return False
+        return False
+    def move(self, name: str, target: str) -> None:
+        """See `Backend.move`. The service copies; the bytes do not come here."""
+        check_name(name, self.url)
+        check_name(target, self.url)
+        size = self.size(name)
+        if size is None:
+            raise NotFound(f"{self.url}/{display(name)} does not exist", "check what the store holds")
+        with self._in_words("copying", name):
+            self._store.copy(name, target, overwrite=True)
+        if self.size(target) != size:
+            raise RemoteFailed(f"{self.url}/{display(target)}: the copy has another length", "run the command again")
+        self.delete(name)
+
     def reap(self, older: float = STALE) -> int:
         """See `Backend.reap`. On S3: multipart uploads; Google and Azure forget them by themselves or by a rule of the bucket."""
         return self._abort_uploads("", older)
 
     def close(self) -> None:
         """See `Backend.close`. What a thread that nobody waits for is still uploading is aborted."""
-        for name, began in list(self._uploading.items()):
+        for name in list(self._uploading):
             with contextlib.suppress(DvcxError):
-                self._abort_uploads(name, began - time.monotonic() - 1)
+                self._abort_uploads(name, -5.0, patience=5.0)
         self._store = self._for_parts = None
 
     # opening
@@ -370,7 +405,7 @@ class ObjectBackend:
         from obstore.exceptions import PreconditionError
 
         same = _some(if_match=mark.version)
-        if self._ranges and (mark.position or mark.end >= 0):
+        if self.ranges and (mark.position or mark.end >= 0):
             span = (mark.position, mark.end) if mark.end >= 0 else {"offset": mark.position}
             try:
                 return _call(lambda: self._store.get(name, options={"range": span, **same})), mark.position
@@ -382,7 +417,7 @@ class ObjectBackend:
                     return None, mark.position
                 if "non-partial response" not in text:
                     raise
-                self._ranges = False  # `rclone serve s3` sends the range with status 200
+                self.ranges = False  # `rclone serve s3` sends the range with status 200
         try:
             return _call(lambda: self._store.get(name, options=same or None)), 0
         except PreconditionError:
@@ -397,7 +432,7 @@ class ObjectBackend:
         except Exception as error:
             text = str(error)
             if "non-partial response" in text:
-                self._ranges = False
+                self.ranges = False
                 return None
             if _status(text) == 416:
                 return None
@@ -418,6 +453,8 @@ class ObjectBackend:
             with self._window.of(size):
                 self._store.put(name, content, use_multipart=False)
             return
+        if self._store is None:
+            raise pool.GivenUp  # closed meanwhile: nobody waits for this any more
         if self._for_parts is None:
             self._for_parts = self._open(self._options, retries=PART_RETRIES)
         with self._window.of(part, LANES, parts=-(-size // part)) as lanes, self._under_way(name):
@@ -425,13 +462,13 @@ class ObjectBackend:
 
     @contextlib.contextmanager
     def _under_way(self, name: str) -> Iterator[None]:
-        self._uploading[name] = time.monotonic()
+        self._uploading.add(name)
         try:
             yield
         finally:
-            self._uploading.pop(name, None)
+            self._uploading.discard(name)
 
-    def _abort_uploads(self, name: str, older: float) -> int:
+    def _abort_uploads(self, name: str, older: float, *, patience: float = 0.0) -> int:
         """Abort multipart uploads; "" means all of this store. `RemoteFailed` when the service does not let us see them."""
         if self._scheme != "s3":
             return 0
@@ -445,12 +482,13 @@ class ObjectBackend:
             settings["session_token"] = settings["token"]
         prefix = f"{self._prefix}/" if self._prefix else ""
         try:
-            return abort_uploads(Place(self._bucket, prefix, settings, self._timeout), name, older)
+            return abort_uploads(Place(self._bucket, prefix, settings, patience or self._timeout), name, older)
         except Refused as refused:
             told = self._explain("", refused.code, refused.status, refused.doing)
             where = display(f"{self.url}/{name}" if name else self.url)
             words = told.words if refused.status else f"the connection failed {refused.code}".rstrip()
-            raise RemoteFailed(f"{where}: {words} (while {refused.doing} in bucket '{self._bucket}')", told.hint) from None
+            message = f"{where}: {words} (while {refused.doing} in bucket '{display(self._bucket)}')"
+            raise RemoteFailed(message, told.hint, permission=told.permission) from None
 
     # failures
 
@@ -476,9 +514,9 @@ class ObjectBackend:
         if "credential provider" in text or "credentials:" in text:
             named = re.search(r"credentials:(\w+)", text)
             return self._no_credentials(named[1] if named else "")
-        words, hint, transient = self._explain(text, code, status, doing)
+        words, hint, transient, permission = self._explain(text, code, status, doing)
         message = f"{where}: {words} (while {doing} in bucket '{display(self._bucket)}')"
-        return RemoteFailed(message, hint, transient=transient)
+        return RemoteFailed(message, hint, transient=transient, permission=permission)
 
     def _explain(self, text: str, code: str, status: int, doing: str) -> _Words:
         for codes, words, hint, transient in _CODES:
@@ -487,7 +525,9 @@ class ObjectBackend:
         if status in (401, 403):
             permission = _PERMISSION[self._scheme].get(doing, "access")
             return _Words(
-                f"access denied, {status} {code}".rstrip(), f"grant {permission} on '{self._bucket}', or use other credentials"
+                f"access denied, {status} {code}".rstrip(),
+                f"grant {permission} on '{self._bucket}', or use other credentials",
+                permission=permission,
             )
         if status == 404 and doing in ("listing", "writing", "deleting"):
             return _Words("the bucket does not exist", "create it, or correct the address: dvcx remote modify NAME url URL")
@@ -509,6 +549,7 @@ class ObjectBackend:
         return self._explain_transport(text)
 
     def _explain_transport(self, text: str) -> _Words:
+        broke = ("body error" in text or "error sending request" in text) and "Parse(" not in text
         text = text.partition("inner:")[2] or text
         if "127.0.0.1:0," in text:
             return _Words("answered with a redirect to another host, which is not followed", "check the endpoint")
@@ -531,7 +572,7 @@ class ObjectBackend:
             )
         if connecting:
             return _Words("the endpoint cannot be reached", "check the endpoint and the network, then run it again", known)
-        if "body error" in text or "error sending request" in text:
+        if broke:
             return _Words("the connection broke", "check the network, then run it again", True)
         return _Words("the service's answer makes no sense", "check that the endpoint is such a service; run it again")
 
@@ -625,11 +666,12 @@ class _Window:
 
 
 class _Words(NamedTuple):
-    """A failure told: what happened, what helps, whether it may pass by itself."""
+    """A failure told: what happened, what helps, whether it may pass by itself, which permission is lacking."""
 
     words: str
     hint: str
     transient: bool = False
+    permission: str = ""
 
 
 _NO_BUCKET = ("NoSuchBucket", "ContainerNotFound", "ContainerBeingDeleted")

@@ -38,9 +38,10 @@ from dvcx.core.packing import (
     table_length,
 )
 from dvcx.errors import DvcxError, IntegrityError, NotFound, UnsafeInput, disk_refused
+from dvcx.io import pool
 from dvcx.io.hashing import Hasher, digest, digest_fd, mismatch, seal, unchanged, xxh128
 from dvcx.io.store.backend import Backend, Listed
-from dvcx.io.store.catalog import Catalog, Place
+from dvcx.io.store.catalog import Catalog, Learned, Place
 from dvcx.io.store.chunking import GAP, PIECES, ahead
 from dvcx.io.store.local import LocalBackend
 from dvcx.io.store.quarantine import quarantine
@@ -51,6 +52,7 @@ READ_GAP = 64 << 10
 READ_MOST = 4 << 20
 REMOTE_GAP = 1 << 20
 REMOTE_MOST = 16 << 20
+INDEX_READERS = 16
 MANY = 2000
 """About so many objects it is quicker to read the whole catalog than to ask for each."""
 MAX_TREE = 1 << 30
@@ -135,6 +137,16 @@ class Store:
         """
         if self._synced and not again:
             return
+        for last in (False, False, True):
+            try:
+                self._sync(broken)
+                return
+            except NotFound:
+                # A collection moved an index between the listing and the reading.
+                if last:
+                    raise
+
+    def _sync(self, broken: Callable[[str, DvcxError], None] | None) -> None:
         indexes = {item.name: item.size for item in self.backend.list("index")}
         listed_packs = {item.name: item for item in self.backend.list("packs")}
         packs = {name: item.size for name, item in listed_packs.items()}
@@ -289,19 +301,31 @@ class Store:
         if lost or not known <= set(indexes):
             self.catalog.clear()
             known = set()
-        whole = True
-        for name in sorted(set(indexes) - known):
+        names = sorted(set(indexes) - known)
+        bad: set[str] = set()
+
+        def look_at(name: str) -> IndexContent | DvcxError:
             try:
-                content = self.once_more(lambda name=name: self.read_index(name, indexes[name]))  # type: ignore[misc]
+                return self.once_more(lambda: self.read_index(name, indexes[name]))
             except (IntegrityError, UnsafeInput) as error:
                 if broken is None:
                     raise
-                broken(name, error)
-                whole = False
-                continue
-            here = [pack for pack in content.packs if packs.get(pack_name(pack.name.hex())) == pack.size]
-            self.catalog.learn(name, here, content.loose, content.recipes, complete=len(here) == len(content.packs))
-        return whole
+                return error
+
+        def read() -> Iterator[Learned]:
+            # Over a network each is an answer to wait for; on a disk threads only wait for one another.
+            for name, found in zip(names, pool.run(look_at, names, workers=1 if self.local else INDEX_READERS), strict=True):
+                if isinstance(found, DvcxError):
+                    assert broken is not None
+                    bad.add(name)
+                    broken(name, found)
+                    continue
+                here = [pack for pack in found.packs if packs.get(pack_name(pack.name.hex())) == pack.size]
+                yield Learned(name, here, found.loose, found.recipes, len(here) == len(found.packs))
+
+        if names:
+            self.catalog.learn_all(read)
+        return not bad
 
     def read_index(self, name: str, size: int) -> IndexContent:
         """What the index file `name` of `size` bytes says, checked completely."""
@@ -330,9 +354,17 @@ class Store:
 
     def read(self, item: Wanted) -> bytes:
         """The bytes of one object, verified. Raises `NotFound` or `IntegrityError`."""
-        for batch in self.batches([item]):
-            for _, data in self.read_batch(batch):
-                return bytes(data)
+        for again in (False, True):
+            try:
+                for batch in self.batches([item]):
+                    for _, data in self.read_batch(batch):
+                        return bytes(data)
+                break
+            except NotFound:
+                # A collection wrote its pack anew since the last listing.
+                if again or not self.is_cache:
+                    raise
+                self.sync(again=True)
         raise self.not_here(item)
 
     def not_here(self, item: Wanted) -> NotFound:

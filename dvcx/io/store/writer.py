@@ -37,7 +37,9 @@ from dvcx.core.packing import (
 )
 from dvcx.errors import DiskRefused, IntegrityError, disk_refused, display
 from dvcx.io import pool
+from dvcx.io.filesystem import check_room, write_refused
 from dvcx.io.hashing import BUFFER, Hasher, changed_while_reading, digest, digest_fd, mismatch, name_of, seal, unchanged, xxh128
+from dvcx.io.store import fresh, marks
 from dvcx.io.store.chunking import Later, Nearby, Spot, from_file, from_pieces, read_chunk, spots, windows
 from dvcx.io.store.leftovers import Leftovers
 from dvcx.io.store.local import LocalBackend
@@ -48,7 +50,7 @@ HELD = 32 << 20
 NOT_COMPRESSED = 256
 PROBED = 128 << 10
 """Larger frames are compressed only when a piece of so many bytes divided by four gets smaller."""
-IN_FLIGHT = 4
+IN_FLIGHT = 2
 """So many full packs may be on their way at once."""
 STEP, REMOTE_STEP = 256 << 20, 512 << 20
 """After so many bytes what is finished becomes visible, in a cache or on a remote."""
@@ -105,6 +107,10 @@ class Writer:
         self._store = store
         self._scratch = store.local.path("packs") if store.local is not None else scratch
         self._id_length = ALGORITHMS[store.algorithm]
+        self._reused: set[bytes] = set()
+        if store.is_cache:
+            # A collection may have moved things since the store was opened; now the lock keeps it away.
+            store.sync(again=True)
         self._packing = packing
         self._compress = compress
         self._compressors = threading.local()
@@ -113,6 +119,7 @@ class Writer:
         self._left = Leftovers(store, journal) if adopt and not store.is_cache else None
         self._lock = threading.Lock()
         self._large = threading.Lock()
+        self._sending: set[str] = set()
         self._stopped = threading.Event()
         self._new: dict[bytes, bytes] = {}
         self._taken: set[bytes] = set()
@@ -122,6 +129,7 @@ class Writer:
         self._held: list[tuple[Digest, int, bytes]] = []
         self._held_bytes = 0
         self._packed = False
+        self._made: list[str] = []
         self._pack: _OpenPack | None = None
         self._closing: list[Later] = []
         self._finished: list[_Finished] = []
@@ -162,6 +170,8 @@ class Writer:
             found = self._in_store(key, names.id)
             if found is None:
                 return self._adopted(key, sealed)
+            if not self._store.is_cache or len(self._reused) <= fresh.MANY:
+                self._reused.add(key)
         if found and found != sealed:
             raise IntegrityError(
                 f"{names.id}: {self._store.label} holds other bytes under this id "
@@ -306,7 +316,9 @@ class Writer:
         self, key: bytes, sealed: bytes, kind: int, encoding: int, stored: bytes | memoryview, size: int
     ) -> None:
         if self._pack is None:
-            self._pack = _OpenPack(self._scratch, self._id_length)
+            if self._store.local is not None:
+                self._store.local.make_directories("packs/x")
+            self._pack = _OpenPack(self._fresh_name(self._scratch), self._id_length)
         self._pack.append(key, sealed, kind, encoding, stored, size)
         if self._pack.size >= PACK_SIZE:
             self._close_pack()
@@ -358,9 +370,11 @@ class Writer:
                     os.unlink(pack.path)
                 raise
             return _Finished(info, target, inode)
+        self._sending.add(pack.path)
         try:
             self._store.backend.upload(name, pack.path, self._check_stopped)
         finally:
+            self._sending.discard(pack.path)
             with contextlib.suppress(OSError):
                 os.unlink(pack.path)
         return _Finished(info)
@@ -387,7 +401,7 @@ class Writer:
         try:
             fd = _create(path)
         except OSError as error:
-            raise disk_refused(error, "writing an object", path) from None
+            raise write_refused(error, "writing an object", path, len(data)) from None
         # From here on `abort` takes the file away.
         self._pending.append(_Pending(path, object_name(names.id)))
         try:
@@ -395,7 +409,7 @@ class Writer:
             if self._fsync == "full":
                 os.fsync(fd)
         except OSError as error:
-            raise disk_refused(error, "writing an object", path) from None
+            raise write_refused(error, "writing an object", path, len(data)) from None
         finally:
             os.close(fd)
 
@@ -410,12 +424,14 @@ class Writer:
     def temporary(self) -> str:
         """A fresh name for a file on its way into the local store."""
         assert self._store.local is not None
-        directory = self._store.local.path("objects")
-        try:
-            os.makedirs(directory, exist_ok=True)
-        except OSError as error:
-            raise disk_refused(error, "preparing the store", directory) from None
-        return f"{directory}/tmp-dvcx-{secrets.token_hex(8)}"
+        self._store.local.make_directories("objects/x")
+        return self._fresh_name(self._store.local.path("objects"))
+
+    def _fresh_name(self, directory: str) -> str:
+        """Remembered before there is a file: a signal may end this anywhere, and `abort` takes away what is there."""
+        path = f"{directory}/tmp-dvcx-{secrets.token_hex(8)}"
+        self._made.append(path)
+        return path
 
     # Large files into a local store
 
@@ -428,8 +444,8 @@ class Writer:
         mode = os.fstat(fd).st_mode
         for _ in range(3):
             path = self.temporary()
+            before = os.fstat(fd)
             try:
-                before = os.fstat(fd)
                 linked = link_path is not None and _may_be_linked(before) and _link(link_path, path, fd)
                 os.lseek(fd, 0, os.SEEK_SET)
                 names, total = self._hash_linked(fd) if linked else self._copy(fd, path, before.st_size)
@@ -442,7 +458,7 @@ class Writer:
                 _give_up(path, fd, mode)
             except OSError as error:
                 _give_up(path, fd, mode)
-                raise disk_refused(error, "copying it into the cache", where) from None
+                raise write_refused(error, "copying it into the cache", where, before.st_size, at=path) from None
             except BaseException:
                 _give_up(path, fd, mode)
                 raise
@@ -476,6 +492,7 @@ class Writer:
             if _reflink(fd, target):
                 os.lseek(target, 0, os.SEEK_SET)
                 return digest_fd(target, self._store.algorithm, self._advanced)
+            check_room(os.path.dirname(path), size, "a copy in the cache")
             hasher = Hasher(self._store.algorithm)
             buffer = bytearray(BUFFER)
             view = memoryview(buffer)
@@ -526,7 +543,7 @@ class Writer:
         except OSError as error:
             with contextlib.suppress(OSError):
                 os.unlink(path)
-            raise disk_refused(error, "writing an object", path) from None
+            raise write_refused(error, "writing an object", path, item.size) from None
         except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(path)
@@ -569,7 +586,7 @@ class Writer:
         directory = self._store.local.path("partial")
         path = f"{directory}/{object_id.partition(':')[2]}"
         try:
-            os.makedirs(directory, exist_ok=True)
+            self._store.local.make_directories("partial/x")
             _reap(directory, PARTIAL_LIFE)
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
         except OSError as error:
@@ -711,6 +728,8 @@ class Writer:
         except BaseException:
             self.abort()
             raise
+        if self._store.is_cache:
+            fresh.freshen(self._store, self._reused)
         return Summary(self._objects, self._bytes, self._stored, self._fresh)
 
     def _step(self) -> None:
@@ -762,6 +781,9 @@ class Writer:
         loose = [] if self._store.is_cache else self._loose
         if not packs and not loose:
             return
+        if not self._store.is_cache and self._reused:
+            # Chunks, say, that only an older version of a file needed: a collection must not take what is named again.
+            marks.hold(self._store, self._reused)
         inside = {frame.id for pack in packs for frame in pack.frames if frame.kind == KIND_RECIPE} if self._recipes else ()
         recipes = tuple(self._recipes[key] for key in inside if key in self._recipes)
         data = encode_index(IndexContent(packs, loose, recipes), self._id_length, xxh128)
@@ -775,10 +797,17 @@ class Writer:
     def abort(self) -> None:
         """Drop what is not visible yet. Packs sent to a remote, which no index names, stay: the next writer may name them."""
         self._stopped.set()
+        until = time.monotonic() + pool.GRACE
         for closing in self._closing:
+            if self._store.local is None:
+                closing.forget(until - time.monotonic())  # an upload may hang in a network that is gone
+                continue
             with contextlib.suppress(BaseException):
                 self._finished.append(closing.result())
         self._closing = []
+        for path in list(self._sending):  # of uploads that did not end in time
+            with contextlib.suppress(OSError):
+                os.unlink(path)
         if self._pack is not None:
             self._pack.drop()
             self._pack = None
@@ -798,6 +827,10 @@ class Writer:
             with contextlib.suppress(OSError):
                 os.unlink(path)
         self._pending = []
+        for path in self._made:
+            # Most were renamed long ago.
+            with contextlib.suppress(OSError):
+                os.unlink(path)
         if self._left is not None:
             self._left.close()
 
@@ -849,18 +882,18 @@ class _Prepared(NamedTuple):
 class _OpenPack:
     """A pack being written to a temporary file; buffered, its BLAKE3 computed on the way."""
 
-    def __init__(self, directory: str, id_length: int) -> None:
-        self.path = f"{directory}/tmp-dvcx-{secrets.token_hex(8)}"
+    def __init__(self, path: str, id_length: int) -> None:
+        self.path = path
         self._id_length = id_length
         self._frames: list[Frame] = []
         self._buffer: list[bytes | memoryview] = []
         self._buffered = 0
         self._hasher = _pack_hasher()
         try:
-            os.makedirs(directory, exist_ok=True)
-            self._fd = _create(self.path)
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            self._fd = _create(path)
         except OSError as error:
-            raise disk_refused(error, "writing a pack", self.path) from None
+            raise write_refused(error, "writing a pack", self.path, 0) from None
         self.size = 0
         self._push(pack_header(id_length))
 
@@ -891,8 +924,9 @@ class _OpenPack:
         try:
             _write_all(self._fd, data)
         except OSError as error:
+            raised = write_refused(error, "writing a pack", self.path, len(data))
             self.drop()
-            raise disk_refused(error, "writing a pack", self.path) from None
+            raise raised from None
 
     def finish(self, *, sync: bool) -> PackInfo:
         self._push(pack_tail(self._frames, self._id_length, xxh128))
@@ -904,8 +938,9 @@ class _OpenPack:
                 raise DiskRefused(f"{self.path}: it has not the length that was written", "check the disk")
             os.fchmod(self._fd, 0o444)
         except OSError as error:
+            raised = write_refused(error, "making a pack durable", self.path, self.size)
             self.drop()
-            raise disk_refused(error, "making a pack durable", self.path) from None
+            raise raised from None
         except BaseException:
             self.drop()
             raise
@@ -1000,7 +1035,7 @@ def _move(local: LocalBackend, path: str, name: str) -> None:
     try:
         os.rename(path, target)
     except OSError as error:
-        raise disk_refused(error, "putting an object in place", target) from None
+        raise write_refused(error, "putting an object in place", target, 0) from None
 
 
 def _sync_files(paths: list[str]) -> None:

@@ -25,6 +25,7 @@ class FaultyBackend:
         self.url = inner.url
         self.calls: dict[str, int] = defaultdict(int)
         self.asked: list[tuple[str, str]] = []
+        self.before: Callable[[], object] = lambda: None  # called before every call
         self._faults: dict[str, deque[Fault]] = defaultdict(deque)
         self._lock = threading.Lock()
 
@@ -66,13 +67,17 @@ class FaultyBackend:
     def delete(self, name: str) -> None:
         self._through("delete", name, lambda: self.inner.delete(name))
 
+    def clear(self, prefix: str) -> None:
+        self._through("clear", prefix, lambda: self.inner.clear(prefix))
+
     def reap(self, older: float = STALE) -> int:
         return self._through("reap", "", lambda: self.inner.reap(older))  # type: ignore[no-any-return]
 
     def close(self) -> None:
-        self.inner.close()
+        """Nothing: the inner one may be opened as a store again; who made it closes it."""
 
     def _through(self, method: str, name: str, work: Callable[[], Any]) -> Any:
+        self.before()
         with self._lock:
             self.calls[method] += 1
             self.asked.append((method, name))
