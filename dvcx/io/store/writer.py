@@ -25,6 +25,7 @@ from dvcx.core.packing import (
     KIND_TREE,
     PACK_SIZE,
     RAW,
+    REMOTE_BATCH,
     SMALL,
     ZSTD,
     Frame,
@@ -104,6 +105,7 @@ class Writer:
         self._scratch = store.local.path("packs") if store.local is not None else scratch
         self._id_length = ALGORITHMS[store.algorithm]
         self._packing = packing
+        self._batch = BATCH if store.is_cache else REMOTE_BATCH
         self._compress = compress
         self._compressors = threading.local()
         self._fsync = fsync
@@ -268,7 +270,7 @@ class Writer:
         else:
             self._held.append((names, kind, data))
             self._held_bytes += len(data)
-            if len(self._held) >= BATCH:
+            if len(self._held) >= self._batch:
                 held, self._held, self._held_bytes = self._held, [], 0
                 self._packed = True
                 for name, its_kind, its_data in held:
