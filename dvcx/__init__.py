@@ -15,6 +15,9 @@ __version__ = "0.1.0"
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from dvcx.core.changes import Change as Change
+    from dvcx.core.holding import Holding as Holding
+    from dvcx.core.holding import Lacked as Lacked
+    from dvcx.core.holding import PathLacking as PathLacking
     from dvcx.errors import AnswerIsNo as AnswerIsNo
     from dvcx.errors import Busy as Busy
     from dvcx.errors import Conflict as Conflict
@@ -34,14 +37,24 @@ if TYPE_CHECKING:
     from dvcx.ops.checkout import CheckedOut as CheckedOut
     from dvcx.ops.checkout import PathChange as PathChange
     from dvcx.ops.checkout import checkout as checkout
+    from dvcx.ops.collected import Collected as Collected
+    from dvcx.ops.collected import CollectedFile as CollectedFile
     from dvcx.ops.commit import Committed as Committed
     from dvcx.ops.commit import commit as commit
     from dvcx.ops.dag import Graph as Graph
     from dvcx.ops.dag import dag as dag
     from dvcx.ops.diff import Diff as Diff
     from dvcx.ops.diff import diff as diff
+    from dvcx.ops.drop import Dropped as Dropped
+    from dvcx.ops.drop import DroppedItem as DroppedItem
+    from dvcx.ops.drop import drop as drop
     from dvcx.ops.fetch import Fetched as Fetched
     from dvcx.ops.fetch import fetch as fetch
+    from dvcx.ops.fsck import Checked as Checked
+    from dvcx.ops.fsck import Finding as Finding
+    from dvcx.ops.fsck import NeededBy as NeededBy
+    from dvcx.ops.fsck import fsck as fsck
+    from dvcx.ops.gc import gc as gc
     from dvcx.ops.init import Initialized as Initialized
     from dvcx.ops.init import init as init
     from dvcx.ops.list import Listed as Listed
@@ -75,6 +88,7 @@ if TYPE_CHECKING:
 # Module -> the names that come from it; the same as above.
 _NAMES = {
     "core.changes": ("Change",),
+    "core.holding": ("Holding", "Lacked", "PathLacking"),
     "errors": (
         *("AnswerIsNo", "Busy", "Conflict", "DiskRefused", "DvcxError", "IntegrityError", "NoProject", "NotFound"),
         *("RemoteFailed", "StageFailed", "UnsafeInput", "UsageError"),
@@ -82,10 +96,14 @@ _NAMES = {
     "ops.add": ("Added", "AddedItem", "add"),
     "ops.check": ("check",),
     "ops.checkout": ("CheckedOut", "PathChange", "checkout"),
+    "ops.collected": ("Collected", "CollectedFile"),
     "ops.commit": ("Committed", "commit"),
     "ops.dag": ("Graph", "dag"),
     "ops.diff": ("Diff", "diff"),
+    "ops.drop": ("Dropped", "DroppedItem", "drop"),
     "ops.fetch": ("Fetched", "fetch"),
+    "ops.fsck": ("Checked", "Finding", "NeededBy", "fsck"),
+    "ops.gc": ("gc",),
     "ops.init": ("Initialized", "init"),
     "ops.list": ("Listed", "Listing", "list_"),
     "ops.move": ("Moved", "move"),

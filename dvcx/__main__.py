@@ -7,6 +7,15 @@ import sys
 
 def run() -> int:
     """Run the command line of this process; the exit code."""
+    try:
+        return _run()
+    except KeyboardInterrupt:
+        # While modules load, or at the very end: `main` handles its own.
+        sys.stderr.write("interrupted\n")
+        return 130
+
+
+def _run() -> int:
     arguments = sys.argv[1:]
     if arguments in (["--version"], ["-V"]):
         from dvcx import __version__

@@ -116,6 +116,16 @@ def disk_refused(error: OSError, what: str, path: str) -> DvcxError:
     return DiskRefused(f"{display(path)}: {reason} while {what}", hints.get(code, "repair the cause, then run it again"))
 
 
+def amount(count: int) -> str:
+    """Bytes for people: 217 B, 1.2 KiB, 34 MiB."""
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB", "PiB"):
+        if abs(value) < 1023.5 or unit == "PiB":
+            return f"{count} B" if unit == "B" else f"{value:.1f} {unit}" if abs(value) < 99.95 else f"{value:.0f} {unit}"
+        value /= 1024
+    raise AssertionError("unreachable")
+
+
 def display(text: str) -> str:
     """`text` safe to print on one line: control characters, escapes and undecodable bytes written as escapes."""
     if text.isprintable():

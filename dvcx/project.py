@@ -14,7 +14,7 @@ from dvcx.core.config import Config
 from dvcx.core.paths import check_path
 from dvcx.errors import Busy, DiskRefused, DvcxError, NoProject, NotFound, UnsafeInput, UsageError, disk_refused, display
 from dvcx.events import Emit, Noted, Warned
-from dvcx.io import configfile, git, lock
+from dvcx.io import configfile, git, lock, roots
 from dvcx.io.files import atomic_write, private_directory
 from dvcx.io.git import Git, open_git
 
@@ -28,7 +28,7 @@ MARK = ".dvcx"
 MAX_IGNORE = 1 << 20
 REAP_AFTER = 60.0
 REAP_REMOTE_EVERY = 3600.0
-STORE_DIRECTORIES = ("objects", "packs", "index", "actions", "quarantine")
+STORE_DIRECTORIES = ("objects", "packs", "index", "actions", "quarantine", "trash", "roots", "fresh", "partial")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,26 +107,62 @@ class Project:
             yield
 
     @contextlib.contextmanager
-    def _hold(self, path: str, command: str, emit: Emit, *, shared: bool = False) -> Iterator[None]:
+    def _hold(self, path: str, command: str, emit: Emit, *, shared: bool = False, mode: int = 0) -> Iterator[None]:
         timeout = float(self.config.get("core.lock_timeout"))
-        with lock.hold(path, command=command, timeout=timeout, shared=shared, waiting=lambda text: emit(Noted(text))):
+        tell = lambda text: emit(Noted(text))  # noqa: E731
+        with lock.hold(path, command=command, timeout=timeout, shared=shared, waiting=tell, mode=mode):
             yield
 
     @contextlib.contextmanager
     def cache_writer_lock(self, command: str, emit: Emit) -> Iterator[None]:
-        """Hold the cache against its collector; writers do not exclude one another.
+        """Hold the cache against its collector; writers and readers do not exclude one another.
 
-        Who comes while nobody else writes takes away what a killed writer left.
+        Who comes while nobody else writes takes away what a killed writer left. A store that was opened before this is to
+        be synced again: what a collection moved meanwhile is not there any more (a `Writer` does so).
         """
+        path = f"{self.cache_dir}/lock"
+        if lock.is_held(path):
+            yield
+            return
         self._make_cache()
-        with contextlib.suppress(Busy), lock.hold(f"{self.cache_dir}/lock", command=command, timeout=0):
+        with contextlib.suppress(Busy), lock.hold(path, command=command, timeout=0, mode=self._lock_mode):
             from dvcx.io.store.local import LocalBackend
 
             backend = LocalBackend(self.cache_dir)
             backend.reap(0, only=("objects", "packs", "index"))
             backend.reap(REAP_AFTER, only=("",))  # store.json is written before this lock is taken
-        with self._hold(f"{self.cache_dir}/lock", command, emit, shared=True):
+        with self._hold(path, command, emit, shared=True, mode=self._lock_mode):
             yield
+
+    @contextlib.contextmanager
+    def cache_reader_lock(self, command: str, emit: Emit) -> Iterator[None]:
+        """Hold the cache against its collector while much is read from it. Where no lock can be made, nobody collects either."""
+        if not os.path.isdir(self.cache_dir):
+            yield
+            return
+        try:
+            stack = contextlib.ExitStack()
+            stack.enter_context(self._hold(f"{self.cache_dir}/lock", command, emit, shared=True, mode=self._lock_mode))
+        except (DiskRefused, NotFound):
+            yield
+            return
+        with stack:
+            yield
+
+    @contextlib.contextmanager
+    def cache_collector_lock(self, command: str, emit: Emit) -> Iterator[None]:
+        """Hold the cache alone: nobody writes to it or counts on what is in it meanwhile."""
+        with self._hold(f"{self.cache_dir}/lock", command, emit, mode=self._lock_mode):
+            yield
+
+    @property
+    def _lock_mode(self) -> int:
+        return 0o664 if self.config.get("cache.shared") else 0
+
+    @property
+    def own_cache(self) -> bool:
+        """Whether the cache lies in this project, where no other one uses it."""
+        return self.cache_dir == f"{self.root}/{MARK}/cache"
 
     def stat_index(self, emit: Emit) -> StatIndex:
         """The stat index of the workspace."""
@@ -144,11 +180,13 @@ class Project:
         if write:
             self._make_cache()
         self._check_cache()
-        backend = LocalBackend(self.cache_dir, fsync=self.fsync)
+        backend = LocalBackend(self.cache_dir, fsync=self.fsync, shared=bool(self.config.get("cache.shared")))
         warn = _warn(emit)
         store = open_store(backend, self.state_dir, algorithm=self.algorithm, label="the cache", is_cache=True, warn=warn)
         if write:
             create_store(store, self.state_dir, warn)
+            if not self.own_cache:
+                roots.register(self.cache_dir, self.root, shared=backend.shared)
         return store
 
     def remote_name(self, name: str = "") -> str:
@@ -172,7 +210,6 @@ class Project:
 
     def remote(self, name: str, emit: Emit, *, write: bool = False) -> Store:
         """The store of a remote ("" is the default one). `write` prepares it for new objects."""
-        from dvcx.io.hashing import seal
         from dvcx.io.store.store import create_store, open_store
 
         self._make_state()
@@ -182,7 +219,7 @@ class Project:
         warn = _warn(emit)
         label = f"remote '{name}'"
         store = open_store(backend, self.state_dir, algorithm=self.algorithm, label=label, is_cache=False, warn=warn)
-        met = f"{self.state_dir}/remote-{seal(url.encode()).hex()[:16]}"
+        met = self._met(url)
         if write:
             if not store.id and os.path.exists(met):
                 # Writing makes directories: one that is only not mounted is missed here.
@@ -215,6 +252,27 @@ class Project:
             return
         if count:
             emit(Noted(f"{label}: removed {count} unfinished upload{'s' if count > 1 else ''} of killed pushes"))
+
+    def cache_backend(self) -> Backend:
+        """The directory of the cache, as it is."""
+        from dvcx.io.store.local import LocalBackend
+
+        self._check_cache()
+        return LocalBackend(self.cache_dir, fsync=self.fsync)
+
+    def met_store(self, name: str) -> str:
+        """The id of the store that was last found at a remote, "" when none is remembered."""
+        try:
+            with open(self._met(str(self.config.remote(name)["url"])), encoding="ascii") as file:
+                found = file.read(64)
+        except (OSError, ValueError):
+            return ""
+        return found if len(found) == 32 and set(found) <= set("0123456789abcdef") else ""
+
+    def _met(self, url: str) -> str:
+        from dvcx.io.hashing import seal
+
+        return f"{self.state_dir}/remote-{seal(url.encode()).hex()[:16]}"
 
     def remote_backend(self, name: str, emit: Emit) -> Backend:
         """The bytes of a remote under their names. What fails and may pass is tried again, which `emit` hears of."""

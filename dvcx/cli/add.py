@@ -9,7 +9,7 @@ from typer import Argument, Context
 from dvcx.cli import output
 from dvcx.cli.face import Face
 from dvcx.cli.frame import Verb, app
-from dvcx.cli.options import DryRun, Force, NoWait
+from dvcx.cli.options import DryRun, Exact, Force, NoWait
 
 if TYPE_CHECKING:
     from dvcx.ops.add import Added
@@ -25,6 +25,7 @@ def add(
     ctx: Context,
     paths: Annotated[list[str], Argument(metavar="PATH...", help="Files, directories or quoted wildcards.")],
     force: Force = False,
+    exact: Exact = False,
     dry_run: DryRun = False,
     no_wait: NoWait = False,
 ) -> None:
@@ -32,7 +33,7 @@ def add(
 
     Their content goes into the cache, a small pointer file (PATH.dvcx) for git comes beside each, and git is told to
     ignore the data itself. Adding something again records how it is now. A path inside a tracked directory updates
-    that directory.
+    that directory, whose rest need not be here. Recorded files that were never pulled stay recorded.
 
     Examples:
       dvcx add data-input.csv
@@ -40,13 +41,13 @@ def add(
       dvcx add 'raw/*.parquet'
       dvcx add --dry-run images/
 
-    Exits: 3 4 5 7 8 9 11
+    Exits: 3 4 5 6 7 8 9 11
     """
     from dvcx.ops.add import add as op
 
     face: Face = ctx.obj
     project = face.project(no_wait=no_wait)
-    result = op(project, face.paths(project, paths, expand=True), force=force, dry_run=dry_run, emit=face.emit)
+    result = op(project, face.paths(project, paths, expand=True), force=force, exact=exact, dry_run=dry_run, emit=face.emit)
     face.done(result, lambda: [*item_lines(face, result), *_next(face, project, result)])
 
 
@@ -55,6 +56,7 @@ def item_lines(face: Face, result: Added) -> list[str]:
     rows = []
     for item in result.items:
         files = f"  {output.plural(item.files, 'file')}" if item.kind == "tree" else ""
+        files += f", {item.not_pulled:,} of them not pulled" if item.not_pulled else ""
         word = _WORDS.get(item.state, item.state)
         if result.dry_run and item.state != "unchanged":
             word = f"would be {word}"

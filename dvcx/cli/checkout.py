@@ -10,7 +10,7 @@ from typer import Context
 from dvcx.cli import output
 from dvcx.cli.face import Face
 from dvcx.cli.frame import Verb, app
-from dvcx.cli.options import DryRun, Force, NoWait, Targets
+from dvcx.cli.options import DryRun, Force, Globs, NoWait, Targets
 from dvcx.errors import display
 
 if TYPE_CHECKING:
@@ -23,7 +23,12 @@ SHOWN = 10
 
 @app.command("checkout", cls=Verb)
 def checkout(
-    ctx: Context, targets: Targets = None, force: Force = False, dry_run: DryRun = False, no_wait: NoWait = False
+    ctx: Context,
+    targets: Targets = None,
+    globs: Globs = None,
+    force: Force = False,
+    dry_run: DryRun = False,
+    no_wait: NoWait = False,
 ) -> None:
     """Put the version of the data that the pointers and locks record into the workspace.
 
@@ -34,6 +39,7 @@ def checkout(
       git checkout v1.0 && dvcx checkout
       dvcx checkout data-input.csv
       dvcx checkout --force images/
+      dvcx checkout --glob 'images/**/*.png'
 
     Exits: 3 4 5 7 8 9 11
     """
@@ -41,7 +47,7 @@ def checkout(
 
     face: Face = ctx.obj
     project = face.project(no_wait=no_wait)
-    result = op(project, face.targets(project, targets), force=force, dry_run=dry_run, emit=face.emit)
+    result = op(project, face.targets(project, targets), globs=face.globs(globs), force=force, dry_run=dry_run, emit=face.emit)
     face.done(result, lambda: checkout_lines(face, result, dry_run=dry_run))
 
 

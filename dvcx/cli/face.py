@@ -71,6 +71,11 @@ class Face:
         cwd = working_directory()
         return tuple(word if self.here and _may_be_stage(word) else project.relpath(cwd, word) for word in typed or ())
 
+    def globs(self, typed: Sequence[str] | None) -> tuple[str, ...]:
+        """Patterns the user typed below the current directory, as patterns of project paths."""
+        found = (word.removeprefix("./").rstrip("/") for word in typed or ())
+        return tuple(paths.join(self.here, word) for word in found)
+
     def path(self, path: str) -> str:
         """A project path as seen from the current directory, safe to print."""
         return display(paths.relative(path, self.here)) if self.here else display(path)

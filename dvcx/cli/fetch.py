@@ -9,7 +9,7 @@ from typer import Context
 from dvcx.cli import output
 from dvcx.cli.face import Face
 from dvcx.cli.frame import Verb, app
-from dvcx.cli.options import Jobs, NoWait, Remote, Targets
+from dvcx.cli.options import Globs, Jobs, NoWait, Remote, Targets
 from dvcx.errors import display
 
 if TYPE_CHECKING:
@@ -19,7 +19,14 @@ app = app()
 
 
 @app.command("fetch", cls=Verb)
-def fetch(ctx: Context, targets: Targets = None, remote: Remote = "", jobs: Jobs = 0, no_wait: NoWait = False) -> None:
+def fetch(
+    ctx: Context,
+    targets: Targets = None,
+    globs: Globs = None,
+    remote: Remote = "",
+    jobs: Jobs = 0,
+    no_wait: NoWait = False,
+) -> None:
     """Bring the data that pointers and locks name from a remote into the cache, without touching the workspace.
 
     Everything that arrives is checked against its size, its id and its seal.
@@ -27,6 +34,7 @@ def fetch(ctx: Context, targets: Targets = None, remote: Remote = "", jobs: Jobs
     Examples:
       dvcx fetch
       dvcx fetch --remote backup data-input.csv
+      dvcx fetch --glob 'images/**/*.png'
 
     Exits: 3 4 5 6 7 8 9
     """
@@ -34,7 +42,7 @@ def fetch(ctx: Context, targets: Targets = None, remote: Remote = "", jobs: Jobs
 
     face: Face = ctx.obj
     project = face.project(jobs=jobs, no_wait=no_wait)
-    result = op(project, face.targets(project, targets), remote=remote, jobs=jobs, emit=face.emit)
+    result = op(project, face.targets(project, targets), globs=face.globs(globs), remote=remote, jobs=jobs, emit=face.emit)
     face.done(result, lambda: fetch_lines(result))
 
 

@@ -63,6 +63,21 @@ class Verb(TyperCommand):
             formatter.write_dl([(str(code), EXIT_CODES[code]) for code in exits])
 
 
+class AskingRemote(Verb):
+    """A verb whose `--remote` may stand without a name: "" then."""
+
+    def parse_args(self, ctx: ClickContext, args: list[str]) -> list[str]:
+        """Give a `--remote` that no word follows an empty one."""
+        named: list[str] = []
+        for number, word in enumerate(args):
+            named.append(word)
+            if word == "--":
+                return super().parse_args(ctx, named + args[number + 1 :])
+            if word in ("--remote", "-r") and (number + 1 == len(args) or args[number + 1].startswith("-")):
+                named.append("")
+        return super().parse_args(ctx, named)
+
+
 class Group(TyperGroup):
     """A verb that holds verbs (`dvcx remote add`)."""
 

@@ -31,7 +31,7 @@ def list_(
       dvcx list --recursive images/
       dvcx ls --rev v1.0
 
-    Exits: 3 4 5 9
+    Exits: 3 4 5 6 9
     """
     from dvcx.ops.list import list_ as op
 

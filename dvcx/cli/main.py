@@ -22,8 +22,8 @@ BROKEN_PIPE = 141
 TERMINATED = 143
 
 
-class Terminated(BaseException):
-    """SIGTERM or SIGHUP arrived: unwind, so that everything cleans up behind itself."""
+class Terminated(KeyboardInterrupt):
+    """SIGTERM or SIGHUP arrived: unwind as for Ctrl-C, so that everything cleans up behind itself."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -32,9 +32,9 @@ def main(arguments: Sequence[str]) -> int:
         from dvcx.cli.complete import answer
 
         return answer(list(arguments[1:]))
-    _prepare()
     face = Face()
     try:
+        _prepare()
         try:
             return _run(face, list(arguments))
         finally:
@@ -43,17 +43,22 @@ def main(arguments: Sequence[str]) -> int:
         return _tell(error, as_json=face.json, verbose=face.verbose)
     except ClickException as error:
         return _tell(_usage(error), as_json="--json" in arguments)
-    except (KeyboardInterrupt, typer.Abort):
-        _complain("interrupted")
-        return INTERRUPTED
-    except Terminated:
-        _complain("terminated")
-        return TERMINATED
+    except (KeyboardInterrupt, typer.Abort) as stop:
+        return _stopped(stop)
     except BrokenPipeError:
         output.drop_stdout()
         return BROKEN_PIPE
     except BaseException as error:
+        # Python wraps what interrupts the making of a class, and modules are loaded when they are needed.
+        if isinstance(error.__cause__, KeyboardInterrupt):
+            return _stopped(error.__cause__)
         return _bug(error, arguments, as_json=face.json)
+
+
+def _stopped(how: BaseException) -> int:
+    terminated = isinstance(how, Terminated)
+    _complain("terminated" if terminated else "interrupted")
+    return TERMINATED if terminated else INTERRUPTED
 
 
 def _prepare() -> None:

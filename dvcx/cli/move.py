@@ -22,11 +22,14 @@ def move(
 ) -> None:
     """Rename tracked data together with its pointer and its line in .gitignore.
 
+    A path inside a tracked directory moves inside that directory, whose rest need not be here.
+
     Examples:
       dvcx move data.csv raw.csv
       dvcx mv images archive/images
+      dvcx mv images/cats/1.png images/dogs/
 
-    Exits: 3 4 5 7 8 9 11
+    Exits: 3 4 5 6 7 8 9 11
     """
     from dvcx.ops.move import move as op
 

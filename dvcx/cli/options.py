@@ -25,4 +25,26 @@ Remote = Annotated[
     str,
     Option("--remote", "-r", metavar="NAME", help="The remote; the default remote when left out.", show_default=False),
 ]
+Globs = Annotated[
+    list[str] | None,
+    Option(
+        "--glob",
+        metavar="PATTERN",
+        help="Recorded paths that match, such as 'data/**/*.png'; quote it; may be repeated.",
+        show_default=False,
+    ),
+]
+AskRemote = Annotated[
+    str | None,
+    Option(
+        "--remote",
+        "-r",
+        metavar="[NAME]",
+        help="Compare with what a remote holds now, too; the default remote without a name.",
+        show_default=False,
+    ),
+]
+Exact = Annotated[
+    bool, Option("--exact", help="Record directories as just what is here: what was never pulled counts as deleted.")
+]
 Local = Annotated[bool, Option("--local", help="Write .dvcx/config.local.toml, which git ignores.")]

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from typing import Any, TextIO
 
-from dvcx.errors import disk_refused, display
+from dvcx.errors import amount, disk_refused, display
 
 _RESET = "\x1b[0m"
 _STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
@@ -34,6 +34,14 @@ STATE_STYLES = {
     "missing": "red",
     "conflict": "red",
     "failed": "red",
+    "corrupt": "red",
+    "truncated": "red",
+    "misplaced": "red",
+    "forged": "red",
+    "broken": "red",
+    "unreadable": "red",
+    "absent": "red",
+    "record": "red",
 }
 
 
@@ -97,20 +105,7 @@ def to_json(result: Any) -> str:
     return json.dumps(value, indent=2) + "\n"
 
 
-def size(count: int) -> str:
-    """Bytes for people: 217 B, 1.2 KiB, 34 MiB."""
-    amount = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB", "PiB"):
-        if abs(amount) < 1023.5 or unit == "PiB":
-            return (
-                f"{count} B"
-                if unit == "B"
-                else f"{amount:.1f} {unit}"
-                if abs(amount) < 99.95
-                else f"{amount:.0f} {unit}"
-            )
-        amount /= 1024
-    raise AssertionError("unreachable")
+size = amount
 
 
 def delta(count: int) -> str:

@@ -8,7 +8,7 @@ from dvcx.cli.checkout import checkout_lines
 from dvcx.cli.face import Face
 from dvcx.cli.fetch import fetch_lines
 from dvcx.cli.frame import Verb, app
-from dvcx.cli.options import Force, Jobs, NoWait, Remote, Targets
+from dvcx.cli.options import Force, Globs, Jobs, NoWait, Remote, Targets
 
 app = app()
 
@@ -17,6 +17,7 @@ app = app()
 def pull(
     ctx: Context,
     targets: Targets = None,
+    globs: Globs = None,
     remote: Remote = "",
     jobs: Jobs = 0,
     force: Force = False,
@@ -24,9 +25,12 @@ def pull(
 ) -> None:
     """Bring data from a remote and put it into the workspace: fetch, then checkout.
 
+    A path inside a tracked directory, or --glob, brings a part of it and nothing else; a later `dvcx pull` the rest.
+
     Examples:
       dvcx pull
-      dvcx pull data-input.csv
+      dvcx pull data-input.csv images/cats
+      dvcx pull --glob 'images/**/*.png'
       dvcx pull --remote backup --jobs 8
 
     Exits: 3 4 5 6 7 8 9 11
@@ -35,5 +39,6 @@ def pull(
 
     face: Face = ctx.obj
     project = face.project(jobs=jobs, no_wait=no_wait)
-    result = op(project, face.targets(project, targets), remote=remote, jobs=jobs, force=force, emit=face.emit)
+    chosen = face.targets(project, targets)
+    result = op(project, chosen, globs=face.globs(globs), remote=remote, jobs=jobs, force=force, emit=face.emit)
     face.done(result, lambda: [*fetch_lines(result.fetched), *checkout_lines(face, result.checkout)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +16,7 @@ from dvcx.errors import display
 
 if TYPE_CHECKING:
     from dvcx.ops.remove import Removed
+    from dvcx.project import Project
 
 app = app()
 
@@ -38,7 +40,7 @@ def remove(
       dvcx remove old.csv
       dvcx rm --delete --yes images/
 
-    Exits: 3 4 5 7 8 9 11
+    Exits: 3 4 5 6 7 8 9 11
     """
     from dvcx.ops.remove import remove as op
 
@@ -51,13 +53,14 @@ def remove(
             yes=yes,
         )
     result = op(project, chosen, keep_data=not delete, dry_run=dry_run, emit=face.emit)
-    face.done(result, lambda: _lines(face, result, delete=delete))
+    face.done(result, lambda: _lines(face, project, result, delete=delete))
 
 
-def _lines(face: Face, result: Removed, *, delete: bool) -> Iterable[str]:
+def _lines(face: Face, project: Project, result: Removed, *, delete: bool) -> Iterable[str]:
     would = "would stop" if result.dry_run else "stopped"
     for item in result.items:
         what = f"stage {display(item.path)}" if item.kind == "stage" else face.path(item.path)
         verb = ("would remove" if result.dry_run else "removed") if item.kind == "stage" else f"{would} tracking"
         end = f"{'would delete' if result.dry_run else 'deleted'} {output.plural(item.deleted, 'file')}"
-        yield f"{verb} {what}; {end if delete else 'the data stays'}"
+        stays = "; the data stays" if item.kind == "stage" or os.path.lexists(f"{project.root}/{item.path}") else ""
+        yield f"{verb} {what}{f'; {end}' if delete else stays}"

@@ -2,43 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from typer import Context
 
 from dvcx.cli import output
 from dvcx.cli.face import Face
-from dvcx.cli.frame import Verb, app
-from dvcx.cli.options import Targets
-from dvcx.errors import display
+from dvcx.cli.frame import AskingRemote, app
+from dvcx.cli.options import AskRemote, Targets
+from dvcx.errors import UsageError, display
 
 if TYPE_CHECKING:
+    from dvcx.core.holding import Holding, PathLacking
     from dvcx.ops.status import Status
+    from dvcx.project import Project
 
 app = app()
 
 
-@app.command("status", cls=Verb)
-def status(ctx: Context, targets: Targets = None) -> None:
+SHOWN = 3
+
+
+@app.command("status", cls=AskingRemote)
+def status(ctx: Context, targets: Targets = None, remote: AskRemote = None) -> None:
     """Say what changed since it was recorded, and which stages are stale and why.
 
     It reads no data that has not been touched and changes nothing. It exits with 0 whatever the answer; `dvcx check`
-    exits with 1 when something is not up to date.
+    exits with 1 when something is not up to date. What was never placed in this workspace is called not pulled.
+
+    With --remote it also lists the remote and names what is needed and not there; no data is fetched.
 
     Examples:
       dvcx status
       dvcx status data/ train
+      dvcx status --remote
       dvcx status --json
 
-    Exits: 3 4 5 9 11
+    Exits: 3 4 5 6 9 11
     """
     from dvcx.ops.status import status as op
 
     face: Face = ctx.obj
     project = face.project()
-    result = op(project, face.targets(project, targets), emit=face.emit)
-    face.answer(result, lambda: status_lines(face, result))
+    check_name(project, targets, remote)
+    result = op(project, face.targets(project, targets), remote=remote, emit=face.emit)
+    face.answer(result, lambda: [*status_lines(face, result), *remote_lines(face, result)])
+
+
+def check_name(project: Project, targets: Sequence[str] | None, remote: str | None) -> None:
+    """A path right behind --remote was hardly meant as a remote's name."""
+    if remote and remote not in project.config.remotes() and (os.path.lexists(remote) or "/" in remote):
+        raise UsageError(
+            f"no remote is called '{display(remote)}'", f"paths come first: dvcx status {display(remote)} --remote"
+        )
 
 
 def status_lines(face: Face, result: Status) -> Iterable[str]:
@@ -46,11 +64,18 @@ def status_lines(face: Face, result: Status) -> Iterable[str]:
     from dvcx.core.staleness import NOT_AS_RECORDED
 
     stages = [stage for stage in result.stages if stage.state != "fresh"]
-    if result.data:
+    changed = [change for change in result.data if change.state != "not pulled"]
+    absent = [change for change in result.data if change.state == "not pulled"]
+    if changed:
         yield "Changed data:"
-        rows = [(change.state, face.path(change.path), change.text) for change in result.data]
+        rows = [(change.state, face.path(change.path), change.text) for change in changed]
         for row, line in zip(rows, output.columns(rows, "  "), strict=True):
             yield f"  {face.paint.state(row[0])}{line[2 + len(row[0]) :]}"
+    if absent:
+        if changed:
+            yield ""
+        yield "Not pulled:"
+        yield from output.columns([(face.path(change.path), change.text) for change in absent], "  ")
     if stages:
         if result.data:
             yield ""
@@ -59,7 +84,7 @@ def status_lines(face: Face, result: Status) -> Iterable[str]:
             yield f"  {face.paint.state(stage.state)}  {display(stage.stage)}"
             for reason in stage.reasons:
                 yield f"    {display(reason)}"
-    if result.clean:
+    if not result.data and not stages:
         if not result.tracked and not result.stages:
             yield "nothing is tracked yet"
             yield from face.next("dvcx add FILE")
@@ -72,10 +97,14 @@ def status_lines(face: Face, result: Status) -> Iterable[str]:
     states = {change.state for change in result.data}
     if "missing" in states:
         yield from face.next("dvcx pull to bring what is missing")
+    elif absent:
+        yield from face.next("dvcx pull to bring what is not here; dvcx pull PATH brings a part")
     elif stages:
         differ = any(NOT_AS_RECORDED in reason for stage in stages for reason in stage.reasons)
         other = " to make outputs anew, or dvcx checkout to put the recorded ones in place" if differ else ""
         yield from face.next(f"dvcx repro{other}")
+    if any(change.text.startswith("cache object modified") for change in result.data):
+        yield from face.next("dvcx fsck --repair to have the recorded bytes in the cache again; the edited ones are kept")
     edited = [change.path for change in result.data if change.state == "modified"]
     if edited:
         import shlex
@@ -86,3 +115,38 @@ def status_lines(face: Face, result: Status) -> Iterable[str]:
         yield from face.next(f"dvcx commit {path} to record the {what}, or dvcx checkout --force {path} to undo {them}")
     if "deleted" in states:
         yield from face.next("dvcx checkout to put back what was deleted, or dvcx remove to stop tracking it")
+
+
+def remote_lines(face: Face, result: Status) -> Iterable[str]:
+    """What each remote lacks, by tracked path with examples, what it has and the cache has not, and what to do."""
+    for held in result.remotes:
+        yield ""
+        name = display(held.remote)
+        if not held.missing:
+            yield f"remote '{name}' holds everything ({output.plural(held.objects, 'object')})"
+        else:
+            yield f"Missing on remote '{name}' ({held.missing:,} of {output.plural(held.objects, 'object')}):"
+            yield from output.columns([(face.path(path.path), _examples(face, path)) for path in held.lacking], "  ")
+        if held.to_fetch:
+            size = output.size(held.to_fetch_bytes)
+            be = "is" if held.to_fetch == 1 else "are"
+            yield f"{output.plural(held.to_fetch, 'object')} there ({size}) {be} not in the cache"
+        yield from _remedy(face, held)
+
+
+def _examples(face: Face, path: PathLacking) -> str:
+    names = list(dict.fromkeys(item.path for item in path.objects))
+    if names == [path.path]:
+        return output.plural(len(path.objects), "object")
+    shown = names if face.verbose else names[:SHOWN]
+    more = f" and {len(names) - len(shown):,} more" if len(names) > len(shown) else ""
+    return f"{output.plural(len(path.objects), 'object')}: {', '.join(map(face.path, shown))}{more}"
+
+
+def _remedy(face: Face, held: Holding) -> Iterable[str]:
+    lost = [item for path in held.lacking for item in path.objects if not item.cached]
+    if held.missing and len(lost) < sum(len(path.objects) for path in held.lacking):
+        yield from face.next(f"dvcx push --remote {display(held.remote)}")
+    if lost:
+        more = f" and {len(lost) - 1:,} more" if len(lost) > 1 else ""
+        yield from face.next(f"find {face.path(lost[0].path)}{more}: what is recorded is neither here nor there")

@@ -47,7 +47,7 @@ def differences(
     path: str, old: Content | None, new: Content | None, read_old: ReadTree, read_new: ReadTree
 ) -> Iterator[Difference]:
     """Where two contents of one path differ. Equal sub-trees are recognised by id and never read."""
-    yield from _entry(
+    yield from entry_differences(
         path,
         None if old is None else as_entry("", old),
         None if new is None else as_entry("", new),
@@ -56,7 +56,10 @@ def differences(
     )
 
 
-def _entry(path: str, old: Entry | None, new: Entry | None, read_old: ReadTree, read_new: ReadTree) -> Iterator[Difference]:
+def entry_differences(
+    path: str, old: Entry | None, new: Entry | None, read_old: ReadTree, read_new: ReadTree
+) -> Iterator[Difference]:
+    """The same for two entries: links are told from files."""
     if old is not None and new is not None:
         if old.id == new.id and old.seal == new.seal and old.kind == new.kind:
             return
@@ -75,7 +78,7 @@ def _directories(path: str, old: Entry, new: Entry, read_old: ReadTree, read_new
     before = {entry.name: entry for entry in read_old(path, entry_content(old))}
     after = {entry.name: entry for entry in read_new(path, entry_content(new))}
     for name in sorted(before.keys() | after.keys()):
-        yield from _entry(join(path, name), before.get(name), after.get(name), read_old, read_new)
+        yield from entry_differences(join(path, name), before.get(name), after.get(name), read_old, read_new)
 
 
 def files_below(path: str, entry: Entry, read: ReadTree) -> Iterator[tuple[str, Entry]]:

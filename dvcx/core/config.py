@@ -39,6 +39,7 @@ KEYS: dict[str, Key] = {
     "cache.shared": Key("flag", True, False, "the cache is shared by several users: group-writable is accepted"),
     "remote.NAME.url": Key("url", True, None, "where the store is"),
     "remote.NAME.region": Key("text", True, None, "S3 region"),
+    "remote.NAME.gc": Key("flag", True, False, "no other project uses the remote: dvcx gc --remote may collect it"),
     "cache.dir": Key("text", False, ".dvcx/cache", "where the cache is"),
     "core.fsync": Key("choice", False, "batch", "how hard files are pushed to the disk", ("full", "batch", "none")),
     "core.jobs": Key("number", False, 0, "threads for transfer; 0: cores, at most 16"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from dvcx.errors import UnsafeInput, display
 
@@ -144,6 +144,16 @@ def contains(outer: str, inner: str) -> bool:
 def fold(name: str) -> str:
     """The key under which a case-folding, normalising file system would know `name`."""
     return name.casefold() if name.isascii() else unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def twins(paths: Iterable[str]) -> tuple[str, str] | None:
+    """Two different ones of `paths` that a case-folding, normalising file system would take for one; None without any."""
+    known: dict[str, str] = {}
+    for path in paths:
+        other = known.setdefault(fold(path), path)
+        if other != path:
+            return other, path
+    return None
 
 
 def several(paths: Sequence[str]) -> tuple[str, ...]:

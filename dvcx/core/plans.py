@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from dvcx.core.changes import ReadTree, differences, files_below
+from dvcx.core.changes import ReadTree, as_entry, entry_differences, files_below
 from dvcx.core.objects import DIR, Content, Entry
 
 
@@ -34,7 +34,15 @@ def plan_placement(
     path: str, now: Content | None, target: Content | None, read_now: ReadTree, read_target: ReadTree, plan: Placement
 ) -> None:
     """Add to `plan` what turns `now` into `target` at `path`."""
-    for item in differences(path, now, target, read_now, read_target):
+    old, new = (None if content is None else as_entry("", content) for content in (now, target))
+    plan_entry(path, old, new, read_now, read_target, plan)
+
+
+def plan_entry(
+    path: str, now: Entry | None, target: Entry | None, read_now: ReadTree, read_target: ReadTree, plan: Placement
+) -> None:
+    """The same for entries: a link, too, can be placed by itself."""
+    for item in entry_differences(path, now, target, read_now, read_target):
         if item.old is not None:
             plan.overwritten.extend(files_below(item.path, item.old, read_now))
         if item.new is None and item.old is not None:

@@ -14,6 +14,8 @@ from dvcx.errors import IntegrityError, UnsafeInput, display
 VERSION = 1
 MAX_POINTER = 64 << 10
 MAX_LOCK = 64 << 20
+MAX_VALUES = 1_000_000
+"""So many values in one record take about 150 MB once parsed."""
 MAX_ACTION = 4 << 20
 POINTER_SUFFIX = ".dvcx"
 STAGES_FILE = "dvcx.yaml"
@@ -226,6 +228,8 @@ def _load(data: bytes, where: str, limit: int) -> dict[str, Any]:
         raise UnsafeInput(f"{where}: larger than {limit} bytes", "restore it: git checkout -- FILE")
     if not data.strip(b" \t\r\n\0"):
         raise IntegrityError(f"{where}: empty or truncated", f"restore it: git checkout -- {where}")
+    if len(data) > MAX_VALUES and data.count(b",") + data.count(b"[") + data.count(b"{") > MAX_VALUES:
+        raise UnsafeInput(f"{where}: more than {MAX_VALUES:,} values", f"restore it: git checkout -- {where}")
     try:
         record = json.loads(data.decode("utf-8"), object_pairs_hook=_no_doubles, parse_constant=_constant)
     except UnicodeDecodeError as error:

@@ -35,12 +35,14 @@ class Snapshot:
     """What there is now, by path in the project.
 
     `contents` is what is at a path (None or absent: nothing). `params` the whole parsed file (None or absent: no such
-    file). `details` how a path differs from the lock, in words ("2 files changed"), where somebody looked.
+    file). `details` how a path differs from the lock, in words ("2 files changed"), where somebody looked. `not_pulled` are
+    directories that are taken as recorded in those parts that never came to this workspace: how many files that is.
     """
 
     contents: Mapping[str, Content | None]
     params: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)
     details: Mapping[str, str] = field(default_factory=dict)
+    not_pulled: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

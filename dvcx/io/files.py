@@ -271,8 +271,9 @@ def _replace(directory: int, leaf: str, data: bytes, mode: int, path: str, *, fs
             return False
     temporary = TEMPORARY + os.urandom(8).hex()
     try:
-        handle = os.open(temporary, _CREATE, mode, dir_fd=directory)
         try:
+            # A signal may end this anywhere: from here on its name is taken away.
+            handle = os.open(temporary, _CREATE, mode, dir_fd=directory)
             try:
                 _write_all(handle, data, path)
                 if before is not None or not keep_mode:
@@ -288,7 +289,7 @@ def _replace(directory: int, leaf: str, data: bytes, mode: int, path: str, *, fs
         if fsync:
             _sync_directory(directory)
     except OSError as error:
-        raise _write_refused(error, path, len(data)) from None
+        raise _write_refused(error, path, len(data), directory) from None
     return True
 
 
@@ -325,10 +326,12 @@ def _write_all(handle: int, data: bytes, path: str) -> None:
         )
 
 
-def _write_refused(error: OSError, path: str, size: int) -> DvcxError:
+def _write_refused(error: OSError, path: str, size: int, directory: int) -> DvcxError:
     if error.errno == errno.ENOENT:
         return NotFound(f"{display(path)}: its directory vanished while writing it", "run the command again")
-    return disk_refused(error, f"writing it ({size} bytes)", path)
+    from dvcx.io.filesystem import write_refused
+
+    return write_refused(error, "writing it", path, size, at=directory)
 
 
 def _unlink_quietly(name: str, directory: int) -> None:

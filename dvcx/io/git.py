@@ -5,10 +5,12 @@ No code configured in a repository runs on a question: no hooks, no file system 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import IO, NamedTuple
 
 from dvcx.core.config import has_password
 from dvcx.core.records import MAX_LOCK, MAX_POINTER, POINTER_SUFFIX, is_record
@@ -17,7 +19,18 @@ from dvcx.io.files import read_record, remove_record, write_record
 
 MAX_IGNORE_FILE = 1 << 20
 
+_MARKER = ".dvcx/config.toml"
+_RECORDS_ANYWHERE = tuple(
+    f":(top){pattern}" for pattern in ("*.dvcx", "dvcx.yaml", "*/dvcx.yaml", "dvcx.lock", "*/dvcx.lock", _MARKER, f"*/{_MARKER}")
+)
+_IN_HAND = (
+    *("ORIG_HEAD", "MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD", "REBASE_HEAD", "FETCH_HEAD"),
+    *("rebase-merge/orig-head", "rebase-merge/onto", "rebase-apply/orig-head", "rebase-apply/onto"),
+)
+
 _SAFE = ("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "core.quotePath=off")
+# The records that name objects.
+_RECORDS = ("*.dvcx", "dvcx.lock", "*/dvcx.lock")
 _PROTOCOLS = "file:https:ssh:git"
 
 # What git sets for its hooks and aliases, or what would turn a question around; a project is found from
@@ -80,7 +93,7 @@ def record_files(git: Git) -> list[str]:
     output = _run(
         git,
         *("ls-files", "-z", "--cached", "--others", "--exclude-standard", "--deduplicate", "--"),
-        *("*.dvcx", "dvcx.yaml", "*/dvcx.yaml", "dvcx.lock", "*/dvcx.lock", "*/.dvcx/config.toml"),
+        *(*_RECORDS, "dvcx.yaml", "*/dvcx.yaml", "*/.dvcx/config.toml"),
         literal=False,
     )
     return _own_records(os.fsdecode(output).split("\0"))
@@ -117,6 +130,131 @@ def read_at(git: Git, rev: str, paths: Sequence[str]) -> dict[str, bytes]:
                 "get them: git fetch --refetch",
             )
     return found
+
+
+class Version(NamedTuple):
+    """One version of a record in history: its path in the project, the name of its blob, a commit that brought it."""
+
+    path: str
+    blob: str
+    commit: str
+
+
+def history(git: Git, commits: int) -> list[Version]:
+    """Every version of every record that branches, tags and the stash reach, newest first, each once. Two processes.
+
+    `commits` is how many of those that changed a record are looked at.
+    """
+    listed = _run(git, "rev-list", "--all", "--full-history", f"--max-count={commits}", "--", *_RECORDS, literal=False)
+    if not listed:
+        return []
+    output = _run(
+        git,
+        *("diff-tree", "--stdin", "-r", "-z", "--root", "-m", "--no-renames", "--diff-filter=AM", "--relative", "--", *_RECORDS),
+        feed=listed,
+        literal=False,
+    )
+    fields = iter(os.fsdecode(output).split("\0"))
+    found: dict[tuple[str, str], Version] = {}
+    commit = ""
+    for field in fields:
+        if not field.startswith(":"):
+            commit = field or commit
+            continue
+        facts, path = field.split(" "), next(fields)
+        if facts[1].startswith("100") and is_record(path):
+            found.setdefault((path, facts[3]), Version(path, facts[3], commit))
+    return list(found.values())
+
+
+def read_versions(git: Git, versions: Iterable[Version]) -> Iterator[tuple[Version, bytes]]:
+    """The bytes of versions of records; those this clone lacks, or that are too large for a record, are left out."""
+    by_name = {f"{version.blob}/{version.path}": version for version in versions}
+    for name, data in _cat(git, "", {name: version.blob for name, version in by_name.items()}, whole=False):
+        yield by_name[name], data
+
+
+def refs_with(git: Git, versions: Sequence[Version], most: int) -> dict[Version, list[str]]:
+    """The branches and tags, `most` of them asked, that hold these versions of records now."""
+    output = _run(
+        git, "for-each-ref", f"--count={most}", "--sort=-creatordate", "--format=%(refname:short)", "refs/heads", "refs/tags"
+    )
+    refs = [ref for ref in os.fsdecode(output).split("\n") if ref]
+    prefix = f"{git.prefix}/" if git.prefix else ""
+    asked = [(ref, version) for ref in refs for version in versions if "\n" not in version.path]
+    if not asked:
+        return {}
+    feed = os.fsencode("".join(f"{ref}:{prefix}{version.path}\n" for ref, version in asked))
+    answers = os.fsdecode(_run(git, "cat-file", "--batch-check=%(objectname)", feed=feed)).split("\n")
+    found: dict[Version, list[str]] = {}
+    for (ref, version), answer in zip(asked, answers, strict=False):
+        if answer == version.blob:
+            found.setdefault(version, []).append(ref)
+    return found
+
+
+def record_blobs(git: Git) -> dict[str, set[str]]:
+    """Every version of every record that git still holds: paths (relative to `top`) by the name of the blob.
+
+    Looked through are all branches, tags, remote-tracking refs and stashes, what reflogs and unfinished merges name, and the
+    index, of all work trees; also records of other projects in the repository, and the `.dvcx/config.toml` that mark them.
+    A commit or tree that is missing is an error. In a shallow clone only what is there is walked.
+    """
+    found: dict[str, set[str]] = {}
+    commits = _run(git, "--no-replace-objects", "rev-list", "--all", "--reflog", "--stdin", feed=_unfinished(git), strict=True)
+    if commits:
+        words = ("diff-tree", "--stdin", "-r", "-m", "--root", "--raw", "-z", "--no-commit-id", "--no-renames")
+        fields = os.fsdecode(
+            _run(git, "--no-replace-objects", *words, "--", *_RECORDS_ANYWHERE, feed=commits, literal=False)
+        ).split("\0")
+        for facts, path in zip(fields[::2], fields[1::2], strict=False):
+            _note(found, facts.split(" ")[1], facts.split(" ")[3], path)
+    for top in worktrees(git):
+        tree = Git(top, top, _git_dir(top), git.common_dir)
+        for line in os.fsdecode(_run(tree, "ls-files", "--stage", "-z", "--", *_RECORDS_ANYWHERE, literal=False)).split("\0"):
+            facts, _, path = line.partition("\t")
+            if path:
+                _note(found, facts.split(" ")[0], facts.split(" ")[1], path)
+    return found
+
+
+def worktrees(git: Git) -> list[str]:
+    """The top directories of all work trees of the repository. Raises `NotFound` for one that is not there."""
+    tops: list[str] = []
+    for block in os.fsdecode(_run(git, "worktree", "list", "--porcelain")).split("\n\n"):
+        lines = block.strip("\n").split("\n")
+        if not lines[0].startswith("worktree ") or "bare" in lines:
+            continue
+        top = lines[0][len("worktree ") :]
+        if not tops and os.path.realpath(top) in (os.path.realpath(git.common_dir), os.path.realpath(git.top)):
+            # Of a submodule, git names its git directory here.
+            top = git.top
+        if not _git_dir(top):
+            raise NotFound(
+                f"{display(top)}: this work tree of the repository is not there, and records in it may need data",
+                f"mount it; or, when it is gone for good: git -C '{display(git.top)}' worktree prune",
+            )
+        tops.append(top)
+    return tops
+
+
+def is_shallow(git: Git) -> bool:
+    """Whether the repository was cloned without the whole history."""
+    return os.path.exists(f"{git.common_dir}/shallow")
+
+
+def read_blobs(git: Git, names: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+    """The bytes of blobs by name, each read when it is asked for. One process.
+
+    Raises `NotFound` for one that is not here, `UnsafeInput` for one over 64 MiB.
+    """
+    wanted = {name: name for name in names}
+    for name, data in _batch(git, wanted, lambda name: MAX_LOCK, "--no-replace-objects"):
+        if data is None:
+            raise NotFound(
+                f"git blob {name}: its bytes are not here (a partial or damaged clone)", "get them: git fetch --refetch"
+            )
+        yield name, data
 
 
 def resolve(git: Git, rev: str) -> str:
@@ -364,23 +502,41 @@ def _blobs(git: Git, commit: str, paths: Sequence[str]) -> dict[str, str]:
     return {path: facts.split(" ")[2] for facts, _, path in lines if path in wanted and " blob " in facts}
 
 
-def _cat(git: Git, commit: str, names: dict[str, str]) -> Iterator[tuple[str, bytes]]:
-    """Ask `git cat-file --batch` for objects by path; read answer by answer, so that nothing over its limit is ever held."""
+def _cat(git: Git, commit: str, names: dict[str, str], *, whole: bool = True) -> Iterator[tuple[str, bytes]]:
+    """(path, bytes) of records by path. Without a `commit` none is asked for. Not `whole`: what is too large is passed over."""
+
+    def limit(path: str) -> int:
+        return MAX_POINTER if path.endswith(POINTER_SUFFIX) else MAX_LOCK
+
+    asked = {"": f"{commit}^{{tree}}", **names} if commit else names
+    for path, data in _batch(git, asked, limit, whole=whole):
+        if not path and data is None:
+            raise NotFound(f"no revision '{commit}'", "get it: git fetch --all; a shallow clone has few")
+        if path and data is not None:
+            yield path, data
+
+
+def _batch(
+    git: Git, names: dict[str, str], limit: Callable[[str], int], *options: str, whole: bool = True
+) -> Iterator[tuple[str, bytes | None]]:
+    """(label, bytes) of objects by label, in order; no bytes for what is missing, empty ones for what is no blob.
+
+    `git cat-file --batch` is read answer by answer, so that nothing over its limit is ever held: it is an error, or passed over.
+    """
     import tempfile
 
     # A file as its input: a pipe could fill up on both sides.
     with tempfile.TemporaryFile() as feed, tempfile.TemporaryFile() as errors:
-        feed.write(os.fsencode("".join(f"{name}\n" for name in (f"{commit}^{{tree}}", *names.values()))))
+        feed.write(os.fsencode("".join(f"{name}\n" for name in names.values())))
         feed.seek(0)
-        command = _command(git, "cat-file", "--batch")
+        command = _command(git, *options, "cat-file", "--batch")
         with subprocess.Popen(command, stdin=feed, stdout=subprocess.PIPE, stderr=errors, env=_environment()) as process:
             assert process.stdout is not None
             try:
-                for path in ("", *names):
+                for label in names:
                     header = process.stdout.readline()
                     if header.endswith(b" missing\n"):
-                        if not path:
-                            raise NotFound(f"no revision '{commit}'", "get it: git fetch --all; a shallow clone has few")
+                        yield label, None
                         continue
                     try:
                         kind, size = header.split()[-2], int(header.split()[-1])
@@ -388,23 +544,69 @@ def _cat(git: Git, commit: str, names: dict[str, str]) -> Iterator[tuple[str, by
                         process.wait()
                         errors.seek(0)
                         raise _failure(git, "cat-file", errors.read(65536)) from None
-                    limit = MAX_POINTER if path.endswith(POINTER_SUFFIX) else MAX_LOCK
-                    if kind == b"blob" and size > limit:
-                        raise UnsafeInput(f"{display(path)}: larger than {limit} bytes at this revision", "look at it: git log")
+                    if kind == b"blob" and size > limit(label):
+                        if not whole:
+                            _skip(process.stdout, size + 1)
+                            continue
+                        raise UnsafeInput(
+                            f"{display(label)}: larger than {limit(label)} bytes at this revision", "look at it: git log"
+                        )
                     data = process.stdout.read(size + 1)
                     if len(data) != size + 1:
-                        raise IntegrityError(f"{display(path)}: git gave {len(data)} of {size} bytes", "check it: git fsck")
+                        raise IntegrityError(f"{display(label)}: git gave {len(data)} of {size} bytes", "check it: git fsck")
                     if kind == b"blob":
-                        yield path, data[:-1]
+                        yield label, data[:-1]
+                    elif not label:
+                        yield label, b""
             finally:
                 process.stdout.close()
                 process.kill()
 
 
+def _skip(stream: IO[bytes], count: int) -> None:
+    while count > 0:
+        data = stream.read(min(count, 1 << 20))
+        if not data:
+            return
+        count -= len(data)
+
+
+def _note(found: dict[str, set[str]], mode: str, name: str, path: str) -> None:
+    if mode.startswith("100") and (is_record(path) or path.endswith(_MARKER)):
+        found.setdefault(name, set()).add(path)
+
+
+def _unfinished(git: Git) -> bytes:
+    """Commits that merges, rebases and the like have in hand, in every work tree: one a line, those that exist."""
+    directories = [git.common_dir]
+    with contextlib.suppress(OSError):
+        directories += [entry.path for entry in os.scandir(f"{git.common_dir}/worktrees") if entry.is_dir()]
+    words: list[str] = []
+    for directory in directories:
+        for name in _IN_HAND:
+            try:
+                with open(f"{directory}/{name}", encoding="ascii", errors="replace") as file:
+                    words += [line.split()[0] for line in file.read(1 << 20).splitlines() if line.split()]
+            except OSError:
+                continue
+    asked = sorted({word for word in words if _is_full_name(word)})
+    if not asked:
+        return b""
+    feed = "".join(f"{name}\n" for name in asked).encode()
+    answers = _run(git, "cat-file", "--batch-check", feed=feed).decode("ascii", "replace")
+    return "".join(f"{line.split()[0]}\n" for line in answers.splitlines() if " commit " in line).encode()
+
+
 def _run(
-    git: Git, *words: str, feed: bytes = b"", accept: tuple[int, ...] = (0,), literal: bool = True, protocols: str = "none"
+    git: Git,
+    *words: str,
+    feed: bytes = b"",
+    accept: tuple[int, ...] = (0,),
+    literal: bool = True,
+    protocols: str = "none",
+    strict: bool = False,
 ) -> bytes:
-    """What one git command prints. Any exit code outside `accept` raises."""
+    """What one git command prints. Any exit code outside `accept` raises; when `strict` also an error it only tells of."""
     command = _command(git, *words, literal=literal)
     environment = _environment(protocols)
     try:
@@ -415,8 +617,14 @@ def _run(
     except FileNotFoundError:
         raise UsageError("there is no git program", "install git: https://git-scm.com") from None
     if done.returncode not in accept or (done.returncode == 128 and b"dubious ownership" in done.stderr):
-        raise _failure(git, words[0], done.stderr)
+        raise _failure(git, _verb(words), done.stderr)
+    if strict and any(line.startswith((b"error:", b"fatal:", b"warning: ignoring")) for line in done.stderr.splitlines()):
+        raise _failure(git, _verb(words), done.stderr)
     return done.stdout
+
+
+def _verb(words: Sequence[str]) -> str:
+    return next(word for word in words if not word.startswith("-"))
 
 
 def _command(git: Git, *words: str, literal: bool = True) -> list[str]:

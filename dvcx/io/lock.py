@@ -8,7 +8,7 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from dvcx.errors import Busy, UnsafeInput, disk_refused, display
 
@@ -17,8 +17,9 @@ _NOTE_AT_MOST = 1024
 _SAFE = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 _UNSUPPORTED = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL})
 
-# (thread, device, inode) of what this process holds: a second `hold` of the same file would wait for itself forever.
-_held: set[tuple[int, int, int]] = set()
+# (thread, device, inode) of what this process holds: a second `hold` of the same file would wait for itself forever. The
+# value tells whether it is held shared.
+_held: dict[tuple[int, int, int], bool] = {}
 
 
 @contextmanager
@@ -29,14 +30,19 @@ def hold(
     timeout: float,
     shared: bool = False,
     waiting: Callable[[str], None] = lambda message: None,
+    mode: int = 0,
 ) -> Iterator[None]:
     """Hold the lock file at `path` while the block runs; make it and its directory (0700) when missing.
 
     Waits up to `timeout` seconds (0: not at all) and tells `waiting` once, after half a second, who is in the way.
     `shared` holders exclude only holders that are not. Raises `Busy` naming the holder when time is up, and when the file
-    system has no locks. Holding it twice in one thread is a bug and raises RuntimeError.
+    system has no locks. A thread that holds it already may hold it shared once more; otherwise holding it twice in one
+    thread is a bug and raises RuntimeError. `mode` is that of a lock file made here, whatever the umask.
     """
-    handle, key = _acquire(path, timeout, shared, waiting)
+    if shared and is_held(path):
+        yield
+        return
+    handle, key = _acquire(path, timeout, shared, waiting, mode)
     try:
         _sign(handle, command)
         try:
@@ -45,9 +51,18 @@ def hold(
             if not shared:
                 _wipe(handle)
     finally:
-        _held.discard(key)
+        _held.pop(key, None)
         # Closing the only descriptor is the release.
         os.close(handle)
+
+
+def is_held(path: str) -> bool:
+    """Whether this thread holds the lock at `path`, in either way."""
+    try:
+        found = os.stat(path, follow_symlinks=False)
+    except OSError:
+        return False
+    return (threading.get_ident(), found.st_dev, found.st_ino) in _held
 
 
 def holder(path: str) -> str:
@@ -75,12 +90,14 @@ def holder(path: str) -> str:
     return f"pid {pid} on {display(host)}, running '{running}' for {_age(time.time() - since)} (since {begun})"
 
 
-def _acquire(path: str, timeout: float, shared: bool, waiting: Callable[[str], None]) -> tuple[int, tuple[int, int, int]]:
+def _acquire(
+    path: str, timeout: float, shared: bool, waiting: Callable[[str], None], mode: int
+) -> tuple[int, tuple[int, int, int]]:
     started = time.monotonic()
     pause = 0.005
     told = False
     while True:
-        handle = _open(path)
+        handle = _open(path, mode)
         try:
             facts = os.fstat(handle)
             key = (threading.get_ident(), facts.st_dev, facts.st_ino)
@@ -96,7 +113,7 @@ def _acquire(path: str, timeout: float, shared: bool, waiting: Callable[[str], N
                 time.sleep(min(pause, timeout - passed))
                 pause = min(pause * 1.5, 0.05)
             if _is_at(path, facts):
-                _held.add(key)
+                _held[key] = shared
                 return handle, key
         except BaseException:
             os.close(handle)
@@ -105,7 +122,8 @@ def _acquire(path: str, timeout: float, shared: bool, waiting: Callable[[str], N
         os.close(handle)
 
 
-def _open(path: str) -> int:
+def _open(path: str, mode: int) -> int:
+    fresh = bool(mode) and not os.path.lexists(path)
     try:
         try:
             handle = os.open(path, _SAFE | os.O_RDWR | os.O_CREAT, 0o666)
@@ -124,6 +142,9 @@ def _open(path: str) -> int:
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
         raise UnsafeInput(f"{display(path)}: the lock file is not a regular file", f"remove it: rm '{display(path)}'")
+    if fresh:
+        with suppress(OSError):  # somebody else made it meanwhile
+            os.fchmod(handle, mode)
     return handle
 
 

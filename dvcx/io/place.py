@@ -18,6 +18,8 @@ from dvcx.core.packing import SMALL
 from dvcx.errors import Conflict, NotFound, UnsafeInput, disk_refused, display
 from dvcx.io import pool, processes
 from dvcx.io.files import open_parent, private_directory
+from dvcx.io.filesystem import write_refused
+from dvcx.io.hashing import changed_while_reading, unchanged
 from dvcx.io.store.store import Batch, Store, Wanted, wanted
 
 LINKS = ("reflink", "copy", "hardlink", "symlink")
@@ -43,10 +45,14 @@ class Staging:
 
     def __init__(self, directory: str) -> None:
         self.path = f"{directory}/{secrets.token_hex(8)}"
-        private_directory(directory)
-        private_directory(self.path)
 
     def __enter__(self) -> Staging:
+        try:
+            private_directory(os.path.dirname(self.path))
+            private_directory(self.path)
+        except BaseException:
+            remove_below(self.path)
+            raise
         return self
 
     def __exit__(self, *rest: object) -> None:
@@ -57,8 +63,10 @@ class Staging:
         path = f"{self.path}/{name}"
         try:
             os.makedirs(path)
+        except FileExistsError:
+            raise _taken(name) from None
         except OSError as error:
-            raise disk_refused(error, "making a directory", path) from None
+            raise write_refused(error, "making a directory", path, 0) from None
         return path
 
     def settle(self, since: float) -> None:
@@ -184,7 +192,7 @@ def _write(target: Target, data: memoryview, mode: int) -> Stat:
         finally:
             os.close(fd)
     except OSError as error:
-        raise _refused(error, target) from None
+        raise _refused(error, target, len(data)) from None
     except ValueError as error:
         raise UnsafeInput(f"{display(target.name)}: {error}", "the link's target cannot be written here") from None
     return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
@@ -212,7 +220,7 @@ def _place_loose(store: Store, item: Wanted, target: Target, links: Sequence[str
             _copy(store, item, path, mode)
         found = os.stat(path)
     except OSError as error:
-        raise _refused(error, target) from None
+        raise _refused(error, target, item.size) from None
     return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
@@ -283,23 +291,6 @@ def _link_works(kind: str, source: str, path: str) -> bool:
         return _hardlink(source, path)
     os.symlink(source, path)
     return True
-
-
-def file_system(path: str) -> str:
-    """The type of the file system at a path ("ext4", "xfs", "nfs4"), "" where the platform does not say."""
-    try:
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-            lines = file.readlines()
-    except OSError:
-        return ""
-    real = os.path.realpath(path)
-    best, kind = "", ""
-    for line in lines:
-        words = line.split(" ")
-        at = words[4].encode("latin-1", "replace").decode("unicode_escape")
-        if (real == at or real.startswith(at.rstrip("/") + "/")) and len(at) >= len(best):
-            best, kind = at, words[words.index("-") + 1]
-    return kind
 
 
 # Renames into the workspace
@@ -418,6 +409,28 @@ def rename(root: str, path: str, destination: str) -> None:
         os.close(here)
 
 
+def detach(root: str, path: str) -> None:
+    """Give a linked file of the workspace bytes of its own, those it has now, writable; its other names are left alone."""
+    parent, leaf = open_parent(root, path)
+    temporary = f"tmp-dvcx-{secrets.token_hex(8)}"
+    here = _fd_path(parent)
+    try:
+        try:
+            before = os.stat(leaf, dir_fd=parent)
+            shutil.copyfile(f"{here}/{leaf}", f"{here}/{temporary}")
+            if not unchanged(before, os.stat(leaf, dir_fd=parent)):
+                raise changed_while_reading(path)
+            os.chmod(temporary, 0o666 & ~_umask() | before.st_mode & 0o111, dir_fd=parent)
+            os.rename(temporary, leaf, src_dir_fd=parent, dst_dir_fd=parent)
+        except BaseException:
+            remove_below(f"{here}/{temporary}")
+            raise
+    except OSError as error:
+        raise disk_refused(error, "making it a file of its own", path) from None
+    finally:
+        os.close(parent)
+
+
 def remove_file(root: str, path: str) -> None:
     """Remove a file or link of the workspace; absent is fine."""
     try:
@@ -473,13 +486,17 @@ def reap_staging(directory: str, older_than: float, *, spare: str = "") -> None:
                     remove_below(entry.path)
 
 
-def _refused(error: OSError, target: Target) -> Exception:
+def _refused(error: OSError, target: Target, size: int) -> Exception:
     if error.errno == errno.EEXIST:
-        return UnsafeInput(
-            f"{display(target.name)}: this file system takes it for another name of the same directory (case or accents)",
-            "rename one of the two on a file system that tells them apart",
-        )
-    return disk_refused(error, "placing it", target.name)
+        return _taken(target.name)
+    return write_refused(error, "placing it", target.name, size, at=target.directory)
+
+
+def _taken(name: str) -> UnsafeInput:
+    return UnsafeInput(
+        f"{display(name)}: this file system takes it for another name of the same directory (case or accents)",
+        "rename one of the two on a file system that tells them apart",
+    )
 
 
 def _umask() -> int:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from dvcx.core.changes import as_entry
+from dvcx.core.changes import ReadTree, as_entry
 from dvcx.core.objects import DIR, TREE, Content, Entry, entry_content
-from dvcx.core.paths import contains, several
+from dvcx.core.partial import Mark
+from dvcx.core.paths import contains, join, several
 from dvcx.core.records import POINTER_SUFFIX, Pointer
 from dvcx.errors import Conflict, NotFound, UnsafeInput, UsageError, disk_refused, display
 from dvcx.events import Advanced, Began, Emit, Ended, ignore
@@ -20,8 +21,11 @@ from dvcx.io.store.intake import Intake
 from dvcx.io.store.store import Store
 from dvcx.io.store.writer import Writer
 from dvcx.io.workspace import Looking, Rules, Sink, look, store_tree
-from dvcx.ops import placing, records
+from dvcx.ops import placed, placing, records
 from dvcx.ops.ahead import take_ahead
+from dvcx.ops.listings import Listings
+from dvcx.ops.placed import Parts, mark_of
+from dvcx.ops.placing import link_at
 from dvcx.ops.records import Tracked
 from dvcx.ops.relink import relink
 
@@ -32,7 +36,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class AddedItem:
-    """One tracked path: its pointer's file, what it holds (bytes, files), and whether it was added, updated or unchanged."""
+    """One tracked path: its pointer's file, what it holds (bytes, files), and whether it was added, updated or unchanged.
+
+    `not_pulled` of the files were never placed here; they stay recorded as they were.
+    """
 
     path: str
     pointer: str
@@ -41,6 +48,7 @@ class AddedItem:
     size: int
     files: int
     state: str
+    not_pulled: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,18 +59,36 @@ class Added:
     dry_run: bool
 
 
-def add(project: Project, paths: Sequence[str], *, force: bool = False, dry_run: bool = False, emit: Emit = ignore) -> Added:
+@dataclass(slots=True)
+class _Taken:
+    """Contents by the path that gets the pointer; what is here of them, by path; files of them that are not pulled."""
+
+    contents: dict[str, Content] = field(default_factory=dict)
+    marks: dict[str, Mark] = field(default_factory=dict)
+    not_pulled: dict[str, int] = field(default_factory=dict)
+
+
+def add(
+    project: Project,
+    paths: Sequence[str],
+    *,
+    force: bool = False,
+    exact: bool = False,
+    dry_run: bool = False,
+    emit: Emit = ignore,
+) -> Added:
     """Track files and directories (project paths). A path inside a tracked directory updates that directory.
 
+    Recorded files that were never placed here stay recorded, unless `exact` takes a directory for what is here of it.
     `force` takes paths over from git and from pointers below them. Raises `NotFound`, `UnsafeInput`, `Conflict`,
-    `DiskRefused`; then no pointer was written.
+    `DiskRefused`, and `RemoteFailed` when a recorded listing has to come from a remote; then no pointer was written.
     """
     paths = several(paths)
     for path in paths:
         _check_argument(project, path)
     wanted = _outermost(paths)
     if dry_run:
-        return _dry_run(project, wanted, force=force, emit=emit)
+        return _dry_run(project, wanted, force=force, exact=exact, emit=emit)
     with project.lock("dvcx add", emit), project.cache_writer_lock("dvcx add", emit):
         records.reap(project, wanted)
         placing.reap(project)
@@ -77,18 +103,20 @@ def add(project: Project, paths: Sequence[str], *, force: bool = False, dry_run:
         index = project.stat_index(emit)
         try:
             changed: list[str] = []
-            contents = _store(project, wanted, inner, tracked, cache, index, rules, told)
+            taken = _store(project, wanted, inner, tracked, cache, index, rules, exact, told)
             if absorbed:
                 # Their pointers and ignore lines are files of the new directory until they are gone.
                 changed += _absorb(project, tracked, absorbed)
-                contents = _store(project, wanted, inner, tracked, cache, index, rules, emit)
+                taken = _store(project, wanted, inner, tracked, cache, index, rules, exact, emit)
             emit(Ended("adding"))
             index.flush()
-            items, written = _record(project, tracked, contents, force=force)
+            items, written = _record(project, tracked, taken, force=force)
             changed += written
-            relink(project, cache, index, rules, wanted, emit=emit)
+            relink(project, cache, index, rules, [path for path in wanted if not link_at(project, path, rules)], emit=emit)
             records.autostage(project, changed)
-            records.remember(project, records.load(project))
+            inside = {owner for owner in inner.values() if owner}
+            steps = {owner: (tracked.pointers[owner][1].content, taken.contents[owner]) for owner in inside}
+            placed.note(project, records.load(project), taken.marks, steps=steps)
         finally:
             index.close()
             cache.close()
@@ -159,15 +187,16 @@ def _store(
     cache: Store,
     index: StatIndex,
     rules: Rules,
+    exact: bool,
     emit: Emit,
-) -> dict[str, Content]:
-    """Take paths into the cache, durably; contents by the path that gets the pointer."""
+) -> _Taken:
+    """Take paths into the cache, durably."""
     packing = project.config.get("cache.pack") != "never"
     with Writer(cache, "", packing=packing, fsync=project.fsync, advanced=lambda count: emit(Advanced(0, count))) as writer:
         intake = Intake(writer, project.algorithm, link=project.links[0] == "hardlink")
-        contents = _take(project, paths, inner, tracked, cache, index, intake, rules, emit)
+        taken = _take(project, paths, inner, tracked, cache, index, intake, rules, exact, emit)
         writer.commit()
-    return contents
+    return taken
 
 
 def _take(
@@ -179,24 +208,56 @@ def _take(
     index: StatIndex,
     sink: Sink,
     rules: Rules,
+    exact: bool,
     emit: Emit,
-) -> dict[str, Content]:
+) -> _Taken:
     """Contents by the path that gets the pointer; changes inside one tracked directory are put together."""
-    contents: dict[str, Content] = {}
-    inside: dict[str, dict[str, Content | None]] = {}
-    for path in paths:
-        content = look(project.root, path, index=index, sink=sink, rules=rules, advanced=lambda files: emit(Advanced(files)))
-        if content is None:
-            raise NotFound(f"{display(path)} vanished while it was read", "run the command again")
-        owner = inner[path]
-        if owner:
-            _check_seen(path, owner, content, rules)
-            inside.setdefault(owner, {})[path[len(owner) + 1 :]] = content
-        else:
-            contents[path] = content
-    for owner, changes in inside.items():
-        contents[owner] = replaced(tracked.pointers[owner][1].content, changes, cache, sink, owner)
-    return contents
+    taken = _Taken()
+    inside: dict[str, dict[str, Entry | None]] = {}
+    with Listings(project, tracked, cache, emit) as listings:
+        parts = Parts(project, tracked, index, emit, listings=listings.read)
+        for path in paths:
+            owner = inner[path]
+            link = link_at(project, path, rules) if owner else None
+            if link is not None:
+                _check_seen(path, owner, entry_content(link.entry), rules)
+                sink.link(link.target)
+                inside.setdefault(owner, {})[path[len(owner) + 1 :]] = link.entry
+                taken.marks[path] = True
+                continue
+            content = look(project.root, path, index=index, sink=sink, rules=rules, advanced=lambda files: emit(Advanced(files)))
+            if content is None:
+                raise NotFound(f"{display(path)} vanished while it was read", "run the command again")
+            if owner:
+                _check_seen(path, owner, content, rules)
+            content = _with_parts(parts, path, owner or path, content, sink, taken, exact=exact)
+            if owner:
+                inside.setdefault(owner, {})[path[len(owner) + 1 :]] = as_entry("", content)
+            else:
+                taken.contents[path] = content
+        parts.close()
+        for owner, changes in inside.items():
+            taken.contents[owner] = replaced(tracked.pointers[owner][1].content, changes, listings.read, sink, owner)
+    return taken
+
+
+def _with_parts(
+    parts: Parts, path: str, owner: str, content: Content, sink: Sink, taken: _Taken, *, exact: bool
+) -> Content:
+    """What is at a path now with those recorded parts of it that were never placed here."""
+    try:
+        merged = None if exact else parts.merged(path, content, write=lambda found: store_tree(found, sink.tree), strict=True)
+    except NotFound as error:
+        raise NotFound(
+            error.message,
+            f"{error.hint}; or record {display(path)} as just what is here of it: dvcx add --exact {display(path)}",
+        ) from None
+    if merged is None or merged.content is None:
+        taken.marks[path] = mark_of(content)
+        return content
+    taken.marks.update((join(path, below) if below else path, mark) for below, mark in merged.marks.items())
+    taken.not_pulled[owner] = taken.not_pulled.get(owner, 0) + merged.files
+    return merged.content
 
 
 def _check_seen(path: str, owner: str, content: Content, rules: Rules) -> None:
@@ -213,36 +274,39 @@ def _check_seen(path: str, owner: str, content: Content, rules: Rules) -> None:
         here = here.rpartition("/")[0]
 
 
-def replaced(base: Content, changes: Mapping[str, Content | None], cache: Store, sink: Sink, where: str) -> Content:
+def replaced(base: Content, changes: Mapping[str, Entry | None], read: ReadTree, sink: Sink, where: str) -> Content:
     """The directory `base` with what is at some paths below it replaced (None: removed); only trees on the way are rewritten."""
     if base.kind != TREE:
         raise Conflict(f"{display(where)} is tracked as a file", f"dvcx add {display(where)} records what is there now")
-    return _rewritten(cache.read_tree(base), changes, cache, sink)
+    return _rewritten(read(where, base), changes, read, sink, where)
 
 
-def _rewritten(entries: Sequence[Entry], changes: Mapping[str, Content | None], cache: Store, sink: Sink) -> Content:
-    by_name: dict[str, dict[str, Content | None]] = {}
-    for path, content in changes.items():
+def _rewritten(
+    entries: Sequence[Entry], changes: Mapping[str, Entry | None], read: ReadTree, sink: Sink, where: str
+) -> Content:
+    by_name: dict[str, dict[str, Entry | None]] = {}
+    for path, entry in changes.items():
         name, _, rest = path.partition("/")
-        by_name.setdefault(name, {})[rest] = content
+        by_name.setdefault(name, {})[rest] = entry
     known = {entry.name: entry for entry in entries}
     for name, below in by_name.items():
         if "" in below:
-            content = below[""]
+            new = below[""]
         else:
-            entry = known.get(name)
-            inner = cache.read_tree(entry_content(entry)) if entry is not None and entry.kind == DIR else []
-            content = _rewritten(inner, below, cache, sink)
-        if content is None:
+            old, path = known.get(name), join(where, name)
+            inner = read(path, entry_content(old)) if old is not None and old.kind == DIR else []
+            new = as_entry("", _rewritten(inner, below, read, sink, path))
+        if new is None:
             known.pop(name, None)
         else:
-            known[name] = as_entry(name, content)
+            known[name] = new._replace(name=name)
     return store_tree(sorted(known.values(), key=lambda entry: entry.name), sink.tree)
 
 
 def _record(
-    project: Project, tracked: Tracked, contents: dict[str, Content], *, force: bool
+    project: Project, tracked: Tracked, taken: _Taken, *, force: bool
 ) -> tuple[list[AddedItem], list[str]]:
+    contents = taken.contents
     items: list[AddedItem] = []
     changed: list[str] = []
     if project.git is not None:
@@ -258,7 +322,8 @@ def _record(
             fresh = Pointer(pointer.path, content, pointer.remote, pointer.push, pointer.notes)
         if state != "unchanged":
             changed.append(records.write_pointer(project, path, fresh, file=name))
-        items.append(AddedItem(path, name, content.kind, content.id, content.size, content.files, state))
+        left = taken.not_pulled.get(path, 0)
+        items.append(AddedItem(path, name, content.kind, content.id, content.size, content.files, state, left))
     return items, changed
 
 
@@ -272,22 +337,23 @@ def _absorb(project: Project, tracked: Tracked, absorbed: Sequence[str]) -> list
     return changed
 
 
-def _dry_run(project: Project, paths: Sequence[str], *, force: bool, emit: Emit) -> Added:
+def _dry_run(project: Project, paths: Sequence[str], *, force: bool, exact: bool, emit: Emit) -> Added:
     tracked = records.load(project)
+    cache = project.cache(emit)
     index = project.stat_index(emit)
     try:
-        rules = project.rules()
         inner = {path: _owner(project, tracked, path, force=force) for path in paths}
+        taken = _take(
+            project, paths, inner, tracked, cache, index, Looking(project.algorithm), project.rules(), exact, ignore
+        )
         items = []
-        for path in paths:
-            content = look(project.root, path, index=index, sink=Looking(project.algorithm), rules=rules)
-            if content is None:
-                raise NotFound(f"{display(path)} vanished while it was read", "run the command again")
-            known = tracked.pointers.get(inner[path] or path)
-            state = "added" if known is None else "unchanged" if known[1].content == content else "updated"
-            name = (inner[path] or path) + POINTER_SUFFIX
-            items.append(AddedItem(path, name, content.kind, content.id, content.size, content.files, state))
+        for path, content in taken.contents.items():
+            name, pointer = tracked.pointers.get(path, (path + POINTER_SUFFIX, None))
+            state = "added" if pointer is None else "unchanged" if pointer.content == content else "updated"
+            left = taken.not_pulled.get(path, 0)
+            items.append(AddedItem(path, name, content.kind, content.id, content.size, content.files, state, left))
         return Added(tuple(items), True)
     finally:
         index.flush()
         index.close()
+        cache.close()

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from dvcx.project import Project
 
 
-def check(project: Project, targets: Sequence[str] = (), *, emit: Emit = ignore) -> Status:
-    """What `status` answers when data that is absent is taken to be as recorded; `clean` False means no."""
-    return answer(project, targets, absent_as_recorded=True, emit=emit)
+def check(project: Project, targets: Sequence[str] = (), *, remote: str | None = None, emit: Emit = ignore) -> Status:
+    """What `status` answers when data that is absent is taken to be as recorded; `clean` False means no.
+
+    With `remote` ("" is the default one) it also means that the remote lacks something.
+    """
+    return answer(project, targets, remote=remote, absent_as_recorded=True, emit=emit)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from dvcx.errors import DvcxError, NoProject, display
 from dvcx.events import ignore
 from dvcx.io import git, place
+from dvcx.io.filesystem import file_system
 from dvcx.io.statindex import health
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def doctor(start: str) -> Diagnosis:
         repository="",
         hash="",
         cache="",
-        file_system=place.file_system(start),
+        file_system=file_system(start),
         cache_file_system="",
         link=(),
         link_support={},
@@ -136,8 +137,8 @@ def _with_project(basic: Diagnosis, project: Project) -> Diagnosis:
         repository=project.git.top if project.git is not None else "no",
         hash=project.algorithm,
         cache=project.cache_dir,
-        file_system=place.file_system(project.root),
-        cache_file_system=place.file_system(_existing(project.cache_dir)),
+        file_system=file_system(project.root),
+        cache_file_system=file_system(_existing(project.cache_dir)),
         link=project.links,
         link_support=support,
         remotes=remotes,

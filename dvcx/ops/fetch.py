@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dvcx.core.objects import Content, Digest
-from dvcx.core.paths import contains, several
+from dvcx.core.paths import contains
+from dvcx.errors import NotFound, display
 from dvcx.events import Advanced, Began, Emit, Ended, Warned, ignore
+from dvcx.io.filesystem import check_room
+from dvcx.io.store import fresh
 from dvcx.io.store.store import Store, Wanted
 from dvcx.io.store.writer import Writer
 from dvcx.ops import records
-from dvcx.ops.records import Tracked
-from dvcx.ops.transfer import damaged, move, needed, not_on
+from dvcx.ops.records import Choice, Tracked
+from dvcx.ops.transfer import Needed, Only, damaged, move, needed, not_on, only_at
 
 if TYPE_CHECKING:
     from dvcx.project import Project
@@ -30,16 +33,30 @@ class Fetched:
     repaired: int
 
 
-def fetch(project: Project, targets: Sequence[str] = (), *, remote: str = "", jobs: int = 0, emit: Emit = ignore) -> Fetched:
+def fetch(
+    project: Project,
+    targets: Sequence[str] = (),
+    *,
+    globs: Sequence[str] = (),
+    remote: str = "",
+    jobs: int = 0,
+    emit: Emit = ignore,
+) -> Fetched:
     """Bring the objects that targets (all without any) need and the cache lacks; verified for size, id and seal.
 
+    `globs` name recorded paths instead; of recorded directories only the listings of those that can hold a match are read.
     Raises `NotFound` naming the path of an object that is in neither place, `IntegrityError`, `RemoteFailed`.
     """
-    targets = several(targets)
+    chosen = records.choice(targets, globs)
     tracked = records.load(project)
+    with project.cache_writer_lock("dvcx fetch", emit):
+        return _fetch(project, tracked, chosen, remote, jobs, emit)
+
+
+def _fetch(project: Project, tracked: Tracked, chosen: records.Choice, remote: str, jobs: int, emit: Emit) -> Fetched:
     cache = project.cache(emit, write=True)
     try:
-        return bring(project, tracked, targets, cache, remote=remote, jobs=jobs, emit=emit)
+        return bring(project, tracked, chosen, cache, remote=remote, jobs=jobs, emit=emit)
     finally:
         cache.close()
 
@@ -47,7 +64,7 @@ def fetch(project: Project, targets: Sequence[str] = (), *, remote: str = "", jo
 def bring(
     project: Project,
     tracked: Tracked,
-    targets: Sequence[str],
+    chosen: Choice,
     cache: Store,
     *,
     remote: str,
@@ -58,23 +75,31 @@ def bring(
     """The work of `fetch`. `repair` also reads what the cache has, and replaces what is corrupt."""
     total = [0, 0, 0, 0]
     used = []
-    for name, contents in _by_remote(project, tracked, targets, remote).items():
+    met = chosen.globs is None
+    for name, contents in _by_remote(project, tracked, chosen, remote).items():
         used.append(name)
         store = project.remote(name, emit)
         try:
-            counts = _bring_from(project, store, cache, contents, tracked, jobs or project.jobs, repair=repair, emit=emit)
+            emit(Began("listing objects"))
+            found = _needed(contents, tracked, chosen, cache, store)
+            met = met or found.met
+            counts = _bring_from(project, store, cache, found, jobs or project.jobs, repair=repair, emit=emit)
         finally:
             store.close()
         total = [a + b for a, b in zip(total, counts, strict=True)]
+    if not met and chosen.globs is not None:
+        raise records.nothing_named(chosen.globs)
     return Fetched(", ".join(used), *total)
 
 
-def _by_remote(project: Project, tracked: Tracked, targets: Sequence[str], asked: str) -> dict[str, dict[str, Content]]:
+def _by_remote(project: Project, tracked: Tracked, chosen: Choice, asked: str) -> dict[str, dict[str, Content]]:
     """Recorded contents by the remote to ask: the one asked for, a pointer's own, the default."""
     grouped: dict[str, dict[str, Content]] = {}
-    if not asked and not targets and not tracked.contents():
+    if not asked and not chosen.targets and not tracked.contents():
         return {}
-    for path, content in records.select(tracked, targets).items():
+    for path, content in records.select(tracked, chosen.targets).items():
+        if chosen.globs is not None and not (chosen.globs.names(path) or chosen.globs.leads(path)):
+            continue
         owner = records.owner_of(tracked, path)
         own = tracked.pointers[owner][1].remote if owner in tracked.pointers else ""
         name = project.remote_name(asked or own)
@@ -86,21 +111,21 @@ def _bring_from(
     project: Project,
     store: Store,
     cache: Store,
-    contents: dict[str, Content],
-    tracked: Tracked,
+    found: Needed,
     jobs: int,
     *,
     repair: bool,
     emit: Emit,
 ) -> list[int]:
-    emit(Began("listing objects"))
-    objects, trees, bad = _needed(contents, tracked, cache, store)
+    objects, trees = found.objects, found.trees
     absent = cache.missing(objects)
     emit(Ended("listing objects"))
-    corrupt = _corrupt(objects, absent, cache, jobs, emit) if repair else sorted(bad)
+    fresh.freshen(cache, fresh.keys_of([item.id for item in set(objects).difference(absent)]))
+    corrupt = _corrupt(objects, absent, cache, jobs, emit) if repair else sorted(found.corrupt)
     size = sum(item.size for item in (*absent, *corrupt) if item.size > 0)
     if not absent and not corrupt:
         return [0, 0, len(objects), 0]
+    check_room(project.cache_dir, size, "the objects to fetch")
     with project.cache_writer_lock("dvcx fetch", emit):
         emit(Began("fetching", len(absent) + len(corrupt), size))
         packing = project.config.get("cache.pack") != "never"
@@ -122,30 +147,34 @@ def _told(emit: Emit) -> Callable[[int], None]:
     return lambda count: emit(Advanced(0, count))
 
 
-def _needed(
-    contents: dict[str, Content], tracked: Tracked, cache: Store, store: Store
-) -> tuple[dict[Wanted, str], dict[Wanted, bytes], set[Wanted]]:
+def _needed(contents: dict[str, Content], tracked: Tracked, chosen: Choice, cache: Store, store: Store) -> Needed:
     """Objects to bring: of a path inside a tracked directory only that part, and the listings on the way to it."""
-    objects: dict[Wanted, str] = {}
-    trees: dict[Wanted, bytes] = {}
-    corrupt: set[Wanted] = set()
     recorded = tracked.contents()
-    whole = {path: content for path, content in contents.items() if recorded.get(path) == content}
-    found = needed(whole, cache, store)
-    objects.update(found.objects)
-    trees.update(found.trees)
-    corrupt.update(found.corrupt)
+    globs = chosen.globs
+    whole: dict[str, Content] = {}
+    parts: list[tuple[str, str, Content, Only]] = []
     for path, content in contents.items():
-        if path not in whole:
+        if globs is not None and not globs.names(path):
+            parts.append((path, path, content, Only(globs.names, globs.leads)))
+        elif recorded.get(path) == content:
+            whole[path] = content
+        else:
             owner = next(known for known in recorded if contains(known, path))
-            part = needed({owner: content}, cache, store, only=path)
-            objects.update(part.objects)
-            trees.update(part.trees)
-            corrupt.update(part.corrupt)
-    return objects, trees, corrupt
+            parts.append((path, owner, content, only_at(path)))
+    found = needed(whole, cache, store)
+    objects, trees, corrupt, met = dict(found.objects), dict(found.trees), set(found.corrupt), bool(whole)
+    for path, owner, content, only in parts:
+        part = needed({owner: content}, cache, store, only=only)
+        if globs is None and not part.met:
+            raise NotFound(f"{display(path)} is not in '{display(owner)}' as recorded", f"dvcx list {display(owner)}")
+        met = met or part.met
+        objects.update(part.objects)
+        trees.update(part.trees)
+        corrupt.update(part.corrupt)
+    return Needed(objects, trees, frozenset(corrupt), met)
 
 
-def _corrupt(objects: dict[Wanted, str], absent: list[Wanted], cache: Store, jobs: int, emit: Emit) -> list[Wanted]:
+def _corrupt(objects: Mapping[Wanted, str], absent: list[Wanted], cache: Store, jobs: int, emit: Emit) -> list[Wanted]:
     emit(Began("verifying the cache", len(objects) - len(absent)))
     found = damaged(set(objects).difference(absent), cache, jobs=jobs)
     emit(Ended("verifying the cache"))

@@ -13,7 +13,8 @@ from dvcx.core.records import POINTER_SUFFIX
 from dvcx.errors import NotFound, display
 from dvcx.events import Emit, ignore
 from dvcx.ops import records
-from dvcx.ops.looking import entry_at, stored_trees
+from dvcx.ops.listings import Listings
+from dvcx.ops.looking import entry_at
 from dvcx.ops.records import Tracked
 
 if TYPE_CHECKING:
@@ -43,19 +44,21 @@ class Listing:
 def list_(project: Project, target: str = "", *, rev: str = "", recursive: bool = False, emit: Emit = ignore) -> Listing:
     """The tracked paths at or below `target`, or what is in the tracked directory `target`; `recursive` lists every file.
 
-    Raises `NotFound` for a target that is not tracked, and when a directory's listing is needed and not in the cache.
+    Raises `NotFound` for a target that is not tracked, and when a directory's listing is needed that neither the cache nor its
+    remote has, and `RemoteFailed`.
     """
     tracked = records.load(project, rev)
     contents = tracked.contents()
     owners = _owners(tracked)
     cache = project.cache(emit)
     try:
-        read = stored_trees(cache)
         items: list[Listed] = []
-        for path, entry, owner, named in _chosen(tracked, contents, target, read):
-            opened = entry.kind == DIR and (named or recursive)
-            for at, found in _below(path, entry, read, recursive) if opened else [(path, entry)]:
-                items.append(Listed(at, found.kind, found.size, found.files, found.id, owners[owner]))
+        with Listings(project, tracked, cache, emit) as listings:
+            read = listings.read
+            for path, entry, owner, named in _chosen(tracked, contents, target, read):
+                opened = entry.kind == DIR and (named or recursive)
+                for at, found in _below(path, entry, read, recursive) if opened else [(path, entry)]:
+                    items.append(Listed(at, found.kind, found.size, found.files, found.id, owners[owner]))
     finally:
         cache.close()
     return Listing(rev, tuple(sorted(items, key=lambda item: item.path)))

@@ -7,13 +7,22 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dvcx.core.paths import check_path, contains, join
+from dvcx.core.changes import ReadTree
+from dvcx.core.objects import DIR, Content, Entry, entry_content
+from dvcx.core.partial import Mark
+from dvcx.core.paths import check_path, contains, join, parent
 from dvcx.core.records import POINTER_SUFFIX, Pointer, is_record
 from dvcx.errors import Conflict, NotFound, UnsafeInput, UsageError, display
 from dvcx.events import Emit, Warned, ignore
 from dvcx.io import files, git, place
 from dvcx.io.statindex import StatIndex
-from dvcx.ops import records
+from dvcx.io.store.intake import Intake
+from dvcx.io.store.writer import Writer
+from dvcx.ops import placed, records
+from dvcx.ops.add import replaced
+from dvcx.ops.listings import Listings
+from dvcx.ops.looking import entry_at
+from dvcx.ops.placed import mark_of
 from dvcx.ops.records import Tracked
 
 if TYPE_CHECKING:
@@ -22,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """Where tracked data was and is, and the file of its pointer now."""
+    """Where tracked data was and is, and the file of its pointer now (of the tracked directory that it lies in, for a part)."""
 
     source: str
     destination: str
@@ -32,11 +41,19 @@ class Moved:
 def move(project: Project, source: str, destination: str, *, emit: Emit = ignore) -> Moved:
     """Rename the tracked path `source` to `destination`, or into it when that is a directory. Nothing is ever overwritten.
 
-    Raises `Conflict` when the destination exists or belongs to something tracked, or the source to a stage or a tracked
-    directory; `NotFound` when the source is not tracked. Data that is not in the workspace moves as a pointer alone.
+    A path inside a tracked directory can be moved inside that directory; of its listings those on the way are read, from a
+    remote where the cache lacks them. What is not in the workspace moves in the record alone.
+
+    Raises `Conflict` when the destination exists or belongs to something tracked, or the source to a stage;
+    `NotFound` when the source is not tracked.
     """
     with project.lock("dvcx move", emit):
         tracked = records.load(project)
+        owner = _owner_of_both(tracked, source, destination)
+        if owner:
+            moved = _move_inside(project, tracked, owner, source, destination, emit)
+            _tell_readers(tracked, moved, emit)
+            return moved
         source = _source(tracked, source)
         destination = _destination(project, tracked, source, destination)
         old, pointer = tracked.pointers[source]
@@ -57,7 +74,14 @@ def move(project: Project, source: str, destination: str, *, emit: Emit = ignore
             changed += git.unignore_all(project.root, [source])
         _carry_memory(project, source, destination, emit)
         records.autostage(project, [*changed, old, new])
-        records.remember(project, records.load(project))
+        placed.note(project, records.load(project), renamed=(source, destination))
+    moved = Moved(source, destination, new)
+    _tell_readers(tracked, moved, emit)
+    return moved
+
+
+def _tell_readers(tracked: Tracked, moved: Moved, emit: Emit) -> None:
+    source, destination = moved.source, moved.destination
     for stage in tracked.stages:
         if any(contains(source, dep) or contains(dep, source) for dep in stage.deps):
             emit(
@@ -66,7 +90,69 @@ def move(project: Project, source: str, destination: str, *, emit: Emit = ignore
                     f"change its deps and its command in {display(stage.file)}",
                 )
             )
-    return Moved(source, destination, new)
+
+
+def _owner_of_both(tracked: Tracked, source: str, destination: str) -> str:
+    """The tracked directory, with a pointer, that both lie in; the destination may be that directory itself."""
+    owner = tracked.owner(source)
+    return owner if owner in tracked.pointers and owner != source and contains(owner, destination) else ""
+
+
+def _move_inside(project: Project, tracked: Tracked, owner: str, source: str, destination: str, emit: Emit) -> Moved:
+    cache = project.cache(emit, write=True)
+    try:
+        with Listings(project, tracked, cache, emit) as listings:
+            name, pointer = tracked.pointers[owner]
+            entry = entry_at(listings.read, owner, pointer.content, source)
+            if entry is None:
+                raise NotFound(
+                    f"{display(source)} is not in '{display(owner)}' as recorded", f"dvcx list {display(owner)}; or dvcx add it"
+                )
+            destination = _place_inside(project, listings.read, owner, pointer.content, source, destination)
+            changes: dict[str, Entry | None] = {source[len(owner) + 1 :]: None, destination[len(owner) + 1 :]: entry}
+            with (
+                project.cache_writer_lock("dvcx move", emit),
+                Writer(cache, "", packing=project.config.get("cache.pack") != "never", fsync=project.fsync) as writer,
+            ):
+                content = replaced(pointer.content, changes, listings.read, Intake(writer, project.algorithm), owner)
+                writer.commit()
+    finally:
+        cache.close()
+    present = os.path.lexists(f"{project.root}/{source}")
+    if present:
+        place.rename(project.root, source, destination)
+    fresh = Pointer(pointer.path, content, pointer.remote, pointer.push, pointer.notes)
+    records.write_pointer(project, owner, fresh, file=name)
+    if present:
+        _carry_memory(project, source, destination, emit)
+    records.autostage(project, [name])
+    marks: dict[str, Mark] = {source: False, destination: mark_of(entry_content(entry)) if present else False}
+    placed.note(project, records.load(project), marks, steps={owner: (pointer.content, content)} if present else {})
+    return Moved(source, destination, name)
+
+
+def _place_inside(project: Project, read: ReadTree, owner: str, content: Content, source: str, destination: str) -> str:
+    """Where the path goes: into the destination when that is a directory, in the workspace or as recorded."""
+    if contains(source, destination):
+        what = "is the same path" if destination == source else "lies inside it"
+        raise UsageError(f"cannot move {display(source)} to {display(destination)}: that {what}", "choose another name")
+    there = entry_at(read, owner, content, destination)
+    if (there is not None and there.kind == DIR) or _kind(project, destination) == "directory":
+        destination = join(destination, source.rpartition("/")[2])
+        there = entry_at(read, owner, content, destination)
+    check_path(destination, "destination")
+    if there is not None or _kind(project, destination):
+        raise Conflict(f"{display(destination)} exists", "choose another name, or move what is there away")
+    above = parent(destination)
+    while above != owner:
+        found = entry_at(read, owner, content, above)
+        if found is not None and found.kind != DIR:
+            raise Conflict(f"{display(above)} is recorded as a file", "choose another name")
+        above = parent(above)
+    rules = project.rules()
+    if rules.ignored is not None and rules.ignored(destination, False):
+        raise Conflict(f"{display(destination)}: .dvcxignore names it", "choose another name")
+    return destination
 
 
 def _source(tracked: Tracked, source: str) -> str:
@@ -86,7 +172,7 @@ def _source(tracked: Tracked, source: str) -> str:
     if owner:
         raise Conflict(
             f"{display(source)} is part of the tracked directory '{display(owner)}'",
-            f"rename it with mv, then record the directory: dvcx commit {display(owner)}",
+            f"move it inside that directory; or copy it out of it (cp), then: dvcx remove {display(source)}",
         )
     below = [path for path in tracked.pointers if contains(source, path)]
     if below:
@@ -127,15 +213,15 @@ def _destination(project: Project, tracked: Tracked, source: str, destination: s
 def _kind(project: Project, path: str) -> str:
     """What is at a project path: "directory", "something", or "" for nothing. Links on the way are refused."""
     try:
-        parent, leaf = files.open_parent(project.root, path)
+        above, leaf = files.open_parent(project.root, path)
     except NotFound:
         return ""
     try:
-        mode = os.lstat(leaf, dir_fd=parent).st_mode
+        mode = os.lstat(leaf, dir_fd=above).st_mode
     except FileNotFoundError:
         return ""
     finally:
-        os.close(parent)
+        os.close(above)
     if stat.S_ISLNK(mode) and os.path.isdir(f"{project.root}/{path}"):
         raise UnsafeInput(f"{display(path)}: it is a symbolic link to a directory", "name the real directory")
     return "directory" if stat.S_ISDIR(mode) else "something"

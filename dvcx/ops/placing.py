@@ -6,19 +6,23 @@ import contextlib
 import os
 import stat
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from dvcx.core.changes import as_entry
+from dvcx.core.changes import as_entry, files_below
 from dvcx.core.objects import LINK, Digest, Entry
+from dvcx.core.paths import fold, join, parent, twins
 from dvcx.core.plans import Placement
-from dvcx.errors import Conflict, DiskRefused, IntegrityError, NotFound, display
+from dvcx.errors import Conflict, DiskRefused, IntegrityError, NotFound, UnsafeInput, display
 from dvcx.events import Emit, Ended
-from dvcx.io import place
-from dvcx.io.statindex import FIELDS, StatIndex
+from dvcx.io import filesystem, place
+from dvcx.io.files import open_parent
+from dvcx.io.statindex import FIELDS, Row, StatIndex
+from dvcx.io.store import fresh
 from dvcx.io.store.store import Store, wanted
 from dvcx.io.workspace import Looking, Rules, look
+from dvcx.ops.looking import stored_trees
 from dvcx.ops.staging import stage
 
 if TYPE_CHECKING:
@@ -42,6 +46,7 @@ def carry_out(project: Project, cache: Store, index: StatIndex, rules: Rules, pl
     Raises `NotFound` naming the path when an object is not in the cache; then nothing was touched.
     """
     _check_free(project, plan)
+    _check_twins(project, cache, plan)
     reap(project)
     with place.Staging(project.staging_dir) as staging:
         rows, files, size = stage(project, cache, rules, plan, staging, emit=emit)
@@ -50,7 +55,19 @@ def carry_out(project: Project, cache: Store, index: StatIndex, rules: Rules, pl
         for path, row in rows.items():
             index.put(path, row)
         emit(Ended("placing files"))
+    _note_use(cache, plan, rows, files)
     return files, size
+
+
+def _note_use(cache: Store, plan: Placement, rows: Mapping[str, Row], files: int) -> None:
+    """What was placed, and what the cache alone holds from now on, was used: a collection counts its age from today."""
+    used: list[bytes] | None = None
+    if files + len(plan.overwritten) <= fresh.MANY:
+        ids = {entry.id for _, entry in (*plan.files, *plan.directories, *plan.overwritten)}
+        for row in rows.values():
+            ids.update(line.partition(" ")[0] for line in row.hashes.decode().split("\n") if line)
+        used = fresh.keys_of(ids)
+    fresh.freshen(cache, used)
 
 
 def reap(project: Project) -> None:
@@ -89,6 +106,57 @@ def _check_free(project: Project, plan: Placement) -> None:
             raise _holds_ignored(path)
 
 
+def _check_twins(project: Project, cache: Store, plan: Placement) -> None:
+    """Raise `UnsafeInput` naming two paths that the file system they go to would take for one, so that one would be lost."""
+    folding = _folding(project, {parent(path) for path, _ in (*plan.files, *plan.directories)})
+    if not folding:
+        return
+    read = stored_trees(cache)
+    coming = [path for path, _ in plan.files]
+    for path, entry in plan.directories:
+        coming.extend(below for below, _ in files_below(path, entry, read))
+    names = dict.fromkeys(prefix for path in coming for prefix in _prefixes(path))
+    found = twins([*names, *_staying(project, folding, {fold(name) for name in names}, plan)])
+    if found is not None:
+        raise UnsafeInput(
+            f"{display(found[0])} and {display(found[1])}: this file system takes them for one name (case or accents); "
+            "nothing was touched",
+            "rename one of the two where they are told apart, or move the project to such a file system",
+        )
+
+
+def _staying(project: Project, bases: set[str], folded: set[str], plan: Placement) -> Iterator[str]:
+    """What is in some directories, stays there, and has one of the folded names."""
+    gone = {*plan.removed, *plan.removed_directories}
+    for base in bases:
+        with contextlib.suppress(OSError):
+            for name in os.listdir(f"{project.root}/{base}"):
+                path = join(base, name)
+                if path not in gone and fold(path) in folded:
+                    yield path
+
+
+def _folding(project: Project, bases: set[str]) -> set[str]:
+    """Those of some directories that lie on a file system where names that differ only in case are one."""
+    known = {os.stat(project.root).st_dev: filesystem.one_name(project.root, ".dvcx")}
+    found = set()
+    for base in bases:
+        here = base
+        while here and not os.path.isdir(f"{project.root}/{here}"):
+            here = parent(here)
+        device = os.stat(f"{project.root}/{here}").st_dev
+        if device not in known:
+            known[device] = filesystem.folds(f"{project.root}/{here}")
+        if known[device]:
+            found.add(base)
+    return found
+
+
+def _prefixes(path: str) -> list[str]:
+    parts = path.split("/")
+    return ["/".join(parts[: number + 1]) for number in range(len(parts))]
+
+
 def find_strangers(project: Project, plan: Placement, index: StatIndex, rules: Rules) -> None:
     """What .dvcxignore hides but the plan would replace counts as overwritten too; what is right already is left alone."""
     if rules.ignored is None:
@@ -106,6 +174,35 @@ def find_strangers(project: Project, plan: Placement, index: StatIndex, rules: R
             plan.overwritten.append((path, found))
             plan.strangers[path] = _numbers(status)
     plan.files[:] = files
+
+
+class Link(NamedTuple):
+    """A symbolic link that is data itself: its entry, its target, and inode, size, mtime_ns and ctime_ns."""
+
+    entry: Entry
+    target: bytes
+    numbers: tuple[int, ...]
+
+
+def link_at(project: Project, path: str, rules: Rules) -> Link | None:
+    """The symbolic link at a project path; None for anything else, and for a link into the cache that dvcx placed."""
+    try:
+        parent, leaf = open_parent(project.root, path)
+    except NotFound:
+        return None
+    try:
+        status = os.lstat(leaf, dir_fd=parent)
+        if not stat.S_ISLNK(status.st_mode):
+            return None
+        target = os.fsencode(os.readlink(leaf, dir_fd=parent))
+    except OSError:
+        return None
+    finally:
+        os.close(parent)
+    if rules.objects and target.startswith(os.fsencode(rules.objects + "/")):
+        return None
+    names = Looking(project.algorithm).link(target)
+    return Link(Entry("", LINK, len(target), names.id, names.seal), target, _numbers(status))
 
 
 def _stranger(project: Project, path: str, index: StatIndex, rules: Rules) -> tuple[Entry, os.stat_result] | None:
@@ -190,7 +287,6 @@ def _is_held(cache: Store, entry: Entry, sealed: bytes | None) -> bool:
 
 def keep(project: Project, cache: Store, entries: list[tuple[str, Entry]], *, emit: Emit) -> tuple[Kept, ...]:
     """Store files that are about to be overwritten and are nowhere else, durably."""
-    from dvcx.io.files import open_parent
     from dvcx.io.store.intake import Intake
     from dvcx.io.store.writer import Writer
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dvcx.core.paths import several
 from dvcx.errors import IntegrityError
 from dvcx.events import Emit, ignore
 from dvcx.ops import records
@@ -29,24 +28,28 @@ def pull(
     project: Project,
     targets: Sequence[str] = (),
     *,
+    globs: Sequence[str] = (),
     remote: str = "",
     jobs: int = 0,
     force: bool = False,
     emit: Emit = ignore,
 ) -> Pulled:
-    """Bring and place what targets (all without any) need. Raises what `fetch` and `checkout` raise."""
-    targets = several(targets)
-    with project.lock("dvcx pull", emit):
+    """Bring and place what targets (all without any), or the recorded paths that `globs` name, need.
+
+    Raises what `fetch` and `checkout` raise.
+    """
+    chosen = records.choice(targets, globs)
+    with project.lock("dvcx pull", emit), project.cache_writer_lock("dvcx pull", emit):
         tracked = records.load(project)
         cache = project.cache(emit, write=True)
         index = project.stat_index(emit)
         try:
-            fetched = bring(project, tracked, targets, cache, remote=remote, jobs=jobs, emit=emit)
+            fetched = bring(project, tracked, chosen, cache, remote=remote, jobs=jobs, emit=emit)
             try:
-                placed = place(project, tracked, targets, cache, index, force=force, dry_run=False, emit=emit)
+                placed = place(project, tracked, chosen, cache, index, force=force, dry_run=False, emit=emit)
             except IntegrityError:
-                fetched = bring(project, tracked, targets, cache, remote=remote, jobs=jobs, repair=True, emit=emit)
-                placed = place(project, tracked, targets, cache, index, force=force, dry_run=False, emit=emit)
+                fetched = bring(project, tracked, chosen, cache, remote=remote, jobs=jobs, repair=True, emit=emit)
+                placed = place(project, tracked, chosen, cache, index, force=force, dry_run=False, emit=emit)
             return Pulled(fetched, placed)
         finally:
             index.flush()

@@ -7,16 +7,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dvcx.core.changes import ReadTree
 from dvcx.core.chunking import is_chunked
-from dvcx.core.objects import Content
+from dvcx.core.objects import Content, entry_content
 from dvcx.core.paths import contains, several
 from dvcx.errors import DvcxError, IntegrityError, NotFound, display
 from dvcx.events import Advanced, Began, Emit, Ended, Warned, ignore
+from dvcx.io.store import fresh, marks
 from dvcx.io.store.scratch import scratch
 from dvcx.io.store.store import Store, Wanted, wanted
 from dvcx.io.store.writer import Sent, Writer, fresh_bytes
 from dvcx.ops import records
-from dvcx.ops.checkout import at
+from dvcx.ops.checkout import entry_of
+from dvcx.ops.listings import Listings
 from dvcx.ops.looking import entry_at, stored_trees
 from dvcx.ops.records import Tracked
 from dvcx.ops.transfer import move, needed
@@ -61,15 +64,25 @@ def push(
     targets = several(targets)
     name = project.remote_name(remote)
     tracked = records.load(project)
+    with project.cache_reader_lock("dvcx push", emit):
+        return _push(project, tracked, targets, name, asked=bool(remote), jobs=jobs, dry_run=dry_run, emit=emit)
+
+
+def _push(
+    project: Project, tracked: Tracked, targets: Sequence[str], name: str, *, asked: bool, jobs: int, dry_run: bool, emit: Emit
+) -> Pushed:
     cache = project.cache(emit)
     store = project.remote(name, emit, write=not dry_run)
     try:
-        contents = _chosen(tracked, targets, name, asked=bool(remote), cache=cache)
+        with Listings(project, tracked, cache, emit, remote=name) as listings:
+            contents = _chosen(tracked, targets, name, asked=asked, read=listings.read)
         emit(Began("listing objects"))
         objects = needed(contents, cache, store).objects
         absent = store.missing(objects)
         emit(Ended("listing objects"))
         present = len(objects) - len(absent)
+        if not dry_run:
+            marks.hold(store, fresh.keys_of([item.id for item in set(objects).difference(absent)]))
         if dry_run or not absent:
             return _forecast(name, absent, cache, store, present, emit, dry_run=dry_run)
         emit(Began("pushing", len(absent), _size(absent)))
@@ -96,7 +109,7 @@ def push(
         cache.close()
 
 
-def _chosen(tracked: Tracked, targets: Sequence[str], name: str, *, asked: bool, cache: Store) -> dict[str, Content]:
+def _chosen(tracked: Tracked, targets: Sequence[str], name: str, *, asked: bool, read: ReadTree) -> dict[str, Content]:
     """Contents that may go to the remote called `name`."""
     chosen = {}
     for path, content in records.select(tracked, targets).items():
@@ -109,7 +122,7 @@ def _chosen(tracked: Tracked, targets: Sequence[str], name: str, *, asked: bool,
             stage = tracked.stage_of(owner)
             if stage is not None and not all(out.push for out in stage.outs if out.path == owner):
                 continue
-        chosen[path] = at(tracked, cache, path, content)
+        chosen[path] = entry_content(entry_of(tracked, read, path, content))
     return chosen
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dvcx.core.globs import Globs
 from dvcx.core.objects import Content
-from dvcx.core.paths import contains, join, parent, path_problem, relative, resolve
+from dvcx.core.paths import contains, join, parent, relative, resolve, several
 from dvcx.core.pipeline.graph import build
 from dvcx.core.pipeline.schema import Stage, address, dump_stages, load_stages, parse_stages
 from dvcx.core.records import (
@@ -23,7 +23,7 @@ from dvcx.core.records import (
     encode_lock,
     encode_pointer,
 )
-from dvcx.errors import Conflict, DvcxError, IntegrityError, NotFound, UnsafeInput, display
+from dvcx.errors import Conflict, DvcxError, IntegrityError, NotFound, UnsafeInput, UsageError, display
 from dvcx.io import files, git
 
 if TYPE_CHECKING:
@@ -211,6 +211,29 @@ def reap(project: Project, paths: Iterable[str]) -> None:
         files.reap(project.state_dir, "")
 
 
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What a command is about: targets (everything without any), or the recorded paths that wildcards name."""
+
+    targets: tuple[str, ...] = ()
+    globs: Globs | None = None
+
+
+def choice(targets: Sequence[str], globs: Sequence[str]) -> Choice:
+    """Targets or wildcards, as they were handed in; `UsageError` for both."""
+    targets, globs = several(targets), several(globs)
+    if targets and globs:
+        raise UsageError("--glob and targets exclude one another", "run two commands, or write the targets as patterns")
+    return Choice(targets, Globs(globs) if globs else None)
+
+
+def nothing_named(globs: Globs) -> NotFound:
+    """The error for wildcards that no recorded path matches."""
+    return NotFound(
+        f"no recorded path matches '{globs}'", "dvcx list shows what is tracked; '**' stands for any number of directories"
+    )
+
+
 def select(tracked: Tracked, targets: Sequence[str]) -> dict[str, Content]:
     """Recorded contents that targets name: a tracked path, one inside it, a directory around it, or a stage's address.
 
@@ -265,26 +288,3 @@ def unsafe_root(path: str) -> None:
     """Refuse the project's root as a tracked path."""
     if not path:
         raise UnsafeInput("the project's root cannot be tracked", "name the files or directories in it")
-
-
-# What this workspace was last made of, so that checkout can take away what another commit does not track
-
-
-def remember(project: Project, tracked: Tracked) -> None:
-    """Note the tracked paths of this workspace: a memory in the state directory."""
-    paths = sorted(tracked.contents())
-    try:
-        files.private_directory(project.state_dir)
-        files.atomic_write(f"{project.state_dir}/tracked.json", json.dumps(paths).encode(), mode=0o600, fsync=False)
-    except DvcxError:
-        return
-
-
-def remembered(project: Project) -> list[str]:
-    """The tracked paths `remember` noted; each passes the path rule."""
-    try:
-        with open(f"{project.state_dir}/tracked.json", "rb") as file:
-            paths = json.loads(file.read(MAX_LOCK))
-        return [path for path in paths if isinstance(path, str) and not path_problem(path)]
-    except (OSError, ValueError, TypeError, RecursionError):
-        return []

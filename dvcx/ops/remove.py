@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dvcx.core.changes import ReadTree
-from dvcx.core.objects import Content, entry_content
+from dvcx.core.objects import Content, Entry, entry_content
 from dvcx.core.paths import contains, several
 from dvcx.core.pipeline.schema import Stage
 from dvcx.core.plans import Placement, plan_placement
@@ -19,8 +19,9 @@ from dvcx.io import files, git, place
 from dvcx.io.statindex import StatIndex
 from dvcx.io.store.store import Store
 from dvcx.io.workspace import Rules
-from dvcx.ops import records
+from dvcx.ops import placed, records
 from dvcx.ops.add import replaced
+from dvcx.ops.listings import Listings
 from dvcx.ops.looking import entry_at, observe, stored_trees, workspace_trees
 from dvcx.ops.placing import unsaved
 from dvcx.ops.records import Tracked
@@ -72,7 +73,8 @@ def remove(
     """Stop tracking targets: tracked paths, pointers, directories around them, paths inside a tracked one, or stages.
 
     Without `keep_data` the files go too, but only those whose bytes are in the cache: else `Conflict`, and nothing was
-    changed. Data that is kept and linked to the cache becomes a copy of its own. Raises `NotFound`.
+    changed. Data that is kept and linked to the cache becomes a copy of its own. Of a tracked directory only the listings
+    on the way are read, from a remote where the cache lacks them. Raises `NotFound`, `RemoteFailed`.
     """
     targets = several(targets)
     with project.lock("dvcx remove", emit), project.cache_writer_lock("dvcx remove", emit):
@@ -81,12 +83,13 @@ def remove(
         index = project.stat_index(emit)
         try:
             rules = project.rules()
-            works = _works(tracked, targets, stored_trees(cache))
-            if not keep_data:
-                for work in works:
-                    work.plan = _deletion(project, cache, index, rules, work, emit)
-            if not dry_run:
-                _carry_out(project, tracked, cache, index, rules, works, emit=emit)
+            with Listings(project, tracked, cache, emit) as listings:
+                works = _works(tracked, targets, listings.read)
+                if not keep_data:
+                    for work in works:
+                        work.plan = _deletion(project, cache, index, rules, work, emit)
+                if not dry_run:
+                    _carry_out(project, tracked, cache, index, rules, works, listings.read, emit=emit)
         finally:
             index.flush()
             index.close()
@@ -173,6 +176,7 @@ def _carry_out(
     index: StatIndex,
     rules: Rules,
     works: Sequence[_Work],
+    read: ReadTree,
     *,
     emit: Emit,
 ) -> None:
@@ -190,7 +194,8 @@ def _carry_out(
                     "the next dvcx commit or add takes it in again; move it away, or name it in .dvcxignore",
                 )
             )
-    changed += _shrink(project, tracked, [work for work in works if work.kind == INSIDE])
+    written, steps = _shrink(project, tracked, [work for work in works if work.kind == INSIDE], read)
+    changed += written
     for work in works:
         if work.kind == DATA:
             files.remove_record(project.root, work.record)
@@ -202,7 +207,8 @@ def _carry_out(
     if project.git is not None:
         changed += git.unignore_all(project.root, shown_again)
     records.autostage(project, changed)
-    records.remember(project, records.load(project))
+    inside = {work.path: False for work in works if work.kind == INSIDE}
+    placed.note(project, records.load(project), inside, steps=steps)
 
 
 def _delete(project: Project, plan: Placement, emit: Emit) -> None:
@@ -213,14 +219,16 @@ def _delete(project: Project, plan: Placement, emit: Emit) -> None:
             emit(Warned(f"{display(path)} stays: it holds files that .dvcxignore names"))
 
 
-def _shrink(project: Project, tracked: Tracked, works: Sequence[_Work]) -> list[str]:
-    """Record tracked directories without the paths inside them that were removed; the pointers written."""
+def _shrink(
+    project: Project, tracked: Tracked, works: Sequence[_Work], read: ReadTree
+) -> tuple[list[str], dict[str, tuple[Content, Content]]]:
+    """Record tracked directories without the paths inside them that were removed; the pointers written, old and new contents."""
     if not works:
-        return []
+        return [], {}
     from dvcx.io.store.intake import Intake
     from dvcx.io.store.writer import Writer
 
-    gone: dict[str, dict[str, Content | None]] = {}
+    gone: dict[str, dict[str, Entry | None]] = {}
     for work in works:
         gone.setdefault(work.owner, {})[work.path[len(work.owner) + 1 :]] = None
     cache = project.cache(ignore, write=True)
@@ -228,7 +236,7 @@ def _shrink(project: Project, tracked: Tracked, works: Sequence[_Work]) -> list[
         with Writer(cache, "", packing=project.config.get("cache.pack") != "never", fsync=project.fsync) as writer:
             sink = Intake(writer, project.algorithm)
             recorded = {owner: tracked.pointers[owner][1].content for owner in gone}
-            contents = {owner: replaced(recorded[owner], gone[owner], cache, sink, owner) for owner in gone}
+            contents = {owner: replaced(recorded[owner], gone[owner], read, sink, owner) for owner in gone}
             writer.commit()
     finally:
         cache.close()
@@ -237,7 +245,7 @@ def _shrink(project: Project, tracked: Tracked, works: Sequence[_Work]) -> list[
         name, pointer = tracked.pointers[owner]
         fresh = Pointer(pointer.path, content, pointer.remote, pointer.push, pointer.notes)
         written.append(records.write_pointer(project, owner, fresh, file=name))
-    return written
+    return written, {owner: (recorded[owner], content) for owner, content in contents.items()}
 
 
 def _remove_stage(project: Project, tracked: Tracked, stage: Stage) -> list[str]:

@@ -14,9 +14,10 @@ from dvcx.core.records import LockEntry
 from dvcx.core.staleness import FRESH, MAYBE, MISSING_OUTS, Snapshot, forecast, judge
 from dvcx.errors import Conflict, DvcxError, display
 from dvcx.events import Emit, Noted, StageEnded, ignore
-from dvcx.ops import records
+from dvcx.ops import placed, records
 from dvcx.ops.add import add
 from dvcx.ops.looking import observe
+from dvcx.ops.placed import Parts, mark_of
 from dvcx.ops.records import Tracked
 from dvcx.ops.running import MARK, Workshop, recover, restore, run, staged_records
 from dvcx.ops.snapshot import snapshot
@@ -75,7 +76,8 @@ def repro(
         tracked = records.load(project)
         graph = build(tracked.stages, tracked.pointers)
         chosen = order(graph, targets, downstream=downstream, single=single_item)
-        _record_sources(project, tracked, graph, chosen, emit)
+        if _record_sources(project, tracked, graph, chosen, emit):
+            tracked = records.load(project)
         cache = project.cache(emit, write=bool(chosen))
         index = project.stat_index(emit)
         touched: list[Stage] = []
@@ -90,15 +92,15 @@ def repro(
             if touched:
                 records.autostage(project, staged_records(touched))
         if touched:
-            records.remember(project, records.load(project))
+            _note(project, touched, runs)
     return Reproduced(tuple(runs), sum(1 for item in runs if item.how in ("failed", "skipped")))
 
 
-def _record_sources(project: Project, tracked: Tracked, graph: Graph, chosen: Sequence[Stage], emit: Emit) -> None:
+def _record_sources(project: Project, tracked: Tracked, graph: Graph, chosen: Sequence[Stage], emit: Emit) -> bool:
     """Tracked data that these stages read and that was edited is recorded first: a lock never names bytes that are nowhere."""
     sources = {path for stage in chosen for path in graph.sources[stage.address]}
     if not sources:
-        return
+        return False
     index = project.stat_index(emit)
     try:
         now = observe(project, sources, index=index, rules=project.rules(), emit=emit)
@@ -106,10 +108,10 @@ def _record_sources(project: Project, tracked: Tracked, graph: Graph, chosen: Se
     finally:
         index.close()
     edited = [path for path in sorted(sources) if now[path] not in (None, tracked.pointers[path][1].content)]
-    if edited:
-        add(project, edited, emit=emit)
-        for path in edited:
-            emit(Noted(f"recorded {display(path)}, which was edited"))
+    recorded = [item.path for item in add(project, edited, emit=emit).items if item.state != "unchanged"] if edited else []
+    for path in recorded:
+        emit(Noted(f"recorded {display(path)}, which was edited"))
+    return bool(recorded)
 
 
 def _turns(
@@ -131,7 +133,7 @@ def _turns(
             runs.append(StageRun(stage.address, "skipped", (), 0.0, "a stage it needs failed"))
             continue
         try:
-            turn = _turn(shop, stage, lock, touched, force=force)
+            turn = _turn(shop, stage, Tracked(tracked.pointers, tracked.stages, lock), lock, touched, force=force)
         except DvcxError as error:
             shop.emit(StageEnded(stage.address, "failed"))
             runs.append(StageRun(stage.address, "failed", (), 0.0, f"{error.message}\n{error.hint}".strip()))
@@ -144,8 +146,14 @@ def _turns(
     return runs
 
 
-def _turn(shop: Workshop, stage: Stage, lock: dict[str, LockEntry], touched: list[Stage], *, force: bool) -> StageRun:
-    now = snapshot(shop.project, [stage], lock, index=shop.index, rules=shop.rules, emit=shop.emit)
+def _turn(
+    shop: Workshop, stage: Stage, tracked: Tracked, lock: dict[str, LockEntry], touched: list[Stage], *, force: bool
+) -> StageRun:
+    parts = Parts(shop.project, tracked, shop.index, shop.emit)
+    try:
+        now = snapshot(shop.project, [stage], lock, index=shop.index, rules=shop.rules, emit=shop.emit, parts=parts)
+    finally:
+        parts.close()
     reasons = judge(stage, lock.get(stage.address), now)
     words = tuple(reason.text for reason in reasons)
     if not reasons and not force:
@@ -162,6 +170,16 @@ def _turn(shop: Workshop, stage: Stage, lock: dict[str, LockEntry], touched: lis
     return StageRun(stage.address, "ran", words or ("--force",), seconds)
 
 
+def _note(project: Project, touched: Sequence[Stage], runs: Sequence[StageRun]) -> None:
+    """Remember the outputs that were made or restored."""
+    done = {turn.stage for turn in runs if turn.how in ("ran", "restored")}
+    with project.lock("dvcx repro", ignore):
+        tracked = records.load(project)
+        entries = [tracked.lock[stage.address] for stage in touched if stage.address in done and stage.address in tracked.lock]
+        marks = {path: mark_of(content) for entry in entries for path, content in entry.outs.items()}
+        placed.note(project, tracked, marks)
+
+
 def _forecast(
     project: Project, targets: Sequence[str], *, force: bool, single_item: bool, downstream: bool, emit: Emit
 ) -> Reproduced:
@@ -169,10 +187,12 @@ def _forecast(
     graph = build(tracked.stages, tracked.pointers)
     chosen = order(graph, targets, downstream=downstream, single=single_item)
     index = project.stat_index(emit)
+    parts = Parts(project, tracked, index, emit)
     try:
-        now: Snapshot = snapshot(project, chosen, tracked.lock, index=index, rules=project.rules(), emit=emit)
+        now: Snapshot = snapshot(project, chosen, tracked.lock, index=index, rules=project.rules(), emit=emit, parts=parts)
         index.flush()
     finally:
+        parts.close()
         index.close()
     words = {FRESH: "unchanged", MISSING_OUTS: "would restore", MAYBE: "might run"}
     runs = []

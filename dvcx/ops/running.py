@@ -67,12 +67,15 @@ def restore(shop: Workshop, stage: Stage, now: Snapshot, locked: LockEntry | Non
         known = locked.outs
     if known is None or set(known) != {out.path for out in stage.outs} or not known:
         return None
-    try:
-        if shop.cache.missing(needed(known, shop.cache).objects):
+    command = f"dvcx repro ({stage.address})"
+    with shop.project.lock(command, shop.emit), shop.project.cache_reader_lock(command, shop.emit):
+        # A collection may have taken what was there when this command began.
+        shop.cache.sync(again=True)
+        try:
+            if shop.cache.missing(needed(known, shop.cache).objects):
+                return None
+        except NotFound:
             return None
-    except NotFound:
-        return None
-    with shop.project.lock(f"dvcx repro ({stage.address})", shop.emit):
         here = observe(shop.project, known, index=shop.index, rules=shop.rules, emit=shop.emit)
         plan = Placement()
         for path, content in known.items():
@@ -94,6 +97,7 @@ def run(shop: Workshop, stage: Stage, now: Snapshot, reasons: Sequence[Reason]) 
     """
     project = shop.project
     key = action_key(stage, now)
+    _check_all_here(stage, now)
     commands = (stage.cmd,) if isinstance(stage.cmd, str) else stage.cmd
     shop.emit(StageBegan(stage.address, " && ".join(commands), tuple(reason.text for reason in reasons)))
     aside = f"{project.staging_dir}/{ASIDE}{secrets.token_hex(8)}"
@@ -109,7 +113,9 @@ def run(shop: Workshop, stage: Stage, now: Snapshot, reasons: Sequence[Reason]) 
         seconds = run_commands(
             commands, directory=directory, environment={**shop.environment, MARK: stage.address}, stage=stage.address
         )
-        with project.lock(f"dvcx repro ({stage.address})", shop.emit):
+        # The cache is held until the lock names what went into it: what was there already may be old, and nobody else's.
+        command = f"dvcx repro ({stage.address})"
+        with project.lock(command, shop.emit), project.cache_writer_lock(command, shop.emit):
             entry = _take_outputs(shop, stage, now, seal(key).hex())
             _record(shop, stage, entry)
     except BaseException:
@@ -120,6 +126,17 @@ def run(shop: Workshop, stage: Stage, now: Snapshot, reasons: Sequence[Reason]) 
     else:
         _keep_aside(project, aside, shop.emit)
     return entry, seconds
+
+
+def _check_all_here(stage: Stage, now: Snapshot) -> None:
+    for path in stage.deps:
+        files = now.not_pulled.get(path)
+        if files is not None:
+            raise NotFound(
+                f"stage '{display(stage.address)}': its dependency {display(path)} is not all here "
+                f"({files:,} {'file' if files == 1 else 'files'} not pulled)",
+                f"dvcx pull {display(path)}",
+            )
 
 
 def _known_outs(shop: Workshop, key: str) -> Mapping[str, Content] | None:

@@ -17,7 +17,8 @@ from dvcx.events import Emit
 from dvcx.io import files
 from dvcx.io.statindex import StatIndex
 from dvcx.io.workspace import Rules
-from dvcx.ops.looking import observe, stored_trees, workspace_trees
+from dvcx.ops.looking import observe, stored_trees
+from dvcx.ops.placed import Parts
 
 if TYPE_CHECKING:
     from dvcx.project import Project
@@ -38,9 +39,10 @@ def snapshot(
     index: StatIndex,
     rules: Rules,
     emit: Emit,
+    parts: Parts,
     seen: Mapping[str, Content | None] | None = None,
 ) -> Snapshot:
-    """What stages are judged by. `seen` spares looking at paths twice."""
+    """What stages are judged by: parts that were never pulled count as recorded. `seen` spares looking at paths twice."""
     chosen = tuple(stages)
     known = dict(seen or {})
     known.update(
@@ -52,19 +54,25 @@ def snapshot(
         entry = lock.get(stage.address)
         if entry is not None:
             recorded.update({**entry.deps, **entry.outs})
+    not_pulled: dict[str, int] = {}
+    for path in stage_paths(chosen):
+        content = known.get(path)
+        merged = parts.partial(path, content) if content != recorded.get(path) and path not in not_pulled else None
+        if merged is not None and merged.content is not None:
+            known[path], not_pulled[path] = merged.content, merged.files
     details = {}
     for path, content in known.items():
         old = recorded.get(path)
         if content is not None and old is not None and content != old and content.kind == old.kind == TREE:
-            details[path] = describe(project, path, old, content, index=index, emit=emit)
-    return Snapshot(known, params, {path: text for path, text in details.items() if text})
+            details[path] = describe(project, path, old, content, parts=parts, emit=emit)
+    return Snapshot(known, params, {path: text for path, text in details.items() if text}, not_pulled)
 
 
-def describe(project: Project, path: str, old: Content, new: Content, *, index: StatIndex, emit: Emit) -> str:
+def describe(project: Project, path: str, old: Content, new: Content, *, parts: Parts, emit: Emit) -> str:
     """How the directory at `path` differs from what was recorded, in words; "" when the old listing is not in the cache."""
     cache = project.cache(emit)
     try:
-        read_old, read_new = stored_trees(cache), workspace_trees(index)
+        read_old, read_new = stored_trees(cache), parts.read
         with contextlib.suppress(DvcxError):
             return summarise(file_changes(differences(path, old, new, read_old, read_new), read_old, read_new))
         return ""

@@ -16,6 +16,7 @@ from dvcx.core.plans import Placement
 from dvcx.errors import NotFound, UnsafeInput, display
 from dvcx.events import Advanced, Began, Emit, ignore
 from dvcx.io import place, processes
+from dvcx.io.filesystem import check_room
 from dvcx.io.statindex import CODES, Row, decode_rows, encode_rows
 from dvcx.io.store.store import Store, Wanted, wanted
 from dvcx.io.workspace import Rules
@@ -62,6 +63,8 @@ def stage(
     files, size = sum(entry.files for entry in entries), sum(entry.size for entry in entries)
     workers = max(2, min(project.jobs, os.cpu_count() or 1))
     units = [Unit(path, entry, f"d{number}", False) for number, (path, entry) in enumerate(plan.directories)]
+    if not {"hardlink", "symlink"} & set(project.links):
+        check_room(staging.path, size, "the files to place")
     emit(Began("placing files", files, size))
     rows: dict[str, Row] = {}
     if sum(unit.entry.files for unit in units) > place.FORK_ABOVE and processes.available():

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dvcx.core.holding import Holding
 from dvcx.core.objects import TREE, Content, entry_content
 from dvcx.core.paths import contains, several
 from dvcx.core.pipeline.graph import build, order
@@ -14,9 +15,10 @@ from dvcx.core.pipeline.schema import Stage
 from dvcx.core.staleness import FRESH, forecast
 from dvcx.errors import NotFound
 from dvcx.events import Emit, ignore
-from dvcx.io.statindex import StatIndex
 from dvcx.ops import records
+from dvcx.ops.linked import telling
 from dvcx.ops.looking import entry_at, observe, stored_trees
+from dvcx.ops.placed import Parts
 from dvcx.ops.records import Tracked
 from dvcx.ops.snapshot import describe, snapshot, stage_paths
 
@@ -24,9 +26,17 @@ if TYPE_CHECKING:
     from dvcx.project import Project
 
 
+NOT_PULLED = "not pulled"
+UNKNOWN = "a listing to compare it with is not in the cache"
+
+
 @dataclass(frozen=True, slots=True)
 class DataChange:
-    """A tracked path that is not as recorded. `state` modified, deleted or missing (also not in the cache); `text` how."""
+    """A tracked path that is not as recorded; `text` tells how.
+
+    `state` is modified, deleted, missing (deleted, and not in the cache either), or not pulled: nothing was changed here, but
+    it, or a part of it, was never placed in this workspace.
+    """
 
     path: str
     state: str
@@ -44,44 +54,68 @@ class StageStatus:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The state of the project; `tracked` counts pointers, `clean` is True when nothing changed and no stage is stale."""
+    """The state of the project; `tracked` counts pointers, `clean` is True when nothing changed and no stage is stale.
+
+    `remotes` is what remotes hold, when that was asked; `clean` then also means that they lack nothing.
+    """
 
     data: tuple[DataChange, ...]
     stages: tuple[StageStatus, ...]
     tracked: int
     clean: bool
+    remotes: tuple[Holding, ...] = ()
 
 
-def status(project: Project, targets: Sequence[str] = (), *, emit: Emit = ignore) -> Status:
-    """Compare the workspace with the records; targets are tracked paths, directories around them, or stages."""
-    return answer(project, targets, absent_as_recorded=False, emit=emit)
+def status(
+    project: Project, targets: Sequence[str] = (), *, remote: str | None = None, emit: Emit = ignore
+) -> Status:
+    """Compare the workspace with the records; targets are tracked paths, directories around them, or stages.
+
+    With `remote` ("" is the default one) what is needed is compared with what is really there, too, which raises
+    `IntegrityError` for an object that is there with another seal, and `RemoteFailed`.
+    """
+    return answer(project, targets, remote=remote, absent_as_recorded=False, emit=emit)
 
 
-def answer(project: Project, targets: Sequence[str], *, absent_as_recorded: bool, emit: Emit) -> Status:
+def answer(
+    project: Project, targets: Sequence[str], *, remote: str | None, absent_as_recorded: bool, emit: Emit
+) -> Status:
     """The work of `status`. `absent_as_recorded` takes data that is not in the workspace to be what its record says."""
     targets = several(targets)
     tracked = records.load(project)
     graph = build(tracked.stages, tracked.pointers)
     stages, paths = chosen(tracked, targets)
     index = project.stat_index(emit)
+    parts = Parts(project, tracked, index, emit)
     try:
         rules = project.rules()
         seen = observe(project, [*paths, *stage_paths(stages)], index=index, rules=rules, emit=emit)
         if absent_as_recorded:
             seen.update(_recorded(project, tracked, [path for path, content in seen.items() if content is None], emit))
-        data = _changes(project, tracked, paths, seen, index, emit)
-        now = snapshot(project, stages, tracked.lock, index=index, rules=rules, emit=emit, seen=seen)
+        data = telling(project, tracked, _changes(project, tracked, paths, seen, parts, emit), seen, index, emit)
+        if absent_as_recorded:
+            data = [change for change in data if change.state != NOT_PULLED]
+        now = snapshot(project, stages, tracked.lock, index=index, rules=rules, emit=emit, parts=parts, seen=seen)
         ordered = [stage for stage in order(graph) if stage in stages]
         verdicts = forecast(ordered, tracked.lock, now, graph.upstream)
         index.flush()
     finally:
+        parts.close()
         index.close()
     found = tuple(
         StageStatus(verdict.stage.address, verdict.state, tuple(reason.text for reason in verdict.reasons))
         for verdict in verdicts
     )
-    clean = not data and all(verdict.state == FRESH for verdict in verdicts)
-    return Status(tuple(data), found, len(paths), clean)
+    remotes = _remotes(project, tracked, targets, remote, emit) if remote is not None else ()
+    clean = not data and all(verdict.state == FRESH for verdict in verdicts) and not any(held.missing for held in remotes)
+    return Status(tuple(data), found, len(paths), clean, remotes)
+
+
+def _remotes(project: Project, tracked: Tracked, targets: Sequence[str], remote: str, emit: Emit) -> tuple[Holding, ...]:
+    # Only who asks pays for what talks to remotes.
+    from dvcx.ops.holding import holdings
+
+    return holdings(project, tracked, targets, remote=remote, emit=emit)
 
 
 def chosen(tracked: Tracked, targets: Sequence[str]) -> tuple[list[Stage], list[str]]:
@@ -129,7 +163,7 @@ def _changes(
     tracked: Tracked,
     paths: Sequence[str],
     seen: Mapping[str, Content | None],
-    index: StatIndex,
+    parts: Parts,
     emit: Emit,
 ) -> list[DataChange]:
     changes = []
@@ -139,12 +173,11 @@ def _changes(
         if now == recorded:
             continue
         if now is None:
-            changes.append(_gone(project, path, recorded, emit))
+            changes.append(_absent(project, path, recorded, parts, emit))
         elif now.kind != recorded.kind:
             changes.append(DataChange(path, "modified", f"a {_word(recorded)} became a {_word(now)}"))
         elif now.kind == TREE:
-            text = describe(project, path, recorded, now, index=index, emit=emit)
-            changes.append(DataChange(path, "modified", text))
+            changes.append(_directory(project, path, recorded, now, parts, emit))
         elif (now.id, now.seal) == (recorded.id, recorded.seal):
             changes.append(DataChange(path, "modified", "only its execute permission"))
         elif now.size == recorded.size:
@@ -152,6 +185,29 @@ def _changes(
         else:
             changes.append(DataChange(path, "modified", f"{recorded.size:,} → {now.size:,} bytes"))
     return changes
+
+
+def _directory(project: Project, path: str, recorded: Content, now: Content, parts: Parts, emit: Emit) -> DataChange:
+    merged = parts.partial(path, now)
+    if merged is None or merged.content is None:
+        text = describe(project, path, recorded, now, parts=parts, emit=emit)
+        return DataChange(path, "modified", text or UNKNOWN)
+    left = f"{merged.files:,} of {recorded.files:,} files"
+    if merged.content == recorded:
+        return DataChange(path, NOT_PULLED, left)
+    text = describe(project, path, recorded, merged.content, parts=parts, emit=emit)
+    return DataChange(path, "modified", f"{text}; {left} not pulled" if text else f"{left} not pulled")
+
+
+def _absent(project: Project, path: str, recorded: Content, parts: Parts, emit: Emit) -> DataChange:
+    if recorded.kind != TREE:
+        return _gone(project, path, recorded, emit) if parts.here(path).anything else DataChange(path, NOT_PULLED, "")
+    merged = parts.merged(path, None)
+    if merged is None or merged.content is None:
+        return _gone(project, path, recorded, emit)
+    if merged.content == recorded:
+        return DataChange(path, NOT_PULLED, f"{recorded.files:,} {'file' if recorded.files == 1 else 'files'}")
+    return DataChange(path, "deleted", f"{merged.files:,} of {recorded.files:,} files not pulled")
 
 
 def _gone(project: Project, path: str, recorded: Content, emit: Emit) -> DataChange:

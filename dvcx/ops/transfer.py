@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from dvcx.core.chunking import CHUNKED_ABOVE
 from dvcx.core.objects import DIR, TREE, Content, Digest, Entry, entry_content
@@ -26,19 +27,40 @@ class Needed:
     objects: Mapping[Wanted, str]
     trees: Mapping[Wanted, bytes]
     corrupt: frozenset[Wanted] = frozenset()
+    met: bool = True
 
 
-def needed(contents: Mapping[str, Content], cache: Store, remote: Store | None = None, *, only: str = "") -> Needed:
+class Only(NamedTuple):
+    """A part of what is recorded: `names` says yes to a path in it, `leads` to a directory that may hold one."""
+
+    names: Callable[[str], bool]
+    leads: Callable[[str], bool]
+
+
+def only_at(path: str) -> Only:
+    """Everything at or below one path."""
+    return Only(lambda name: contains(path, name), lambda name: contains(name, path))
+
+
+def needed(
+    contents: Mapping[str, Content],
+    cache: Store,
+    remote: Store | None = None,
+    *,
+    only: Only | None = None,
+    lost: dict[Wanted, str] | None = None,
+) -> Needed:
     """Walk the trees of recorded contents, each read from the cache or else from the remote.
 
-    `only` keeps to one path: listings on the way to it and everything at or below it.
+    `only` keeps to a part: what it names and the listings on the way there; `met` says whether anything was named.
 
-    Raises `NotFound` naming the path whose listing is in neither, or for an `only` that nothing recorded is at.
+    Raises `NotFound` naming the path whose listing is in neither; with `lost` it is put there instead, and what lies below
+    it stays unknown.
     """
     objects: dict[Wanted, str] = {}
     trees: dict[Wanted, bytes] = {}
     corrupt: set[Wanted] = set()
-    met = not only
+    met = only is None
     todo = [(path, content) for path, content in contents.items()]
     while todo:
         level = [(path, content) for path, content in todo if content.kind == TREE and wanted(content) not in objects]
@@ -48,21 +70,26 @@ def needed(contents: Mapping[str, Content], cache: Store, remote: Store | None =
         for path, content in level:
             if wanted(content) in objects:
                 continue
-            entries, own = _read(path, content, cache, remote, trees, elsewhere, corrupt)
+            try:
+                entries, own = _read(path, content, cache, remote, trees, elsewhere, corrupt)
+            except NotFound:
+                if lost is None:
+                    raise
+                objects[wanted(content)] = lost[wanted(content)] = path
+                continue
             objects.update(dict.fromkeys(own, path))
             for entry in entries:
                 name = join(path, entry.name)
-                if only and not (contains(only, name) or contains(name, only)):
-                    continue
-                met = met or contains(only, name)
+                if only is not None and not only.names(name):
+                    if entry.kind != DIR or not only.leads(name):
+                        continue
+                else:
+                    met = True
                 if entry.kind == DIR:
                     todo.append((check_path(name, "a recorded directory"), entry_content(entry)))
                 else:
                     objects.setdefault(wanted(entry), name)
-    if not met:
-        owner = next(iter(contents))
-        raise NotFound(f"{display(only)} is not in '{display(owner)}' as recorded", f"dvcx list {display(owner)}")
-    return Needed(objects, trees, frozenset(corrupt))
+    return Needed(objects, trees, frozenset(corrupt), met)
 
 
 def _prefetch(level: list[Wanted], cache: Store, remote: Store | None, trees: dict[Wanted, bytes]) -> set[str]:

@@ -13,7 +13,9 @@ from dvcx.core.changes import as_entry, files_below
 from dvcx.core.objects import EXEC, FILE, Content, Entry
 from dvcx.core.paths import several
 from dvcx.core.plans import Placement
-from dvcx.events import Emit, ignore
+from dvcx.errors import display
+from dvcx.events import Emit, Warned, ignore
+from dvcx.io.place import detach
 from dvcx.io.statindex import StatIndex
 from dvcx.io.store.store import Store
 from dvcx.io.workspace import Rules
@@ -35,10 +37,12 @@ class Unprotected:
 def unprotect(project: Project, targets: Sequence[str], *, emit: Emit = ignore) -> Unprotected:
     """Replace links into the cache at or below the targets by writable copies, verified while they are made.
 
+    A file that was edited in place, through its link, keeps the bytes it has now.
+
     Raises `NotFound` for a target that is not tracked, `IntegrityError` for a corrupt object; then nothing was touched.
     """
     targets = several(targets)
-    with project.lock("dvcx unprotect", emit):
+    with project.lock("dvcx unprotect", emit), project.cache_reader_lock("dvcx unprotect", emit):
         tracked = records.load(project)
         cache = project.cache(emit)
         index = project.stat_index(emit)
@@ -57,29 +61,54 @@ def free(
     """The work of `unprotect` for tracked paths, with the project's lock held; the files replaced."""
     chosen = list(paths)
     plan = Placement()
+    edited: list[str] = []
+    objects = _Objects(cache)
     for path, content in observe(project, chosen, index=index, rules=rules, emit=emit).items():
         if content is not None:
-            plan.files.extend(_linked(project, cache, index, path, content))
+            for name, entry in _linked(project, index, path, content, objects):
+                plan.files.append((name, entry)) if objects.holds(project, name, entry) else edited.append(name)
     if plan.files:
         carry_out(_copying(project), cache, index, rules, plan, emit=emit)
+    for name in edited:
+        # The bytes are nobody's but the user's: they stay, and so does what the cache has under another name now.
+        detach(project.root, name)
+        emit(Warned(f"{display(name)}: its copy in the cache was edited through the link; dvcx pull gets the right one again"))
+    if plan.files or edited:
         observe(project, chosen, index=index, rules=rules, emit=emit)
-    return tuple(sorted(path for path, _ in plan.files))
+    return tuple(sorted([*(path for path, _ in plan.files), *edited]))
 
 
-def _linked(project: Project, cache: Store, index: StatIndex, path: str, content: Content) -> list[tuple[str, Entry]]:
+class _Objects:
+    """The files of a cache that are objects, known by inode; listed when the first one is asked for."""
+
+    def __init__(self, cache: Store) -> None:
+        self._cache = cache
+        self._inodes: set[tuple[int, int]] | None = None
+
+    def has(self, found: os.stat_result) -> bool:
+        """Whether a file is one of them, whatever is in it now."""
+        if self._inodes is None:
+            paths = (self._cache.loose_path(object_id) for object_id, _ in self._cache.loose_objects())
+            self._inodes = {(status.st_dev, status.st_ino) for status in map(os.lstat, paths)}
+        return (found.st_dev, found.st_ino) in self._inodes
+
+    def holds(self, project: Project, name: str, entry: Entry) -> bool:
+        """Whether the file `name` is the object that its bytes have the name of."""
+        if not self._cache.is_loose(entry.id):
+            return False
+        return os.path.samestat(os.stat(f"{project.root}/{name}"), os.lstat(self._cache.loose_path(entry.id)))
+
+
+def _linked(project: Project, index: StatIndex, path: str, content: Content, objects: _Objects) -> list[tuple[str, Entry]]:
     found = []
     for name, entry in files_below(path, as_entry("", content), workspace_trees(index)):
         if entry.kind not in (FILE, EXEC):
             continue
         here = os.lstat(f"{project.root}/{name}")
         # A symbolic link that counts as a file is one that dvcx placed: see `Rules.objects`.
-        if stat.S_ISLNK(here.st_mode) or (here.st_nlink > 1 and _is_object(cache, entry.id, here)):
+        if stat.S_ISLNK(here.st_mode) or (here.st_nlink > 1 and objects.has(here)):
             found.append((name, entry))
     return found
-
-
-def _is_object(cache: Store, object_id: str, here: os.stat_result) -> bool:
-    return cache.is_loose(object_id) and os.path.samestat(here, os.lstat(cache.loose_path(object_id)))
 
 
 def _copying(project: Project) -> Project:

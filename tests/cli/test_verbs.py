@@ -257,3 +257,47 @@ def test_diff_of_a_path_names_the_option(project: Path, git: Git) -> None:
     ran = dvcx_run("diff", "data.csv", cwd=project)
     assert ran.returncode == 5
     assert "hint: for a path: dvcx diff --target data.csv" in ran.stderr
+
+
+def test_a_part_of_the_data_and_what_the_remote_holds(
+    project: Path, git: Git, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    store, there = tmp_path_factory.mktemp("store"), tmp_path_factory.mktemp("clone") / "c"
+    for name in ("cats/1.png", "cats/2.png", "dogs/1.png"):
+        (project / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / "images" / name).write_text(name)
+    _ok("add", "images", "data.csv", cwd=project)
+    _ok("remote", "add", "-d", "origin", str(store), cwd=project)
+    told = _ok("status", "--remote", cwd=project).splitlines()
+    assert told[0] == "everything is up to date (2 tracked)"
+    assert told[2] == "Missing on remote 'origin' (7 of 7 objects):"
+    assert told[3] == "  data.csv  1 object"
+    assert told[4] == "  images    6 objects: images, images/cats, images/cats/1.png and 3 more"
+    assert told[5] == "next: dvcx push --remote origin"
+    assert dvcx_run("check", "--remote", "--quiet", cwd=project).returncode == 1
+    _ok("push", cwd=project)
+    assert _ok("check", "--remote", cwd=project).endswith("remote 'origin' holds everything (7 objects)\n")
+    git("commit", "-qm", "one")
+    git("clone", "-q", str(project), str(there))
+    assert _ok("status", cwd=there).splitlines() == [
+        "Not pulled:",
+        "  data.csv",
+        "  images    3 files",
+        "",
+        "next: dvcx pull to bring what is not here; dvcx pull PATH brings a part",
+    ]
+    assert "7 objects there (" in _ok("status", "-r", cwd=there)
+    assert "1 file (10 B) placed" in _ok("pull", "--glob", "images/c*/1*", cwd=there)
+    assert "1 file (10 B) placed" in _ok("pull", "--glob", "./c*/2*", cwd=there / "images")
+    assert _json("status", "images", "--remote", "origin", cwd=there)["data"] == [
+        {"path": "images", "state": "not pulled", "text": "1 of 3 files"}
+    ]
+    assert "unchanged  images  30 B  3 files, 1 of them not pulled" in _ok("add", "images", cwd=there)
+    ran = dvcx_run("status", "--remote", "images", cwd=there)
+    assert ran.returncode == 2
+    assert "hint: paths come first: dvcx status images --remote" in ran.stderr
+    assert "updated  images" in _ok("add", "--exact", "images", cwd=there)
+    ran = dvcx_run("fetch", "--glob", "*.none", cwd=there)
+    assert (ran.returncode, "no recorded path matches" in ran.stderr) == (5, True)
+    (store / "store.json").write_text("{")
+    assert dvcx_run("status", "--remote", cwd=there).returncode == 4

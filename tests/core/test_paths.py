@@ -199,3 +199,5 @@ def test_small_ones() -> None:
 @pytest.mark.parametrize(("one", "other"), [("A", "a"), ("\u00e9", "e\u0301"), ("STRASSE", "straße"), ("É", "e\u0301")])
 def test_twins_fold_to_one_key(one: str, other: str) -> None:
     assert paths.fold(one) == paths.fold(other)
+    assert paths.twins(["x", one, "y", other]) == (one, other)
+    assert paths.twins([one, "x", one]) is None

@@ -39,8 +39,9 @@ def available() -> str:
     return "" if done.returncode == 0 else "strace may not trace here"
 
 
-def points(world: World, *words: str) -> list[Point]:
-    """Every call of `dvcx WORDS` that changes something in the project, from one run to its end."""
+def points(world: World, *words: str, within: Path | None = None) -> list[Point]:
+    """Every call of `dvcx WORDS` that changes something in the project, or `within` a directory, from one run to its end."""
+    place = str(within or world.root)
     with tempfile.NamedTemporaryFile("r", errors="replace") as log:
         outcome = world.run(*words, prefix=("strace", "-f", "-y", "-s", "0", "-o", log.name, "-e", f"trace={CHANGING}"))
         assert outcome.code == 0, outcome.text
@@ -53,7 +54,7 @@ def points(world: World, *words: str) -> list[Point]:
             continue
         thread, call, arguments = match.groups()
         number = counts[thread, call] = counts.get((thread, call), 0) + 1
-        if call in _NOISY and str(world.root) not in arguments:
+        if call in _NOISY and place not in arguments:
             continue
         if "/.git/" in arguments:
             continue

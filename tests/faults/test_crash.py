@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
 from tests.faults import killing
 from tests.faults.killing import Point, fresh, kill_at, points, sample
-from tests.faults.world import World, copy_world, new_world, tree_of
+from tests.faults.world import BESIDE, World, copy_world, new_world, store_objects, tree_of
 
 pytestmark = pytest.mark.skipif(bool(killing.available()), reason=killing.available() or "strace")
 
@@ -165,3 +166,92 @@ def test_record(tmp_path: Path, record: str, count: int) -> None:
         assert world.get(name) in states, point
         json.loads(world.get(name))
         assert world.run("check").code in (0, 1)
+
+
+def _with_remote(base: Path) -> World:
+    world = _filled(new_world(base))
+    world.ok("add", "data")
+    world.ok("remote", "add", "-d", "origin", BESIDE)
+    return world
+
+
+@SWEEP
+def test_push(tmp_path: Path, count: int) -> None:
+    """Item 1, for `push`: after a kill anywhere the remote shows nothing that is not whole, and the next push ends it."""
+    template = _with_remote(tmp_path / "template")
+    before = tree_of(template.root / "data")
+    measured = copy_world(template, tmp_path / "measured")
+    for point in _chosen(points(measured, "push", within=measured.root.parent), count):
+        world = copy_world(template, fresh(tmp_path, point))
+        kill_at(world, point, "push")
+        store_objects(world.root / BESIDE)
+        world.clean()
+        assert tree_of(world.root / "data") == before, point
+        world.ok("push")
+        assert set(store_objects(world.root / BESIDE)) == set(world.clean()), point
+        assert "everything already" in world.ok("push")
+        world.ok("add", "data")  # takes away what lies in the state directory
+        assert [path for path in world.temporaries() if "/state/tmp/" not in path] == [], point
+
+
+@SWEEP
+def test_push_over_an_older_one(tmp_path: Path, count: int) -> None:
+    """Item 1, for `push`: what the remote held before is there at every moment."""
+    template = _with_remote(tmp_path / "template")
+    template.ok("push")
+    older = set(template.clean())
+    for path in ("data/a.txt", "data/big.bin", *(f"data/many/{number:03}.txt" for number in range(110))):
+        template.put(path, b"newer " + FILES.get(path, path.encode()))
+    template.ok("add", "data")
+    measured = copy_world(template, tmp_path / "measured")
+    for point in _chosen(points(measured, "push", within=measured.root.parent), count):
+        world = copy_world(template, fresh(tmp_path, point))
+        kill_at(world, point, "push")
+        assert set(store_objects(world.root / BESIDE)) >= older, point
+        world.ok("push")
+        assert set(store_objects(world.root / BESIDE)) >= set(world.clean()), point
+
+
+@SWEEP
+def test_pull(tmp_path: Path, count: int) -> None:
+    """Items 1 and 2, for `pull`: after a kill anywhere each file is absent or right, and the next pull ends it."""
+    template = _with_remote(tmp_path / "template")
+    template.ok("push")
+    want = tree_of(template.root / "data")
+    held = set(template.clean())
+    for gone in (template.cache, template.root / "data", template.root / ".dvcx/state"):
+        shutil.rmtree(gone)
+    measured = copy_world(template, tmp_path / "measured")
+    for point in _chosen(points(measured, "pull"), count):
+        world = copy_world(template, fresh(tmp_path, point))
+        kill_at(world, point, "pull")
+        store_objects(world.cache)
+        if (world.root / "data").exists():
+            now = tree_of(world.root / "data")
+            assert now == {path: want[path] for path in now}, point
+        for left in world.cache.glob("tmp-*"):
+            os.utime(left, (0, 0))  # the store's own description is only reaped after a minute
+        world.ok("pull")
+        assert tree_of(world.root / "data") == want, point
+        assert set(world.clean()) == held, point
+        assert world.temporaries() == [], point
+        assert set(store_objects(world.root / BESIDE)) == held, point
+
+
+@SWEEP
+def test_state(tmp_path: Path, count: int) -> None:
+    """Item 9: after a kill anywhere while the stat index is written the answers are the same."""
+    template = _filled(new_world(tmp_path / "template"))
+    template.ok("add", "data")
+    template.put("data/many/007.txt", "seven\n")
+    template.put("data/fresh.txt", "fresh\n")
+    measured = copy_world(template, tmp_path / "measured")
+    found = points(measured, "status", "--json")
+    answer = json.loads(measured.run("status", "--json").out)
+    for point in _chosen(found, count):
+        world = copy_world(template, fresh(tmp_path, point))
+        kill_at(world, point, "status", "--json")
+        assert json.loads(world.ok("status", "--json")) == answer, point
+        world.ok("add", "data")
+        assert world.record("data.dvcx")["files"] == len(FILES) + 112
+        world.clean()

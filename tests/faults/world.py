@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import json
@@ -10,7 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from dvcx.core.packing import FOOTER_SIZE, HEADER_SIZE, KIND_RECIPE, ZSTD, decod
 from tests.cli.runner import environment
 
 TIMEOUT = 60
+BESIDE = "../remote"
+"""The url of a remote beside a project, which a copy of the project has beside it too."""
 
 
 @dataclass(frozen=True)
@@ -171,10 +174,11 @@ def new_world(base: Path, *, git: bool = True, **extra: str) -> World:
 
 
 def copy_world(world: World, base: Path) -> World:
-    """The same project once more, somewhere else."""
+    """The same project once more, somewhere else; with the remote that lies beside it, if there is one (`BESIDE`)."""
     base.mkdir(exist_ok=True)
+    remote = world.root / BESIDE
     # cp keeps hard links what they are.
-    subprocess.run(["cp", "-a", str(world.root), str(world.victim), str(base)], check=True)
+    subprocess.run(["cp", "-a", world.root, world.victim, *([remote] if remote.exists() else []), base], check=True)
     copy = World(base / "project", base / "victim", world.extra)
     for path in copy.root.rglob("*"):
         if path.is_symlink() and os.readlink(path).startswith(str(world.root)):
@@ -258,16 +262,6 @@ def _held(record: dict[str, object], held: dict[str, bytes], where: str) -> None
                 todo.append((entry.id, entry.seal, entry.kind in ("dir", "shard")))
 
 
-def limit_memory(megabytes: int) -> Callable[[], None]:
-    """For `preexec_fn`: the process may take so much address space."""
-    import resource
-
-    def apply() -> None:
-        resource.setrlimit(resource.RLIMIT_AS, (megabytes << 20, megabytes << 20))
-
-    return apply
-
-
 def kill_hard(process: subprocess.Popen[bytes]) -> None:
     """kill -9 one process we started, and wait for it."""
     process.send_signal(signal.SIGKILL)
@@ -280,3 +274,58 @@ def can_mount() -> bool:
         return False
     libc = ctypes.CDLL(None, use_errno=True)
     return libc is not None and shutil.which("mount") is not None
+
+
+@contextlib.contextmanager
+def mounted_image(path: Path, make: Sequence[str], *, megabytes: int, options: str = "") -> Iterator[Path]:
+    """A file system of its own at `path`, made by the command `make` in a sparse file; gone afterwards. Skips without root."""
+    import pytest
+
+    if not can_mount():
+        pytest.skip("mounting needs root")
+    if shutil.which(make[0]) is None:
+        pytest.skip(f"{make[0]} is not installed")
+    path.mkdir(parents=True, exist_ok=True)
+    image = path.with_name(path.name + ".img")
+    with image.open("wb") as file:
+        file.truncate(megabytes << 20)
+    subprocess.run([*make, str(image)], check=True, capture_output=True)
+    mount = ["mount", "-o", f"loop{',' if options else ''}{options}", str(image), str(path)]
+    mounted = subprocess.run(mount, capture_output=True, check=False)
+    if mounted.returncode:
+        image.unlink()
+        pytest.skip(f"this kernel has no such file system: {mounted.stderr.decode().strip()[:100]}")
+    try:
+        yield path
+    finally:
+        subprocess.run(["umount", "-l", str(path)], capture_output=True, check=True)
+        image.unlink()
+
+
+MAKERS = {
+    "ext4": (("mkfs.ext4", "-q"), 64),
+    "xfs": (("mkfs.xfs", "-q"), 320),
+    "btrfs": (("mkfs.btrfs", "-q"), 160),
+    "vfat": (("mkfs.vfat",), 64),
+}
+
+
+@contextlib.contextmanager
+def file_system(path: Path, kind: str, *, megabytes: int = 0) -> Iterator[Path]:
+    """A fresh file system of this kind at `path`, of `megabytes` or as small as it may be; skips where it cannot be had."""
+    if kind != "tmpfs":
+        make, least = MAKERS[kind]
+        with mounted_image(path, make, megabytes=megabytes or least) as disk:
+            yield disk
+        return
+    import pytest
+
+    path.mkdir(parents=True, exist_ok=True)
+    options = f"size={megabytes or 64}m"
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(path)], capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip(f"no tmpfs here: {mounted.stderr.decode().strip()}")
+    try:
+        yield path
+    finally:
+        subprocess.run(["umount", "-l", str(path)], capture_output=True, check=True)

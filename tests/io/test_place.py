@@ -18,6 +18,7 @@ from dvcx.core.objects import EXEC, FILE, LINK
 from dvcx.core.packing import BATCH, SMALL
 from dvcx.errors import Conflict, DiskRefused, DvcxError, IntegrityError, NotFound, UnsafeInput
 from dvcx.io import place
+from dvcx.io.filesystem import file_system
 from dvcx.io.place import Staging, Target
 from dvcx.io.store.store import Wanted, object_name
 from tests.io.store.shelves import Shelf, Thing, cache_shelf, thing, things
@@ -212,7 +213,7 @@ def test_reflinks_share_blocks_and_nothing_else(tmp_path: Path, kind: str) -> No
                 file.write(b"mine")
             assert shop.object(big).read_bytes() == big.data
         assert place.link_support(str(at / "cache"), shop.staging) == {"reflink": True, "hardlink": True, "symlink": True}
-        assert place.file_system(str(at)) == kind
+        assert file_system(str(at)) == kind
 
 
 def test_which_links_work_is_tried_with_a_file(shop: Shop) -> None:
@@ -435,8 +436,8 @@ def test_a_staging_area_that_is_a_link_is_refused(tmp_path: Path) -> None:
     (tmp_path / "victim").mkdir()
     (tmp_path / "tmp").symlink_to("victim")
     with pytest.raises(UnsafeInput):
-        Staging(str(tmp_path / "tmp"))
+        Staging(str(tmp_path / "tmp")).__enter__()
     assert os.listdir(tmp_path / "victim") == []
     (tmp_path / "file").write_text("x")
     with pytest.raises((UnsafeInput, DiskRefused, NotFound)):
-        Staging(str(tmp_path / "file/tmp"))
+        Staging(str(tmp_path / "file/tmp")).__enter__()

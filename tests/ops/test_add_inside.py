@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 import pytest
 
-from dvcx.errors import Conflict
+from dvcx.errors import Conflict, UnsafeInput
 from dvcx.ops.add import add
 from dvcx.ops.list import list_
 from dvcx.ops.status import status
@@ -24,6 +25,22 @@ def test_several_paths_at_once_and_new_directories(project: Project, put: Callab
     assert status(project).data[0].text == "1 file added"
     add(project, ["d/left"])
     assert status(project).clean
+
+
+def test_a_link_by_itself(project: Project, put: Callable[..., None]) -> None:
+    put({"d/a": "a", "d/sub/b": "b"})
+    add(project, ["d"])
+    os.symlink("../a", f"{project.root}/d/sub/link")
+    add(project, ["d/sub/link"])
+    assert status(project).clean
+    assert [item.kind for item in list_(project, "d/sub").items] == ["file", "link"]
+    os.remove(f"{project.root}/d/sub/link")
+    os.symlink("b", f"{project.root}/d/sub/link")
+    assert [item.state for item in add(project, ["d/sub/link", "d/sub/b"]).items] == ["updated"]
+    assert status(project).clean
+    with pytest.raises(UnsafeInput, match="symbolic link"):
+        os.symlink("d", f"{project.root}/outside")
+        add(project, ["outside"])
 
 
 @pytest.mark.parametrize("path", ["d/x.log", "d/private/deep/y"])

@@ -220,7 +220,7 @@ def check_round_trip(project: Project, destination: Path) -> None:
     if local.exists():
         shutil.copy(local, Path(there.root, ".dvcx/config.local.toml"))
     there = again(there)
-    assert {change.state for change in status(there).data} == {"missing"}
+    assert {change.state for change in status(there).data} == {"not pulled"}
     done = pull(there)
     assert done.fetched.objects > 130 and done.checkout.placed == 134
     for path in ("many", "big", "d"):

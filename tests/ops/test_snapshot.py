@@ -13,6 +13,7 @@ from dvcx.events import ignore
 from dvcx.io.workspace import Rules
 from dvcx.ops import records
 from dvcx.ops.add import add
+from dvcx.ops.placed import Parts
 from dvcx.ops.snapshot import describe, read_params, snapshot, stage_paths
 from dvcx.ops.status import status
 from dvcx.project import Project
@@ -32,8 +33,9 @@ def test_what_is_seen(project: Project) -> None:
     write(project, {"dvcx.yaml": STAGES, "in": "1", "dir/sub/x": "xx", "params.yaml": "a: {b: 1}\n"})
     tracked = records.load(project)
     index = project.stat_index(ignore)
+    parts = Parts(project, tracked, index, ignore)
     try:
-        now = snapshot(project, tracked.stages, tracked.lock, index=index, rules=Rules(), emit=ignore)
+        now = snapshot(project, tracked.stages, tracked.lock, index=index, rules=Rules(), emit=ignore, parts=parts)
     finally:
         index.close()
     assert sorted(stage_paths(tracked.stages)) == ["dir/sub", "in", "out"] == sorted(now.contents)
@@ -96,12 +98,13 @@ def test_how_a_directory_differs(project: Project) -> None:
     add(project, ["d"])
     new = records.load(project).contents()["d"]
     index = project.stat_index(ignore)
+    parts = Parts(project, records.load(project), index, ignore)
     try:
-        assert describe(project, "d", old, new, index=index, emit=ignore) == "1 file changed, 1 added"
+        assert describe(project, "d", old, new, parts=parts, emit=ignore) == "1 file changed, 1 added"
         lost = setting(project)
         for path in Path(project.cache_dir, "objects").glob("*/*"):
             path.unlink()
-        assert describe(lost, "d", old, new, index=index, emit=ignore) == ""
+        assert describe(lost, "d", old, new, parts=parts, emit=ignore) == ""
     finally:
         index.close()
 

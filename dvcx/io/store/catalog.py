@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from dvcx.core.chunking import Recipe
 from dvcx.core.packing import KIND_RECIPE, Frame, Loose, PackInfo
+from dvcx.errors import IntegrityError
 
 SCHEMA = 2
 _CHUNK = 500
@@ -222,6 +223,36 @@ class Catalog:
             found.setdefault(self._packs[pack], []).append(Frame(key, sealed, KIND_RECIPE, 0, offset, stored, stored))
         return found
 
+    def everything(self) -> Iterator[tuple[str, bytes, int, int]]:
+        """(pack, id, bytes there, kind) of every object, pack by pack ("" for loose ones), and of every recipe after them."""
+        for sql in (
+            "SELECT pack, id, stored, kind FROM objects",
+            f"SELECT pack, id, stored, {KIND_RECIPE} FROM recipes",
+        ):
+            try:
+                with self._guard:
+                    rows = self._db.execute(sql)
+                    while part := rows.fetchmany(10_000):
+                        for pack, key, stored, kind in part:
+                            yield self._packs[pack] if pack else "", key, stored, kind
+            except sqlite3.Error as error:
+                # Half a walk is no answer; what was told already cannot be taken back.
+                hint = f"remove it, it is only a memory: rm '{self.path}'"
+                raise IntegrityError(f"{self.path}: damaged ({error})", hint) from None
+
+    def packs_of(self, ids: Collection[bytes]) -> tuple[set[str], list[bytes]]:
+        """The packs some of these objects lie in, and those of `ids` that lie in none."""
+        packs: set[str] = set()
+        alone: list[bytes] = []
+        wanted = list(ids)
+        for start in range(0, len(wanted), _CHUNK):
+            part = wanted[start : start + _CHUNK]
+            marks = ",".join("?" * len(part))
+            rows = dict(self._rows(f"SELECT id, pack FROM objects WHERE pack > 0 AND id IN ({marks})", part))
+            packs.update(self._packs[number] for number in set(rows.values()))
+            alone += [key for key in part if key not in rows]
+        return packs, alone
+
     def count(self) -> int:
         """How many objects the indexes name."""
         return int(self._rows("SELECT count(*) FROM objects")[0][0])
@@ -243,6 +274,23 @@ class Catalog:
         """Remember (id, seal, stamp) of local loose objects whose bytes were just checked or written."""
         rows = list(rows)
         self._write(lambda db: db.executemany("INSERT OR REPLACE INTO verified VALUES (?, ?, ?)", rows))
+
+    def forget(self, ids: Collection[bytes]) -> None:
+        """Objects whose bytes turned out to be wrong: as if no index had named them, and nobody had checked them."""
+        rows = [(key,) for key in ids]
+
+        def delete(db: sqlite3.Connection) -> None:
+            for table in ("objects", "recipes", "verified"):
+                db.executemany(f"DELETE FROM {table} WHERE id = ?", rows)
+            # What is left is not what the indexes say: the next command reads them again.
+            db.execute("DELETE FROM meta WHERE key = 'listing'")
+            db.execute("DELETE FROM indexes")
+
+        self._write(delete)
+
+    def forget_checks(self, ids: Collection[bytes]) -> None:
+        """These local loose objects are to be read again before they are trusted."""
+        self._write(lambda db: db.executemany("DELETE FROM verified WHERE id = ?", [(key,) for key in ids]))
 
     def _rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
         with self._guard:

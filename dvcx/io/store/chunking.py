@@ -116,30 +116,33 @@ class Later:
     def __init__(self, work: Callable[..., Any], *arguments: Any) -> None:
         self._value: Any = None
         self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, args=(work, arguments), daemon=True)
-        self._thread.start()
+        # Not the thread's `join`: once Ctrl-C interrupted that, Python 3.11 takes the thread for ended.
+        self._over = threading.Event()
+        threading.Thread(target=self._run, args=(work, arguments), daemon=True).start()
 
     def _run(self, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
         try:
             self._value = work(*arguments)
         except BaseException as error:
             self._error = error
+        finally:
+            self._over.set()
 
     @property
     def done(self) -> bool:
         """Whether it is over."""
-        return not self._thread.is_alive()
+        return self._over.is_set()
 
     def result(self) -> Any:
         """Its result, waited for; or its error, raised."""
-        self._thread.join()
+        self._over.wait()
         if self._error is not None:
             raise self._error
         return self._value
 
     def forget(self, seconds: float = pool.GRACE) -> None:
         """Nobody wants the result any more; it has some seconds to end."""
-        self._thread.join(max(0.0, seconds))
+        self._over.wait(max(0.0, seconds))
 
 
 # Chunks that are here already

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from dvcx.errors import DiskRefused, IntegrityError, NotFound, RemoteFailed, UnsafeInput, UsageError, disk_refused, display
+from dvcx.io.filesystem import write_refused
 from dvcx.io.store.backend import (
     OWN_TEMPORARY,
     STALE,
@@ -35,6 +36,7 @@ from dvcx.io.store.backend import (
 FSYNC = ("full", "batch", "none")
 READ_ONLY = ("objects/", "packs/", "index/")  # what lies here is never changed, only replaced
 BARRIER = 32  # from so many files on, one sync of the file system is cheaper than one fsync each
+SHARED = 0o2775  # mode of directories whose group writes in them too
 
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _CLOEXEC = getattr(os, "O_CLOEXEC", 0)
@@ -50,10 +52,10 @@ class LocalBackend:
     `fsync`: "batch" and "full" sync every file and directory before a call returns ("batch" lets `write_many` sync the whole
     file system once; "full" does not, and on macOS also empties the drive's cache); "none" syncs nothing.
     `must_exist` makes `list` raise `RemoteFailed` while `root` is absent, for a directory that may be unmounted; the first
-    write creates it either way.
+    write creates it either way. `shared` directories belong to their group as well (2775), whatever the umask.
     """
 
-    def __init__(self, root: str, *, fsync: str = "batch", must_exist: bool = False) -> None:
+    def __init__(self, root: str, *, fsync: str = "batch", must_exist: bool = False, shared: bool = False) -> None:
         if fsync not in FSYNC:
             what = f"core.fsync must be full, batch or none, not '{display(fsync)}'"
             raise UsageError(what, "dvcx config set --local core.fsync batch")
@@ -61,6 +63,7 @@ class LocalBackend:
         self.url = root
         self._fsync = fsync
         self._must_exist = must_exist
+        self.shared = shared
         self._known: set[str] = set()  # directories seen to be real ones
 
     def path(self, name: str) -> str:
@@ -138,7 +141,7 @@ class LocalBackend:
 
     def write(self, name: str, data: bytes) -> None:
         """See `Backend.write`. Returns when it is durable, unless `fsync` is "none"."""
-        self._place(name, lambda descriptor, path: _write_all(descriptor, data, path))
+        self._place(name, len(data), lambda descriptor, path: _write_all(descriptor, data, path))
 
     def write_many(self, items: Iterable[tuple[str, bytes]]) -> None:
         """Write every (name, data), with one barrier for all: write, sync, rename, sync.
@@ -156,14 +159,15 @@ class LocalBackend:
                     touched |= self.make_directories(name)
                     barrier = os.open(self.root, os.O_RDONLY | _CLOEXEC)  # before the writes: it reports their errors
                     descriptors.append(barrier)
-                changed, descriptor, temporary = self._begin(name, final)
-                touched |= changed
+                temporary = _temporary(final)
                 waiting.append((temporary, final))
+                changed, descriptor = self._begin(name, final, temporary)
+                touched |= changed
                 try:
                     _write_all(descriptor, data, final)
                     self._finish(descriptor, name, sync=self._fsync == "full" or (self._fsync == "batch" and not _can_barrier()))
                 except OSError as error:
-                    raise disk_refused(error, "writing", final) from error
+                    raise write_refused(error, "writing", final, len(data)) from error
                 finally:
                     os.close(descriptor)
             if not waiting:
@@ -195,7 +199,7 @@ class LocalBackend:
     def upload(self, name: str, path: str, emit_bytes: Callable[[int], None] = ignore_bytes) -> None:
         """See `Backend.upload`. On btrfs and xfs the copy shares the bytes with `path`."""
         with reading(path) as source:
-            self._place(name, lambda descriptor, final: _copy(source, descriptor, final, emit_bytes))
+            self._place(name, source.size, lambda descriptor, final: _copy(source, descriptor, final, emit_bytes))
 
     def delete(self, name: str) -> None:
         """See `Backend.delete`."""
@@ -226,6 +230,27 @@ class LocalBackend:
                 os.rmdir(os.path.join(self.root, prefix))
             except OSError:  # not empty
                 return
+    def move(self, name: str, target: str) -> None:
+        """See `Backend.move`. Here it is one step, durable after `sync`."""
+        path, final = self._file(name), self._file(target)
+        for again in (True, False):
+            self.make_directories(target)
+            try:
+                os.rename(path, final)
+                return
+            except OSError as error:
+                if not (again and error.errno == errno.ENOENT and os.path.lexists(path)):
+                    raise disk_refused(error, "moving it", path) from error
+                self._known.clear()  # somebody removed the empty directory since
+
+    def sync(self) -> None:
+        """Make renames and deletions durable."""
+        if self._fsync != "none" and _can_barrier() and os.path.isdir(self.root):
+            descriptor = os.open(self.root, os.O_RDONLY | _CLOEXEC)
+            try:
+                _sync_file_system(descriptor, self.root)
+            finally:
+                os.close(descriptor)
 
     def close(self) -> None:
         """See `Backend.close`."""
@@ -271,10 +296,11 @@ class LocalBackend:
         finally:
             os.close(descriptor)
 
-    def _place(self, name: str, fill: Callable[[int, str], None]) -> None:
+    def _place(self, name: str, size: int, fill: Callable[[int, str], None]) -> None:
         final = self._file(name)
-        touched, descriptor, temporary = self._begin(name, final)
+        temporary = _temporary(final)
         try:
+            touched, descriptor = self._begin(name, final, temporary)
             try:
                 fill(descriptor, final)
                 self._finish(descriptor, name, sync=self._fsync != "none")
@@ -282,21 +308,21 @@ class LocalBackend:
                 os.close(descriptor)
             os.replace(temporary, final)
         except OSError as error:
-            raise disk_refused(error, "writing", final) from error
+            raise write_refused(error, "writing", final, size) from error
         finally:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)  # there only when something went wrong
         self._sync_directories(touched)
 
-    def _begin(self, name: str, final: str) -> tuple[set[str], int, str]:
-        """The directories that change, and a temporary file beside `final`: its descriptor and its path."""
+    def _begin(self, name: str, final: str, temporary: str) -> tuple[set[str], int]:
+        """The directories that change, and a descriptor of the new file `temporary`, which the caller takes away."""
         for again in (True, False):
             touched = self.make_directories(name)
             try:
-                return (touched, *_create_temporary(os.path.dirname(final)))
+                return touched, os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NOFOLLOW | _CLOEXEC | _BINARY, 0o600)
             except OSError as error:
                 if not (again and error.errno == errno.ENOENT):
-                    raise disk_refused(error, "writing", final) from error
+                    raise write_refused(error, "writing", final, 0) from error
                 self._known.clear()  # somebody removed the empty directory since
         raise AssertionError
 
@@ -326,6 +352,8 @@ class LocalBackend:
                 path = os.path.join(self.root, walked)
                 try:
                     os.mkdir(path)
+                    if self.shared:
+                        os.chmod(path, SHARED)
                     changed.add(above)
                 except FileExistsError:
                     if not stat.S_ISDIR(os.lstat(path).st_mode):
@@ -334,7 +362,7 @@ class LocalBackend:
                             "a store holds no links; move it away, then run the command again",
                         ) from None
         except OSError as error:
-            raise disk_refused(error, "creating the directory", directory) from error
+            raise write_refused(error, "creating the directory", directory, 0) from error
         self._known.add(here)
         return changed
 
@@ -377,11 +405,8 @@ def _scan(directory: str) -> Iterator[os.DirEntry[str]]:
         raise disk_refused(error, "listing", directory) from error
 
 
-def _create_temporary(directory: str) -> tuple[int, str]:
-    while True:
-        path = os.path.join(directory, OWN_TEMPORARY + os.urandom(8).hex())
-        with contextlib.suppress(FileExistsError):
-            return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NOFOLLOW | _CLOEXEC | _BINARY, 0o600), path
+def _temporary(final: str) -> str:
+    return os.path.join(os.path.dirname(final), OWN_TEMPORARY + os.urandom(8).hex())
 
 
 def _write_all(descriptor: int, data: bytes, path: str) -> None:

@@ -219,6 +219,18 @@ class ObjectBackend:
             except NotImplementedError:
                 return False
         return False
+    def move(self, name: str, target: str) -> None:
+        """See `Backend.move`. The service copies; the bytes do not come here."""
+        check_name(name, self.url)
+        check_name(target, self.url)
+        size = self.size(name)
+        if size is None:
+            raise NotFound(f"{self.url}/{display(name)} does not exist", "check what the store holds")
+        with self._in_words("copying", name):
+            self._store.copy(name, target, overwrite=True)
+        if self.size(target) != size:
+            raise RemoteFailed(f"{self.url}/{display(target)}: the copy has another length", "run the command again")
+        self.delete(name)
 
     def reap(self, older: float = STALE) -> int:
         """See `Backend.reap`. On S3: multipart uploads; Google and Azure forget them by themselves or by a rule of the bucket."""

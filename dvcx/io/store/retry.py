@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from dvcx.errors import RemoteFailed
+from dvcx.errors import NotFound, RemoteFailed
 from dvcx.io import pool
 from dvcx.io.store.backend import STALE, Backend, Listed, Mark, ignore_bytes
 from dvcx.io.store.local import LocalBackend
@@ -126,6 +126,22 @@ class RetryingBackend:
     def clear(self, prefix: str) -> None:
         """See `Backend.clear`."""
         _again(self._patience(), lambda: self.inner.clear(prefix))
+    def move(self, name: str, target: str) -> None:
+        """See `Backend.move`. That it is gone after a failure, and there under the other name, is what was wanted."""
+        failed = False
+
+        def move() -> None:
+            nonlocal failed
+            try:
+                self.inner.move(name, target)
+            except NotFound:
+                if not failed or self.inner.size(target) is None:
+                    raise
+            except RemoteFailed:
+                failed = True
+                raise
+
+        _again(self._patience(), move)
 
     def reap(self, older: float = STALE) -> int:
         """See `Backend.reap`."""

@@ -8,7 +8,7 @@ import os
 import secrets
 import stat as stat_module
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice, pairwise
 from typing import Any, NamedTuple, TypeVar
 
@@ -31,19 +31,21 @@ from dvcx.core.packing import (
     RAW,
     ZSTD,
     Frame,
+    IndexContent,
     Loose,
     decode_index,
     decode_pack_table,
     merge_ranges,
     table_length,
 )
-from dvcx.errors import IntegrityError, NotFound, UnsafeInput, disk_refused
+from dvcx.errors import DvcxError, IntegrityError, NotFound, UnsafeInput, disk_refused
 from dvcx.io import pool
 from dvcx.io.hashing import Hasher, digest, digest_fd, mismatch, seal, unchanged, xxh128
 from dvcx.io.store.backend import Backend, Listed
 from dvcx.io.store.catalog import Catalog, Learned, Place
 from dvcx.io.store.chunking import GAP, PIECES, ahead
 from dvcx.io.store.local import LocalBackend
+from dvcx.io.store.quarantine import quarantine
 
 T = TypeVar("T")
 FORMAT = 1
@@ -169,13 +171,24 @@ class Store:
 
     # What is here
 
-    def sync(self, *, again: bool = False) -> None:
+    def sync(self, *, again: bool = False, broken: Callable[[str, DvcxError], None] | None = None) -> None:
         """Bring the catalog up to date with the listing: new indexes are read, what is gone is forgotten.
 
-        Raises `RemoteFailed` when a listing fails: it never reads as empty.
+        A damaged index is told to `broken` and passed over, or raised when nobody wants to hear of it. Raises
+        `RemoteFailed` when a listing fails: it never reads as empty.
         """
         if self._synced and not again:
             return
+        for last in (False, False, True):
+            try:
+                self._sync(broken)
+                return
+            except NotFound:
+                # A collection moved an index between the listing and the reading.
+                if last:
+                    raise
+
+    def _sync(self, broken: Callable[[str, DvcxError], None] | None) -> None:
         indexes = {item.name: item.size for item in self.backend.list("index")}
         listed_packs = {item.name: item for item in self.backend.list("packs")}
         packs = {name: item.size for name, item in listed_packs.items()}
@@ -183,8 +196,7 @@ class Store:
             self._loose = self._list_loose()
         listed = "\n".join(f"{name} {size}" for name, size in sorted((indexes | packs).items()))
         fingerprint = seal(listed.encode()).hex()
-        if fingerprint != self.catalog.listing():
-            self._learn(indexes, packs)
+        if fingerprint != self.catalog.listing() and self._learn(indexes, packs, broken):
             self.catalog.set_listing(fingerprint)
         self._packs = listed_packs
         self._synced = True
@@ -322,40 +334,53 @@ class Store:
         for item in loose:
             self._loose[item.id] = item.size
 
-    def _learn(self, indexes: dict[str, int], packs: dict[str, int]) -> None:
+    def _learn(
+        self, indexes: dict[str, int], packs: dict[str, int], broken: Callable[[str, DvcxError], None] | None = None
+    ) -> bool:
+        """Read the indexes that are new; whether none of them was passed over."""
         known = self.catalog.indexes()
         lost = any(packs.get(pack_name(name)) != size for name, size in self.catalog.packs().items())
         if lost or not known <= set(indexes):
             self.catalog.clear()
             known = set()
         names = sorted(set(indexes) - known)
-        # Over a network each is an answer to wait for; on a disk threads only wait for one another.
-        workers = 1 if self.local else INDEX_READERS
+        bad: set[str] = set()
 
-        def look_at(name: str) -> bytes:
-            return self.once_more(lambda: self._read_index(name, indexes[name]))
+        def look_at(name: str) -> IndexContent | DvcxError:
+            try:
+                return self.once_more(lambda: self.read_index(name, indexes[name]))
+            except (IntegrityError, UnsafeInput) as error:
+                if broken is None:
+                    raise
+                return error
 
         def read() -> Iterator[Learned]:
-            answers = pool.run(look_at, names, workers=workers)
-            return (self._learned(name, data, packs) for name, data in zip(names, answers, strict=True))
+            # Over a network each is an answer to wait for; on a disk threads only wait for one another.
+            for name, found in zip(names, pool.run(look_at, names, workers=1 if self.local else INDEX_READERS), strict=True):
+                if isinstance(found, DvcxError):
+                    assert broken is not None
+                    bad.add(name)
+                    broken(name, found)
+                    continue
+                here = [pack for pack in found.packs if packs.get(pack_name(pack.name.hex())) == pack.size]
+                yield Learned(name, here, found.loose, found.recipes, len(here) == len(found.packs))
 
         if names:
             self.catalog.learn_all(read)
+        return not bad
 
-    def _read_index(self, name: str, size: int) -> bytes:
+    def read_index(self, name: str, size: int) -> IndexContent:
+        """What the index file `name` of `size` bytes says, checked completely."""
         where = f"{self.label}: {name}"
         if size > MAX_INDEX:
             raise UnsafeInput(f"{where}: larger than {MAX_INDEX} bytes", "this is no index; remove it from the store")
         # No more than was listed: what answers may have no end.
         data = self.backend.read(name, 0, size)
         if "index/" + seal(data).hex() + ".index" != name:
-            raise IntegrityError(f"{where}: broken: its name is not the digest of its bytes", "remove it and push again")
-        return data
-
-    def _learned(self, name: str, data: bytes, packs: dict[str, int]) -> Learned:
-        content = decode_index(data, ALGORITHMS[self.algorithm], xxh128, f"{self.label}: {name}")
-        here = [pack for pack in content.packs if packs.get(pack_name(pack.name.hex())) == pack.size]
-        return Learned(name, here, content.loose, content.recipes, len(here) == len(content.packs))
+            raise IntegrityError(
+                f"{where}: broken: its name is not the digest of its bytes", "make it again from the packs: dvcx fsck --repair"
+            )
+        return decode_index(data, ALGORITHMS[self.algorithm], xxh128, where)
 
     # Reading
 
@@ -371,9 +396,17 @@ class Store:
 
     def read(self, item: Wanted) -> bytes:
         """The bytes of one object, verified. Raises `NotFound` or `IntegrityError`."""
-        for batch in self.batches([item]):
-            for _, data in self.read_batch(batch):
-                return bytes(data)
+        for again in (False, True):
+            try:
+                for batch in self.batches([item]):
+                    for _, data in self.read_batch(batch):
+                        return bytes(data)
+                break
+            except NotFound:
+                # A collection wrote its pack anew since the last listing.
+                if again or not self.is_cache:
+                    raise
+                self.sync(again=True)
         raise self.not_here(item)
 
     def not_here(self, item: Wanted) -> NotFound:
@@ -513,7 +546,7 @@ class Store:
                 yield item, stored
                 continue
             try:
-                yield item, self._checked(item, self._decode(frame, stored, name), f"{self.label}: {name}")
+                yield item, self._checked(item, self.decode(frame, stored, name), f"{self.label}: {name}")
             except IntegrityError:
                 # A good copy may stand alone: that is how a damaged frame is repaired.
                 if not (self.is_cache and self._loose_size(item.id) is not None):
@@ -529,7 +562,8 @@ class Store:
         data = b"".join(self.backend.stream(object_name(item.id), limit))
         return bytes(self._checked(item, memoryview(data), f"{self.label}: {object_name(item.id)}"))
 
-    def _decode(self, frame: Frame, stored: memoryview, name: str) -> memoryview:
+    def decode(self, frame: Frame, stored: memoryview, name: str) -> memoryview:
+        """The raw bytes of a frame, not verified; never more than its table says. Raises `IntegrityError`."""
         if frame.encoding != ZSTD:
             return stored
         import zstandard
@@ -720,14 +754,13 @@ class Store:
         assert self.local is not None
         if self._loose_size(object_id) is None:
             return ""
-        name = f"quarantine/{_hex(object_id)}-{secrets.token_hex(4)}"
-        target = self.local.path(name)
-        try:
-            os.makedirs(os.path.dirname(target), exist_ok=True)
-            os.rename(self.loose_path(object_id), target)
-        except OSError as error:
-            raise disk_refused(error, "moving a corrupt object to quarantine", target) from None
-        return target
+        return self.local.path(quarantine(self.backend, object_name(object_id), ""))
+
+    def forget(self, ids: Collection[bytes]) -> None:
+        """These objects count as absent from here on, until the indexes are read again: their bytes are not right."""
+        for key in ids:
+            self._loose.pop(key, None)
+        self.catalog.forget(ids)
 
     def _loose_size(self, object_id: str) -> int | None:
         found = self._loose_status(object_id)
@@ -772,7 +805,7 @@ def open_store(
     """
     store_id = ""
     try:
-        found = _read_store_json(b"".join(backend.stream("store.json", MAX_STORE_JSON)), label)
+        found = read_store_json(b"".join(backend.stream("store.json", MAX_STORE_JSON)), label)
     except NotFound:
         pass
     else:
@@ -792,7 +825,7 @@ def create_store(store: Store, catalog_dir: str, warn: Callable[[str], None]) ->
     record = {"dvcx": FORMAT, "hash": store.algorithm, "id": store_id}
     with contextlib.suppress(NotFound):
         # Another client may have made it a moment ago.
-        found = _read_store_json(b"".join(store.backend.stream("store.json", MAX_STORE_JSON)), store.label)
+        found = read_store_json(b"".join(store.backend.stream("store.json", MAX_STORE_JSON)), store.label)
         _check_hash(found, store.algorithm, store.label)
         record = found
     if record["id"] == store_id:
@@ -881,7 +914,8 @@ def _check_hash(record: Mapping[str, Any], algorithm: str, label: str) -> None:
         )
 
 
-def _read_store_json(data: bytes, label: str) -> dict[str, Any]:
+def read_store_json(data: bytes, label: str) -> dict[str, Any]:
+    """A store's description of itself. Raises `IntegrityError` when it is damaged or of another version."""
     try:
         record = json.loads(data)
         if record["dvcx"] != FORMAT or record["hash"] not in ALGORITHMS or not isinstance(record["id"], str):

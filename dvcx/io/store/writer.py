@@ -38,7 +38,9 @@ from dvcx.core.packing import (
 )
 from dvcx.errors import DiskRefused, IntegrityError, disk_refused, display
 from dvcx.io import pool
+from dvcx.io.filesystem import check_room, write_refused
 from dvcx.io.hashing import BUFFER, Hasher, changed_while_reading, digest, digest_fd, mismatch, name_of, seal, unchanged, xxh128
+from dvcx.io.store import fresh, marks
 from dvcx.io.store.chunking import Later, Nearby, Spot, from_file, from_pieces, read_chunk, spots, windows
 from dvcx.io.store.leftovers import Leftovers
 from dvcx.io.store.local import LocalBackend
@@ -87,7 +89,8 @@ class Writer:
     """A batch of new objects for one store. Use as a context manager; leaving it with an error drops what was prepared.
 
     `put` and `receive` may be called from several threads. `commit` makes everything durable, then visible. `journal` is a
-    file that remembers loose objects sent to a remote until an index names them. `advanced` hears of the bytes of large blobs.
+    file that remembers loose objects sent to a remote until an index names them; `adopt` names what interrupted writers sent.
+    `advanced` hears of the bytes of large blobs.
     """
 
     def __init__(
@@ -99,18 +102,23 @@ class Writer:
         compress: bool = False,
         fsync: str = "batch",
         journal: str = "",
+        adopt: bool = True,
         advanced: Callable[[int], None] | None = None,
     ) -> None:
         self._store = store
         self._scratch = store.local.path("packs") if store.local is not None else scratch
         self._id_length = ALGORITHMS[store.algorithm]
+        self._reused: set[bytes] = set()
+        if store.is_cache:
+            # A collection may have moved things since the store was opened; now the lock keeps it away.
+            store.sync(again=True)
         self._packing = packing
         self._batch = BATCH if store.is_cache else REMOTE_BATCH
         self._compress = compress
         self._compressors = threading.local()
         self._fsync = fsync
         self._advanced = advanced
-        self._left = Leftovers(store, journal) if not store.is_cache else None
+        self._left = Leftovers(store, journal) if adopt and not store.is_cache else None
         self._lock = threading.Lock()
         self._large = threading.Lock()
         self._sending: set[str] = set()
@@ -123,6 +131,7 @@ class Writer:
         self._held: list[tuple[Digest, int, bytes]] = []
         self._held_bytes = 0
         self._packed = False
+        self._made: list[str] = []
         self._pack: _OpenPack | None = None
         self._closing: list[Later] = []
         self._finished: list[_Finished] = []
@@ -163,6 +172,8 @@ class Writer:
             found = self._in_store(key, names.id)
             if found is None:
                 return self._adopted(key, sealed)
+            if not self._store.is_cache or len(self._reused) <= fresh.MANY:
+                self._reused.add(key)
         if found and found != sealed:
             raise IntegrityError(
                 f"{names.id}: {self._store.label} holds other bytes under this id "
@@ -264,6 +275,22 @@ class Writer:
         with self._lock:
             self._write_loose(names, KIND_BLOB, data)
 
+    def keep(self, frame: Frame, data: bytes, recipe: Recipe | None = None) -> None:
+        """Take over an object, just verified, of a pack of this store that is to go, whatever the catalog says.
+
+        Of a recipe `data` are its own bytes, and `recipe` is what they say.
+        """
+        with self._lock:
+            if frame.id in self._new:
+                return
+            self._new[frame.id] = frame.seal
+            self._count(len(data), 0)
+            if recipe is None:
+                self._append(frame.id, frame.seal, frame.kind, data)
+                return
+            self._recipes[frame.id] = recipe
+            self._append_frame(frame.id, frame.seal, frame.kind, RAW, data, len(data))
+
     def _place(self, names: Digest, kind: int, data: bytes) -> None:
         if len(data) >= SMALL or not self._packing:
             self._write_loose(names, kind, data)
@@ -291,7 +318,9 @@ class Writer:
         self, key: bytes, sealed: bytes, kind: int, encoding: int, stored: bytes | memoryview, size: int
     ) -> None:
         if self._pack is None:
-            self._pack = _OpenPack(self._scratch, self._id_length)
+            if self._store.local is not None:
+                self._store.local.make_directories("packs/x")
+            self._pack = _OpenPack(self._fresh_name(self._scratch), self._id_length)
         self._pack.append(key, sealed, kind, encoding, stored, size)
         if self._pack.size >= PACK_SIZE:
             self._close_pack()
@@ -374,7 +403,7 @@ class Writer:
         try:
             fd = _create(path)
         except OSError as error:
-            raise disk_refused(error, "writing an object", path) from None
+            raise write_refused(error, "writing an object", path, len(data)) from None
         # From here on `abort` takes the file away.
         self._pending.append(_Pending(path, object_name(names.id)))
         try:
@@ -382,7 +411,7 @@ class Writer:
             if self._fsync == "full":
                 os.fsync(fd)
         except OSError as error:
-            raise disk_refused(error, "writing an object", path) from None
+            raise write_refused(error, "writing an object", path, len(data)) from None
         finally:
             os.close(fd)
 
@@ -397,12 +426,14 @@ class Writer:
     def temporary(self) -> str:
         """A fresh name for a file on its way into the local store."""
         assert self._store.local is not None
-        directory = self._store.local.path("objects")
-        try:
-            os.makedirs(directory, exist_ok=True)
-        except OSError as error:
-            raise disk_refused(error, "preparing the store", directory) from None
-        return f"{directory}/tmp-dvcx-{secrets.token_hex(8)}"
+        self._store.local.make_directories("objects/x")
+        return self._fresh_name(self._store.local.path("objects"))
+
+    def _fresh_name(self, directory: str) -> str:
+        """Remembered before there is a file: a signal may end this anywhere, and `abort` takes away what is there."""
+        path = f"{directory}/tmp-dvcx-{secrets.token_hex(8)}"
+        self._made.append(path)
+        return path
 
     # Large files into a local store
 
@@ -415,8 +446,8 @@ class Writer:
         mode = os.fstat(fd).st_mode
         for _ in range(3):
             path = self.temporary()
+            before = os.fstat(fd)
             try:
-                before = os.fstat(fd)
                 linked = link_path is not None and _may_be_linked(before) and _link(link_path, path, fd)
                 os.lseek(fd, 0, os.SEEK_SET)
                 names, total = self._hash_linked(fd) if linked else self._copy(fd, path, before.st_size)
@@ -429,7 +460,7 @@ class Writer:
                 _give_up(path, fd, mode)
             except OSError as error:
                 _give_up(path, fd, mode)
-                raise disk_refused(error, "copying it into the cache", where) from None
+                raise write_refused(error, "copying it into the cache", where, before.st_size, at=path) from None
             except BaseException:
                 _give_up(path, fd, mode)
                 raise
@@ -463,6 +494,7 @@ class Writer:
             if _reflink(fd, target):
                 os.lseek(target, 0, os.SEEK_SET)
                 return digest_fd(target, self._store.algorithm, self._advanced)
+            check_room(os.path.dirname(path), size, "a copy in the cache")
             hasher = Hasher(self._store.algorithm)
             buffer = bytearray(BUFFER)
             view = memoryview(buffer)
@@ -513,7 +545,7 @@ class Writer:
         except OSError as error:
             with contextlib.suppress(OSError):
                 os.unlink(path)
-            raise disk_refused(error, "writing an object", path) from None
+            raise write_refused(error, "writing an object", path, item.size) from None
         except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(path)
@@ -556,7 +588,7 @@ class Writer:
         directory = self._store.local.path("partial")
         path = f"{directory}/{object_id.partition(':')[2]}"
         try:
-            os.makedirs(directory, exist_ok=True)
+            self._store.local.make_directories("partial/x")
             _reap(directory, PARTIAL_LIFE)
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
         except OSError as error:
@@ -698,6 +730,8 @@ class Writer:
         except BaseException:
             self.abort()
             raise
+        if self._store.is_cache:
+            fresh.freshen(self._store, self._reused)
         return Summary(self._objects, self._bytes, self._stored, self._fresh)
 
     def _step(self) -> None:
@@ -749,6 +783,9 @@ class Writer:
         loose = [] if self._store.is_cache else self._loose
         if not packs and not loose:
             return
+        if not self._store.is_cache and self._reused:
+            # Chunks, say, that only an older version of a file needed: a collection must not take what is named again.
+            marks.hold(self._store, self._reused)
         inside = {frame.id for pack in packs for frame in pack.frames if frame.kind == KIND_RECIPE} if self._recipes else ()
         recipes = tuple(self._recipes[key] for key in inside if key in self._recipes)
         data = encode_index(IndexContent(packs, loose, recipes), self._id_length, xxh128)
@@ -792,6 +829,10 @@ class Writer:
             with contextlib.suppress(OSError):
                 os.unlink(path)
         self._pending = []
+        for path in self._made:
+            # Most were renamed long ago.
+            with contextlib.suppress(OSError):
+                os.unlink(path)
         if self._left is not None:
             self._left.close()
 
@@ -843,18 +884,18 @@ class _Prepared(NamedTuple):
 class _OpenPack:
     """A pack being written to a temporary file; buffered, its BLAKE3 computed on the way."""
 
-    def __init__(self, directory: str, id_length: int) -> None:
-        self.path = f"{directory}/tmp-dvcx-{secrets.token_hex(8)}"
+    def __init__(self, path: str, id_length: int) -> None:
+        self.path = path
         self._id_length = id_length
         self._frames: list[Frame] = []
         self._buffer: list[bytes | memoryview] = []
         self._buffered = 0
         self._hasher = _pack_hasher()
         try:
-            os.makedirs(directory, exist_ok=True)
-            self._fd = _create(self.path)
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            self._fd = _create(path)
         except OSError as error:
-            raise disk_refused(error, "writing a pack", self.path) from None
+            raise write_refused(error, "writing a pack", self.path, 0) from None
         self.size = 0
         self._push(pack_header(id_length))
 
@@ -885,8 +926,9 @@ class _OpenPack:
         try:
             _write_all(self._fd, data)
         except OSError as error:
+            raised = write_refused(error, "writing a pack", self.path, len(data))
             self.drop()
-            raise disk_refused(error, "writing a pack", self.path) from None
+            raise raised from None
 
     def finish(self, *, sync: bool) -> PackInfo:
         self._push(pack_tail(self._frames, self._id_length, xxh128))
@@ -898,8 +940,9 @@ class _OpenPack:
                 raise DiskRefused(f"{self.path}: it has not the length that was written", "check the disk")
             os.fchmod(self._fd, 0o444)
         except OSError as error:
+            raised = write_refused(error, "making a pack durable", self.path, self.size)
             self.drop()
-            raise disk_refused(error, "making a pack durable", self.path) from None
+            raise raised from None
         except BaseException:
             self.drop()
             raise
@@ -994,7 +1037,7 @@ def _move(local: LocalBackend, path: str, name: str) -> None:
     try:
         os.rename(path, target)
     except OSError as error:
-        raise disk_refused(error, "putting an object in place", target) from None
+        raise write_refused(error, "putting an object in place", target, 0) from None
 
 
 def _sync_files(paths: list[str]) -> None:

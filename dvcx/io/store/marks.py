@@ -1,0 +1,152 @@
+"""Marks of collections in a remote (gc/<date>-<random>.json, .ids, .used): what was found unused, and what is used again."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import time
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from dvcx.core.collecting import (
+    ACTIVE,
+    MARKED,
+    MAX_MARK,
+    MAX_SKEW,
+    WORKING,
+    Mark,
+    Seen,
+    decode_ids,
+    decode_mark,
+    encode_ids,
+    encode_mark,
+)
+from dvcx.core.objects import ALGORITHMS
+from dvcx.errors import Busy, IntegrityError, NotFound, display
+from dvcx.io.hashing import seal
+from dvcx.io.store import fresh
+from dvcx.io.store.store import Store
+
+MAX_IDS = 4 << 30
+_OURS = re.compile(r"gc/\d{4}-\d{2}-\d{2}-[0-9a-f]{16}\.(json|ids|used)")
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """What lies in a remote's gc/: records by name, names of lists of used ids with when they were written, and leftovers."""
+
+    records: dict[str, Mark]
+    used: dict[str, float]
+    names: frozenset[str]
+
+
+def read(store: Store) -> Marks:
+    """All marks of a remote. Raises `IntegrityError` for a broken one, `RemoteFailed` when they cannot be listed."""
+    listed = {item.name: item for item in store.backend.list("gc") if _OURS.fullmatch(item.name)}
+    records = {}
+    for name in sorted(listed):
+        if name.endswith(".json"):
+            try:
+                data = b"".join(store.backend.stream(name, MAX_MARK))
+            except NotFound:  # its collection just ended
+                continue
+            records[name] = decode_mark(data, f"{store.label}: {name}")
+    used = {name: item.modified for name, item in listed.items() if name.endswith(".used")}
+    return Marks(records, used, frozenset(listed))
+
+
+def fresh_name(now: float) -> str:
+    """A name for a new mark, without its ending."""
+    return f"gc/{fresh.day(now)}-{secrets.token_hex(8)}"
+
+
+def begin(store: Store, name: str, now: float) -> None:
+    """Say that a collection is at work."""
+    store.backend.write(f"{name}.json", encode_mark(Mark(WORKING, now, _myself())))
+
+
+def complete(store: Store, name: str, now: float, ids: Iterable[bytes]) -> None:
+    """Leave a mark: what is unused now."""
+    data = encode_ids(ids)
+    store.backend.write(f"{name}.ids", data)
+    count = len(data) // ALGORITHMS[store.algorithm]
+    store.backend.write(f"{name}.json", encode_mark(Mark(MARKED, now, _myself(), count, seal(data).hex())))
+
+
+def remove(store: Store, name: str) -> None:
+    """Take a mark away, its list last."""
+    store.backend.delete(f"{name}.json")
+    store.backend.delete(f"{name}.ids")
+
+
+def active(marks: Marks, own: str, now: float) -> tuple[str, Mark] | None:
+    """Another collection that is at work, as far as its mark tells."""
+    for name, mark in marks.records.items():
+        if mark.state == WORKING and name != f"{own}.json" and mark.time > now - ACTIVE:
+            return name, mark
+    return None
+
+
+def busy(store: Store, name: str, mark: Mark) -> Busy:
+    """The error while another collection of a remote is at work."""
+    since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(mark.time))
+    return Busy(
+        f"{store.label}: a collection of it is under way, by {display(mark.by)} since {since}",
+        f"wait for it to end; if that one was killed, this passes a day after it began, or remove {name} from the remote",
+    )
+
+
+def seen(store: Store, marks: Marks) -> list[Seen]:
+    """The complete marks with their lists, each compared with its digest."""
+    found = []
+    for name, mark in marks.records.items():
+        if mark.state != MARKED:
+            continue
+        listing = name.removesuffix("json") + "ids"
+        where = f"{store.label}: {listing}"
+        data = b"".join(store.backend.stream(listing, MAX_IDS))
+        if seal(data).hex() != mark.digest:
+            raise IntegrityError(f"{where}: is not what its mark says", f"remove {name}; the next dvcx gc makes a new one")
+        found.append(Seen(mark.time, decode_ids(data, ALGORITHMS[store.algorithm], where)))
+    return found
+
+
+def used_since(store: Store, marks: Marks, since: float) -> set[bytes]:
+    """Ids that pushes counted on after a moment."""
+    ids: set[bytes] = set()
+    for name, modified in marks.used.items():
+        if modified >= since - MAX_SKEW:
+            data = b"".join(store.backend.stream(name, MAX_IDS))
+            ids |= decode_ids(data, ALGORITHMS[store.algorithm], f"{store.label}: {name}")
+    return ids
+
+
+def hold(store: Store, ids: Collection[bytes]) -> None:
+    """A push counts on these objects, which are on the remote already: no collection may take them. One listing, mostly.
+
+    Raises `Busy` while a collection is at work: it may be taking them now.
+    """
+    marks = read(store)
+    if not marks.records:
+        return
+    _refuse(store, marks)
+    listed: set[bytes] = set()
+    for mark in seen(store, marks):
+        listed |= set(mark.ids)
+    counted = listed.intersection(ids)
+    if not counted:
+        return
+    store.backend.write(f"{fresh_name(time.time())}.used", encode_ids(counted))
+    # Written before this look: either that collection sees it, or we see that collection.
+    _refuse(store, read(store))
+
+
+def _refuse(store: Store, marks: Marks) -> None:
+    other = active(marks, "", time.time())
+    if other is not None:
+        raise busy(store, *other)
+
+
+def _myself() -> str:
+    return f"pid {os.getpid()} on {os.uname().nodename}"

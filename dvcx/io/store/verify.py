@@ -1,0 +1,897 @@
+"""Verifying a store: what it really holds, and everything in it that is not what it should be. Reads; changes only memories.
+
+No records here: who needs an object is asked elsewhere, of the `Ledger` this makes.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat as stat_module
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import NamedTuple
+
+from dvcx.core.chunking import Recipe, decode_recipe, packed, unpacked
+from dvcx.core.objects import ALGORITHMS, TREE_HEADER, decode_tree
+from dvcx.core.packing import (
+    FOOTER_SIZE,
+    HEADER_SIZE,
+    KIND_RECIPE,
+    KIND_TREE,
+    Frame,
+    IndexContent,
+    Loose,
+    PackInfo,
+    decode_pack_table,
+    encode_index,
+    merge_ranges,
+    table_length,
+)
+from dvcx.core.records import MAX_ACTION, decode_action
+from dvcx.errors import DiskRefused, DvcxError, IntegrityError, NotFound, RemoteFailed, UnsafeInput, disk_refused, display
+from dvcx.events import Advanced, Began, Emit, Ended
+from dvcx.io import pool
+from dvcx.io.hashing import Hasher, digest, digest_fd, unchanged, xxh128
+from dvcx.io.store.backend import TEMPORARY, Backend
+from dvcx.io.store.store import (
+    MAX_STORE_JSON,
+    READ_GAP,
+    READ_MOST,
+    REMOTE_GAP,
+    REMOTE_MOST,
+    Store,
+    action_name,
+    object_name,
+    pack_name,
+    read_store_json,
+    stamp,
+)
+
+CORRUPT = "corrupt"
+"""The bytes are not those of the name."""
+TRUNCATED = "truncated"
+"""The file has another length than recorded."""
+MISPLACED = "misplaced"
+"""The bytes are another object's."""
+FORGED = "forged"
+"""The id is right and the seal is not."""
+BROKEN = "broken"
+"""The bytes do not decode: a tree, a table, an index, a record."""
+MISSING = "missing"
+"""An index names it and it is not there."""
+UNREADABLE = "unreadable"
+"""The disk fails to give the bytes."""
+
+FULL, QUICK, SAMPLE = "full", "quick", "sample"
+_MANY = 256
+
+
+class Depth(NamedTuple):
+    """How much is read: everything, no object (`quick`), or of a `share` of the objects the bytes, chosen by `seed`."""
+
+    mode: str = FULL
+    share: float = 1.0
+    seed: int = 0
+
+    def reads(self, key: bytes) -> bool:
+        """Whether this object's bytes are read. The same seed chooses the same objects."""
+        if self.mode != SAMPLE:
+            return self.mode == FULL
+        drawn = struct.unpack("<Q", xxh128(self.seed.to_bytes(8, "little") + key)[:8])[0]
+        return bool(drawn < self.share * 2**64)
+
+
+class Fault(NamedTuple):
+    """Something in a store that is not right: the file `name`, and when it is about an object its raw `id`.
+
+    `seal` is the seal the object should have, b"" when the store does not say. Of misplaced bytes `found` is the raw id of
+    what they are.
+    """
+
+    problem: str
+    name: str
+    text: str
+    id: bytes = b""
+    seal: bytes = b""
+    found: bytes = b""
+
+
+class Ledger:
+    """Objects that are here and right, by raw id: seal (b"" where only reading could tell) and length, in little memory."""
+
+    __slots__ = ("_rows",)
+
+    def __init__(self) -> None:
+        self._rows: dict[bytes, bytes] = {}
+
+    def add(self, key: bytes, sealed: bytes, size: int) -> None:
+        """An object is here."""
+        self._rows[key] = size.to_bytes(8, "little") + sealed
+
+    def drop(self, key: bytes) -> None:
+        """It is not, after all."""
+        self._rows.pop(key, None)
+
+    def get(self, key: bytes) -> tuple[bytes, int] | None:
+        """(seal, length) of an object that is here."""
+        row = self._rows.get(key)
+        return None if row is None else (row[8:], int.from_bytes(row[:8], "little"))
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._rows)
+
+    def __contains__(self, key: bytes) -> bool:
+        return key in self._rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def update(self, other: Ledger) -> None:
+        """Everything of another one."""
+        self._rows.update(other._rows)
+
+
+@dataclass(slots=True)
+class Survey:
+    """What a store holds. Names of packs are hex digits, of other files those in the store.
+
+    `good` is what readers find there, `spare` what no index names. `broken` packs, with the frames of them that are right.
+    `named`: indexes by the pack they name. `stale` are sound indexes that say what is not so. `rows` are the (seal, length) that
+    indexes give loose objects. `recipes` by the pack they are in.
+    """
+
+    depth: Depth
+    good: Ledger = field(default_factory=Ledger)
+    spare: Ledger = field(default_factory=Ledger)
+    faults: list[Fault] = field(default_factory=list)
+    indexes: dict[str, int] = field(default_factory=dict)
+    packs: dict[str, int] = field(default_factory=dict)
+    loose: dict[bytes, int] = field(default_factory=dict)
+    rows: Ledger = field(default_factory=Ledger)
+    recipes: dict[Recipe, str] = field(default_factory=dict)
+    spare_recipes: dict[Recipe, str] = field(default_factory=dict)
+    named: dict[str, list[str]] = field(default_factory=dict)
+    broken: dict[str, list[Frame]] = field(default_factory=dict)
+    bad_indexes: set[str] = field(default_factory=set)
+    stale: set[str] = field(default_factory=set)
+    spare_packs: set[str] = field(default_factory=set)
+    spare_loose: set[bytes] = field(default_factory=set)
+    leftovers: list[str] = field(default_factory=list)
+    catalog_was_wrong: bool = False
+    objects_read: int = 0
+    bytes_read: int = 0
+
+    def loose_is_named(self, key: bytes) -> bool:
+        """Whether readers look for this loose object."""
+        return key not in self.spare_loose
+
+
+def survey(store: Store, depth: Depth, *, jobs: int, emit: Emit) -> Survey:
+    """Look at every file of a store; damage becomes a fault. Raises `RemoteFailed` and `DiskRefused` for what cannot be asked."""
+    found = Survey(depth)
+    store.sync(again=True, broken=lambda name, error: None)
+    # Indexes before packs, packs before objects: what a writer adds meanwhile is then never missed by what names it.
+    found.indexes = {item.name: item.size for item in store.backend.list("index") if item.name.endswith(".index")}
+    found.packs = _listed_packs(store)
+    found.loose = _listed_loose(store, found)
+    tables = _Tables()
+    phase = f"checking {store.label}"
+    total = sum(found.packs.values()) + sum(found.loose.values()) if depth.mode == FULL else 0
+    emit(Began(phase, len(found.packs) + len(found.loose), total))
+    _indexes(store, found, tables, jobs)
+    _packs(store, found, tables, jobs, emit)
+    _loose(store, found, jobs, emit)
+    emit(Ended(phase))
+    _recipes(store, found)
+    _actions(store, found, jobs)
+    _leftovers(store, found)
+    found.faults = [_classified(fault, found) for fault in found.faults if not _made_good(fault, found)]
+    if found.catalog_was_wrong:
+        store.catalog.clear()
+        store.sync(again=True, broken=lambda name, error: None)
+    return found
+
+
+def condemn(store: Store, found: Survey, key: bytes, seal: bytes, text: str) -> None:
+    """An object the survey took for good has not the seal that the record which names it says: it counts as forged."""
+    known = found.good.get(key)
+    found.good.drop(key)
+    if key in found.loose and found.loose_is_named(key):
+        found.faults.append(Fault(FORGED, _loose_name(store, key), text, key, seal))
+    for pack in store.catalog.frames([key]):
+        if pack and pack in found.packs and known is not None:
+            frames = found.broken.get(pack)
+            if frames is None:
+                frames = read_table(store, pack, found.packs[pack])
+                found.stale.update(found.named.get(pack, ()))
+            found.broken[pack] = [frame for frame in frames if frame.id != key]
+            found.faults.append(Fault(FORGED, pack_name(pack), text, key, seal))
+
+
+def check_store_json(backend: Backend, algorithm: str, label: str) -> Fault | None:
+    """What is wrong with a store's description of itself."""
+    try:
+        record = read_store_json(b"".join(backend.stream("store.json", MAX_STORE_JSON)), label)
+    except NotFound:
+        if next(iter(backend.list("objects")), None) is None and next(iter(backend.list("index")), None) is None:
+            return None
+        return Fault(MISSING, "store.json", "the store's description of itself is not there")
+    except IntegrityError as error:
+        return Fault(BROKEN, "store.json", error.message)
+    if record["hash"] != algorithm:
+        return None  # opening the store says it
+    return None
+
+
+def read_table(store: Store, pack: str, size: int, entries: int = 0) -> list[Frame]:
+    """The table of a pack, from its tail alone. `entries`, when known, spares a read. Raises `IntegrityError`."""
+    name, where = pack_name(pack), f"{store.label}: {pack_name(pack)}"
+    if size < HEADER_SIZE + FOOTER_SIZE:
+        raise IntegrityError(f"{where}: broken: it is truncated", "dvcx fsck --repair")
+    likely = min(size, FOOTER_SIZE + max(entries, 64) * (ALGORITHMS[store.algorithm] + 58))
+    tail = store.backend.read(name, size - likely, likely)
+    length = table_length(tail[-FOOTER_SIZE:], size, where)
+    if length + FOOTER_SIZE > likely:
+        tail = store.backend.read(name, size - FOOTER_SIZE - length, length) + tail[-FOOTER_SIZE:]
+    table = tail[len(tail) - FOOTER_SIZE - length : -FOOTER_SIZE]
+    header = store.backend.read(name, 0, HEADER_SIZE)
+    frames = decode_pack_table(header, table, tail[-FOOTER_SIZE:], size, xxh128, where)
+    if header[9] != ALGORITHMS[store.algorithm]:
+        raise IntegrityError(f"{where}: broken: it uses another hash than its store", "dvcx fsck --repair")
+    return frames
+
+
+# What is listed
+
+
+def _listed_packs(store: Store) -> dict[str, int]:
+    packs = {}
+    for item in store.backend.list("packs"):
+        digits = item.name.rpartition("/")[2].removesuffix(".pack")
+        if pack_name(digits) == item.name:
+            packs[digits] = item.size
+    return packs
+
+
+def _listed_loose(store: Store, found: Survey) -> dict[bytes, int]:
+    loose = {}
+    width = ALGORITHMS[store.algorithm] * 2
+    for item in store.backend.list("objects"):
+        digits = item.name.removeprefix("objects/").replace("/", "")
+        try:
+            key = bytes.fromhex(digits)
+        except ValueError:
+            key = b""
+        if len(digits) != width or _loose_name(store, key) != item.name:
+            found.leftovers.append(item.name)
+            continue
+        loose[key] = item.size
+    return loose
+
+
+def _leftovers(store: Store, found: Survey) -> None:
+    """What a crash left, or somebody put there; no reader looks at it."""
+    found.leftovers += [item.name for item in store.backend.list("partial")]
+    if store.local is None:
+        return
+    for top in ("", "objects", "packs", "index"):
+        pending = [store.local.path(top) if top else store.local.root]
+        while pending:
+            try:
+                entries = list(os.scandir(pending.pop()))
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except OSError as error:
+                raise disk_refused(error, "listing", store.local.root) from None
+            for entry in entries:
+                name = os.path.relpath(entry.path, store.local.root)
+                if entry.name.startswith(TEMPORARY):
+                    found.leftovers.append(name)
+                elif top and entry.is_dir(follow_symlinks=False):
+                    pending.append(entry.path)
+                elif top and not entry.is_file(follow_symlinks=False):
+                    found.faults.append(Fault(BROKEN, name, "it is no regular file, and a store holds nothing else"))
+
+
+# Indexes
+
+
+class _Tables:
+    """What indexes say of packs, by pack: (index, length, entries, digest of the table)."""
+
+    def __init__(self) -> None:
+        self.by_pack: dict[str, list[tuple[str, int, int, bytes]]] = {}
+        self.recipes: dict[str, set[Recipe]] = {}
+
+    def add(self, index: str, pack: PackInfo, id_length: int) -> None:
+        said = (index, pack.size, len(pack.frames), _digest(pack, id_length))
+        self.by_pack.setdefault(pack.name.hex(), []).append(said)
+
+
+def _digest(pack: PackInfo, id_length: int) -> bytes:
+    """One value for a pack's name, length and table, in whatever order its entries come."""
+    return xxh128(encode_index(IndexContent([pack], []), id_length, xxh128))
+
+
+def _indexes(store: Store, found: Survey, tables: _Tables, jobs: int) -> None:
+    def read(item: tuple[str, int]) -> tuple[str, IndexContent | None, str]:
+        name, size = item
+        try:
+            return name, store.once_more(lambda: store.read_index(name, size)), ""
+        except (IntegrityError, UnsafeInput) as error:
+            return name, None, error.message
+        except NotFound:
+            return name, IndexContent([], []), ""  # taken away meanwhile, by a collector
+
+    id_length = ALGORITHMS[store.algorithm]
+    for name, content, problem in pool.run(read, sorted(found.indexes.items()), workers=jobs):
+        if content is None:
+            found.bad_indexes.add(name)
+            found.faults.append(Fault(BROKEN, name, problem))
+            continue
+        for pack in content.packs:
+            tables.add(name, pack, id_length)
+            found.named.setdefault(pack.name.hex(), []).append(name)
+        tables.recipes[name] = set(content.recipes)
+        for row in content.loose:
+            found.rows.add(row.id, row.seal, row.size)
+        if not found.catalog_was_wrong:
+            found.catalog_was_wrong = not _remembered(store, content, found.packs)
+
+
+def _remembered(store: Store, content: IndexContent, packs: dict[str, int]) -> bool:
+    """Whether the catalog agrees with an index about what it names."""
+    for pack in content.packs:
+        if packs.get(pack.name.hex()) != pack.size:
+            continue
+        recipes = [frame.id for frame in pack.frames if frame.kind == KIND_RECIPE]
+        if recipes and store.catalog.recipes(recipes).keys() != set(recipes):
+            return False
+        known = store.catalog.find([frame.id for frame in pack.frames])
+        for frame in pack.frames:
+            if frame.kind == KIND_RECIPE:
+                continue
+            place = known.get(frame.id)
+            if place is None or (place.seal, place.size) != (frame.seal, frame.size):
+                return False
+            if place.pack == pack.name.hex():
+                same = (place.offset, place.stored, place.encoding) == (frame.offset, frame.stored, frame.encoding)
+                # A pack may hold an object twice.
+                if not same and frame.id not in _twice(pack.frames):
+                    return False
+    known = store.catalog.find([row.id for row in content.loose])
+    return all(row.id in known and known[row.id].seal == row.seal for row in content.loose)
+
+
+def _twice(frames: Iterable[Frame]) -> set[bytes]:
+    seen: set[bytes] = set()
+    return {frame.id for frame in frames if frame.id in seen or seen.add(frame.id)}  # type: ignore[func-returns-value]
+
+
+# Packs
+
+
+class _Report(NamedTuple):
+    """A pack as it was found. `whole` when its bytes may stay; `frames` are those that are right, `faults` all else."""
+
+    pack: str
+    whole: bool
+    frames: list[Frame]
+    faults: list[Fault]
+    read: int
+    table: bytes = b""
+    gone: bool = False
+    recipes: tuple[Recipe, ...] = ()
+
+
+def _packs(store: Store, found: Survey, tables: _Tables, jobs: int, emit: Emit) -> None:
+    for pack in tables.by_pack.keys() - found.packs.keys():
+        _lost_pack(store, found, pack, tables.by_pack[pack])
+
+    def check(item: tuple[str, int]) -> _Report:
+        pack, size = item
+        said = tables.by_pack.get(pack, [])
+        other = next((length for _, length, *_ in said if length != size), size)
+        if other != size and not _vanished(store, pack_name(pack)):
+            fault = Fault(TRUNCATED, pack_name(pack), f"it has {size} bytes instead of {other}")
+            report = _Report(pack, False, [], [fault], 0)
+        else:
+            report = _check_pack(store, pack, size, said[0][2] if said else 0, found.depth)
+            if report.faults and not store.is_cache:
+                # It may have been the network: what is wrong twice is wrong.
+                report = _check_pack(store, pack, size, 0, found.depth)
+        emit(Advanced(1, size))
+        return report
+
+    for report in pool.run(check, sorted(found.packs.items()), workers=jobs, ordered=False):
+        if report.gone:
+            continue
+        found.objects_read += len(report.frames) if found.depth.mode == FULL else 0
+        found.bytes_read += report.read
+        said = tables.by_pack.get(report.pack, [])
+        if report.faults and not report.table:
+            report = _by_index(store, found, report, said)
+        found.faults += report.faults
+        wrong = {index for index, _, _, table in said if report.table and table != report.table}
+        found.faults += [
+            Fault(BROKEN, index, f"it describes {pack_name(report.pack)} otherwise than that pack itself") for index in wrong
+        ]
+        for recipe in report.recipes if found.depth.mode == FULL else ():
+            for index, *_ in said:
+                if recipe not in tables.recipes[index]:
+                    wrong.add(index)
+                    text = f"it lacks the recipe of {recipe.id.hex()}, which a pack it names holds"
+                    found.faults.append(Fault(BROKEN, index, text))
+        found.stale |= wrong
+        if not report.whole:
+            found.broken[report.pack] = report.frames
+            found.stale.update(index for index, *_ in said)
+        if not said:
+            found.spare_packs.add(report.pack)
+        book, menu = (found.good, found.recipes) if said else (found.spare, found.spare_recipes)
+        for frame in report.frames:
+            if frame.kind != KIND_RECIPE:
+                book.add(frame.id, frame.seal, frame.size)
+        recipes = report.recipes if found.depth.mode == FULL else _recipes_of(report, said, tables)
+        menu.update(dict.fromkeys(recipes, report.pack))
+
+
+def _recipes_of(report: _Report, said: list[tuple[str, int, int, bytes]], tables: _Tables) -> list[Recipe]:
+    """The recipes of a pack as an index repeats them: where no frame is read."""
+    held = {(frame.id, frame.seal) for frame in report.frames if frame.kind == KIND_RECIPE}
+    if not held:
+        return []
+    return [recipe for index, *_ in said[:1] for recipe in tables.recipes[index] if (recipe.id, recipe.seal) in held]
+
+
+def _lost_pack(store: Store, found: Survey, pack: str, said: list[tuple[str, int, int, bytes]]) -> None:
+    """An index names a pack that was not listed: the objects in it are missing, unless the index is gone too by now."""
+    indexes = [index for index, *_ in said if store.backend.size(index) is not None]
+    if not indexes or store.backend.size(pack_name(pack)) is not None:
+        return
+    found.stale.update(indexes)
+    found.faults.append(Fault(MISSING, pack_name(pack), f"{indexes[0]} names it, and it is not there"))
+    found.faults += _objects_of(store, found, pack, said, MISSING, "its pack is missing")
+
+
+def _objects_of(
+    store: Store, found: Survey, pack: str, said: list[tuple[str, int, int, bytes]], problem: str, text: str
+) -> list[Fault]:
+    """Faults of all objects of a pack, as an index knows them."""
+    return [Fault(problem, pack_name(pack), text, frame.id, frame.seal) for frame in _indexed(store, found, pack, said)]
+
+
+def _indexed(store: Store, found: Survey, pack: str, said: list[tuple[str, int, int, bytes]]) -> list[Frame]:
+    """The table of a pack as an index repeats it."""
+    for index, *_ in said:
+        try:
+            content = store.read_index(index, found.indexes[index])
+        except (DvcxError, KeyError):
+            continue
+        for info in content.packs:
+            if info.name.hex() == pack:
+                return info.frames
+    return []
+
+
+def _by_index(store: Store, found: Survey, report: _Report, said: list[tuple[str, int, int, bytes]]) -> _Report:
+    """A pack without a table of its own, read by that of an index: which of its objects are still right."""
+    frames = _indexed(store, found, report.pack, said)
+    size, name = found.packs[report.pack], pack_name(report.pack)
+    right, faults = [], list(report.faults)
+    for frame in frames:
+        fault: Fault | None = Fault(CORRUPT, name, "it lies behind the end of its pack", frame.id, frame.seal)
+        if frame.offset + frame.stored <= size and report.faults[0].problem != UNREADABLE:
+            stored = store.backend.read(name, frame.offset, frame.stored)
+            wrong: list[Fault] = []
+            if frame.kind == KIND_RECIPE:
+                _recipe(store, name, frame, stored, wrong)
+                fault = wrong[0] if wrong else None
+            else:
+                fault = _check_frame(store, name, frame, stored)
+        if fault is None:
+            right.append(frame)
+        else:
+            faults.append(fault)
+    return report._replace(frames=right, faults=faults)
+
+
+def _check_pack(store: Store, pack: str, size: int, entries: int, depth: Depth) -> _Report:
+    name = pack_name(pack)
+    try:
+        frames = read_table(store, pack, size, entries)
+    except NotFound:
+        return _Report(pack, True, [], [], 0, gone=True)
+    except (IntegrityError, RemoteFailed, DiskRefused) as error:
+        if _vanished(store, name):
+            return _Report(pack, True, [], [], 0, gone=True)
+        return _Report(pack, False, [], [Fault(_kind_of(error), name, error.message)], 0)
+    table = _digest(PackInfo(bytes.fromhex(pack), size, frames), ALGORITHMS[store.algorithm])
+    if depth.mode == QUICK:
+        return _Report(pack, True, frames, [], 0, table)
+    chosen = [frame for frame in frames if depth.reads(frame.id)]
+    faults: list[Fault] = []
+    recipes: list[Recipe] = []
+    digest_is_right = True
+    try:
+        pieces = _whole(store, name, size, frames) if depth.mode == FULL else _some(store, name, chosen)
+        for frame, stored in pieces:
+            if frame is None:
+                digest_is_right = bytes(stored).hex() == pack
+                continue
+            if frame.kind == KIND_RECIPE:
+                recipes += _recipe(store, name, frame, stored, faults)
+                continue
+            fault = _check_frame(store, name, frame, stored)
+            if fault is not None:
+                faults.append(fault)
+    except NotFound:
+        return _Report(pack, True, [], [], 0, gone=True)
+    except (IntegrityError, DiskRefused) as error:
+        return _Report(pack, False, [], [Fault(_kind_of(error), name, error.message)], 0)
+    bad = {(fault.id, fault.seal) for fault in faults}
+    if not digest_is_right and not faults:
+        faults.append(Fault(CORRUPT, name, "its bytes are not those of its name; the objects in it are all right"))
+    read = size if depth.mode == FULL else sum(frame.stored for frame in chosen)
+    right = [frame for frame in frames if (frame.id, frame.seal) not in bad]
+    return _Report(pack, not faults, right, faults, read, table, recipes=tuple(recipes))
+
+
+def is_whole(store: Store, pack: str, size: int) -> bool:
+    """Whether a pack is right to the last byte."""
+    report = _check_pack(store, pack, size, 0, Depth())
+    return report.whole and not report.gone
+
+
+def _recipe(store: Store, name: str, frame: Frame, stored: bytes | memoryview, faults: list[Fault]) -> list[Recipe]:
+    id_length = ALGORITHMS[store.algorithm]
+    try:
+        size, chunks = decode_recipe(bytes(stored), id_length, xxh128, name)
+    except IntegrityError as error:
+        faults.append(Fault(BROKEN, name, error.message, frame.id, frame.seal))
+        return []
+    return [Recipe(frame.id, frame.seal, size, packed([(chunk.id, chunk.size) for chunk in chunks], id_length))]
+
+
+def _whole(store: Store, name: str, size: int, frames: list[Frame]) -> Iterator[tuple[Frame | None, bytes | memoryview]]:
+    """Every frame with its stored bytes, from one read of the pack; then (None, BLAKE3 of the whole pack)."""
+    hasher = Hasher("blake3")
+    todo = iter(sorted(frames, key=attrgetter("offset")))
+    frame = next(todo, None)
+    held, base = bytearray(), 0
+    for piece in store.backend.stream(name, size):
+        hasher.update(piece)
+        held += piece
+        while frame is not None and frame.offset + frame.stored <= base + len(held):
+            yield frame, bytes(held[frame.offset - base : frame.offset - base + frame.stored])
+            frame = next(todo, None)
+        start = min(frame.offset - base if frame is not None else len(held), len(held))
+        if start > 0:
+            del held[:start]
+            base += start
+    if frame is not None:
+        raise IntegrityError(f"{store.label}: {name}: it is truncated", "dvcx fsck --repair")
+    yield None, bytes.fromhex(hasher.digest().seal)
+
+
+def _some(store: Store, name: str, chosen: list[Frame]) -> Iterator[tuple[Frame | None, bytes | memoryview]]:
+    """Chosen frames with their stored bytes, neighbours in one read."""
+    gap, most = (READ_GAP, READ_MOST) if store.local else (REMOTE_GAP, REMOTE_MOST)
+    for group in merge_ranges(chosen, gap=gap, most=most):
+        start = group[0].offset
+        view = memoryview(store.backend.read(name, start, max(frame.offset + frame.stored for frame in group) - start))
+        for frame in group:
+            yield frame, view[frame.offset - start : frame.offset - start + frame.stored]
+
+
+def read_frames(store: Store, pack: str, frames: list[Frame]) -> Iterator[tuple[Frame, bytes | None]]:
+    """The raw bytes of these frames of a pack, in the order they lie there; None where they are not right."""
+    name = pack_name(pack)
+    for frame, stored in _some(store, name, frames):
+        if frame is None:
+            continue
+        wrong: list[Fault] = []
+        if frame.kind == KIND_RECIPE:
+            _recipe(store, name, frame, stored, wrong)
+        elif (fault := _check_frame(store, name, frame, stored)) is not None:
+            wrong.append(fault)
+        yield frame, None if wrong else bytes(store.decode(frame, memoryview(stored), name))
+
+
+def recipes_in(store: Store, pack: str, frames: list[Frame]) -> list[Recipe]:
+    """The recipes in a pack, as an index repeats them."""
+    name = pack_name(pack)
+    wanted = [frame for frame in frames if frame.kind == KIND_RECIPE]
+    return [recipe for frame, stored in _some(store, name, wanted) if frame for recipe in _recipe(store, name, frame, stored, [])]
+
+
+def _check_frame(store: Store, name: str, frame: Frame, stored: bytes | memoryview) -> Fault | None:
+    try:
+        data = store.decode(frame, memoryview(stored), name)
+    except IntegrityError as error:
+        return Fault(CORRUPT, name, error.message, frame.id, frame.seal)
+    if len(data) != frame.size:
+        return Fault(CORRUPT, name, f"it has {len(data)} bytes instead of {frame.size}", frame.id, frame.seal)
+    return _check_bytes(store, name, data, frame.id, frame.seal, tree=frame.kind == KIND_TREE)
+
+
+def _check_bytes(store: Store, name: str, data: memoryview, key: bytes, sealed: bytes, *, tree: bool) -> Fault | None:
+    found = digest(data, store.algorithm)
+    key_found, seal_found = bytes.fromhex(found.id[7:]), bytes.fromhex(found.seal)
+    fault = _compare(name, key, sealed, key_found, seal_found)
+    if fault is None and tree:
+        try:
+            decode_tree(bytes(data), name)
+        except (IntegrityError, UnsafeInput) as error:
+            return Fault(BROKEN, name, error.message, key, sealed)
+    return fault
+
+
+def _compare(name: str, key: bytes, sealed: bytes, key_found: bytes, seal_found: bytes) -> Fault | None:
+    if key_found != key:
+        return Fault(CORRUPT, name, f"the bytes are {key_found.hex()}", key, sealed, key_found)
+    if sealed and seal_found != sealed:
+        return Fault(FORGED, name, "the id matches, the BLAKE3 seal does not", key, sealed)
+    return None
+
+
+# Loose objects
+
+
+class _Seen(NamedTuple):
+    """A loose object as it was found: right (`fault` None; its seal where it was read), wrong, or gone meanwhile."""
+
+    key: bytes
+    size: int
+    seal: bytes
+    fault: Fault | None
+    gone: bool = False
+    stamp: str = ""
+    read: bool = False
+
+
+def _loose(store: Store, found: Survey, jobs: int, emit: Emit) -> None:
+    def check(part: list[tuple[bytes, int]]) -> list[_Seen]:
+        seen = [_check_loose(store, found, key, size) for key, size in part]
+        if not store.is_cache:
+            seen = [item if item.fault is None else _check_loose(store, found, item.key, item.size) for item in seen]
+        emit(Advanced(len(seen), sum(item.size for item in seen)))
+        return seen
+
+    verified: list[tuple[bytes, bytes, str]] = []
+    for part in pool.run(check, _portions(sorted(found.loose.items())), workers=jobs, ordered=False):
+        for item in part:
+            if item.gone:
+                found.loose.pop(item.key, None)
+                continue
+            found.objects_read += item.read
+            found.bytes_read += item.size if item.read else 0
+            named = store.is_cache or item.key in found.rows
+            if not named:
+                found.spare_loose.add(item.key)
+            if item.fault is not None:
+                found.faults.append(item.fault)
+                continue
+            (found.good if named else found.spare).add(item.key, item.seal, item.size)
+            if item.stamp:
+                verified.append((item.key, item.seal, item.stamp))
+        if len(verified) > 10_000:
+            store.catalog.set_verified(verified)
+            verified = []
+    store.catalog.set_verified(verified)
+    store.catalog.forget_checks([fault.id for fault in found.faults if fault.id])
+    if not store.is_cache:
+        _lost_loose(store, found)
+
+
+def _portions(items: list[tuple[bytes, int]]) -> Iterator[list[tuple[bytes, int]]]:
+    """Small objects in company, so that handing them to a thread costs little; large ones alone."""
+    some: list[tuple[bytes, int]] = []
+    weight = 0
+    for item in items:
+        some.append(item)
+        weight += item[1]
+        if len(some) >= _MANY or weight > 4 << 20:
+            yield some
+            some, weight = [], 0
+    if some:
+        yield some
+
+
+def _check_loose(store: Store, found: Survey, key: bytes, size: int) -> _Seen:
+    name = _loose_name(store, key)
+    row = found.rows.get(key)
+    sealed = row[0] if row is not None else b""
+    if row is not None and size != row[1]:
+        if _vanished(store, name):
+            return _Seen(key, size, b"", None, gone=True)
+        return _Seen(key, size, b"", Fault(TRUNCATED, name, f"it has {size} bytes instead of {row[1]}", key, sealed))
+    if not found.depth.reads(key):
+        return _Seen(key, size, sealed or _remembered_seal(store, key), None)
+    try:
+        seal_stamp = _digest_local(store, name) if store.local is not None else _digest_remote(store, name, size)
+    except NotFound:
+        return _Seen(key, size, b"", None, gone=True)
+    except (IntegrityError, DiskRefused, RemoteFailed) as error:
+        if isinstance(error, RemoteFailed) and not _vanished(store, name):
+            raise
+        return _Seen(key, size, b"", Fault(_kind_of(error), name, error.message, key, sealed))
+    key_found, seal_found, total, mark = seal_stamp
+    fault = _compare(name, key, sealed, key_found, seal_found)
+    if fault is not None and total == 0:
+        fault = fault._replace(problem=TRUNCATED, text="it is empty")
+    return _Seen(key, total, seal_found, fault, stamp=mark, read=True)
+
+
+def _remembered_seal(store: Store, key: bytes) -> bytes:
+    """The seal of a loose object of the cache that has not been touched since it was last checked."""
+    known = store.catalog.verified(key) if store.local is not None else None
+    if known is not None and store.local is not None:
+        try:
+            if stamp(os.lstat(store.local.path(_loose_name(store, key)))) == known[1]:
+                return known[0]
+        except OSError:
+            return b""
+    return b""
+
+
+def _digest_local(store: Store, name: str) -> tuple[bytes, bytes, int, str]:
+    assert store.local is not None
+    path = store.local.path(name)
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            before = os.fstat(fd)
+            if not stat_module.S_ISREG(before.st_mode):
+                raise IntegrityError(f"{display(path)}: it is no regular file", "dvcx fsck --repair")
+            found, total = digest_fd(fd, store.algorithm)
+            same = unchanged(before, os.fstat(fd))
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise disk_refused(error, "reading it", path) from error
+    return bytes.fromhex(found.id[7:]), bytes.fromhex(found.seal), total, stamp(before) if same and store.is_cache else ""
+
+
+def _digest_remote(store: Store, name: str, size: int) -> tuple[bytes, bytes, int, str]:
+    hasher = Hasher(store.algorithm)
+    total = 0
+    for piece in store.backend.stream(name, size):
+        hasher.update(piece)
+        total += len(piece)
+    found = hasher.digest()
+    return bytes.fromhex(found.id[7:]), bytes.fromhex(found.seal), total, ""
+
+
+def digest_of(store: Store, name: str) -> tuple[bytes, bytes, int]:
+    """(raw id, seal, length) of any file of a store."""
+    size = store.backend.size(name)
+    if size is None:
+        raise NotFound(f"{store.label}: {name} does not exist", "run the command again")
+    return _digest_remote(store, name, size)[:3]
+
+
+def _lost_loose(store: Store, found: Survey) -> None:
+    """Loose objects that an index of a remote names, that are not listed, and that no pack holds; indexes that name bad ones."""
+    bad = {fault.id for fault in found.faults if fault.name.startswith("objects/")}
+    if not bad and all(key in found.loose for key in found.rows):
+        return
+    for index in sorted(found.indexes.keys() - found.bad_indexes):
+        try:
+            content = store.read_index(index, found.indexes[index])
+        except (IntegrityError, NotFound, UnsafeInput):
+            continue
+        gone = [row for row in content.loose if row.id not in found.loose]
+        if gone or any(row.id in bad for row in content.loose):
+            found.stale.add(index)
+        for row in gone:
+            if row.id in found.good or store.backend.size(_loose_name(store, row.id)) is not None:
+                continue
+            if store.backend.size(index) is None:
+                break
+            text = f"{index} names it, and it is not there"
+            found.faults.append(Fault(MISSING, _loose_name(store, row.id), text, row.id, row.seal))
+
+
+# Recipes: a blob is here when all its chunks are
+
+
+def _recipes(store: Store, found: Survey) -> None:
+    """Enter blobs with a recipe and all chunks as good; whoever lacks a chunk is a fault."""
+    id_length = ALGORITHMS[store.algorithm]
+    lacking: dict[Recipe, Fault] = {}
+    bad = {fault.id for fault in found.faults}
+    for recipe, pack in found.recipes.items():
+        absent = [key for key, size in unpacked(recipe.chunks, id_length) if (found.good.get(key) or (b"", -1))[1] != size]
+        if not absent:
+            found.good.add(recipe.id, recipe.seal, recipe.size)
+            continue
+        what = "corrupt" if absent[0] in bad else "missing"
+        text = f"{len(absent):,} of its chunks {'is' if len(absent) == 1 else 'are'} {what}, {absent[0].hex()} first"
+        problem = CORRUPT if absent[0] in bad else MISSING
+        lacking[recipe] = Fault(problem, pack_name(pack), text, recipe.id, recipe.seal)
+    found.faults += [fault for recipe, fault in lacking.items() if recipe.id not in found.good]
+    for recipe in found.spare_recipes:
+        if all(key in found.good or key in found.spare for key, _ in unpacked(recipe.chunks, id_length)):
+            found.spare.add(recipe.id, recipe.seal, recipe.size)
+
+
+# Actions, and what all share
+
+
+def _actions(store: Store, found: Survey, jobs: int) -> None:
+    def check(item: tuple[str, int]) -> Fault | None:
+        name, size = item
+        key = name.rpartition("/")[2].removesuffix(".json")
+        if action_name(key) != name:
+            return None
+        if not 0 < size <= MAX_ACTION:
+            return Fault(BROKEN, name, f"it has {size} bytes")
+        if found.depth.mode == QUICK:
+            return None
+        try:
+            action = decode_action(store.backend.read(name, 0, size), name)
+        except NotFound:
+            return None
+        except (IntegrityError, UnsafeInput) as error:
+            return Fault(BROKEN, name, error.message)
+        return None if action.key == key else Fault(MISPLACED, name, f"it is the result of the action {action.key}")
+
+    listed = ((item.name, item.size) for item in store.backend.list("actions"))
+    found.faults += [fault for fault in pool.run(check, listed, workers=jobs) if fault is not None]
+
+
+def _classified(fault: Fault, found: Survey) -> Fault:
+    """Corrupt bytes that are another object of the store are misplaced."""
+    if fault.problem == CORRUPT and fault.found and (fault.found in found.loose or fault.found in found.good):
+        return fault._replace(problem=MISPLACED, text=f"the bytes are those of another object, {fault.found.hex()}")
+    return fault
+
+
+def _made_good(fault: Fault, found: Survey) -> bool:
+    """Whether an object that is missing in one place is there in another: nobody misses it."""
+    return fault.problem == MISSING and bool(fault.id) and fault.id in found.good
+
+
+def _loose_name(store: Store, key: bytes) -> str:
+    return object_name(f"{store.algorithm}:{key.hex()}")
+
+
+def _vanished(store: Store, name: str) -> bool:
+    return store.backend.size(name) is None
+
+
+def _kind_of(error: DvcxError) -> str:
+    """What a file that could not be read to its end is. What is only forbidden is no damage: that is raised."""
+    if isinstance(error, DiskRefused):
+        cause = error.__cause__
+        if not (isinstance(cause, OSError) and cause.errno == errno.EIO):
+            raise error
+        return UNREADABLE
+    if isinstance(error, RemoteFailed):
+        raise error
+    return BROKEN
+
+
+def looks_like_tree(data: bytes) -> bool:
+    """Whether the bytes are those of a tree: what an index made anew says of a loose object."""
+    if not data.startswith(TREE_HEADER):
+        return False
+    try:
+        decode_tree(data, "")
+    except (IntegrityError, UnsafeInput):
+        return False
+    return True
+
+
+def loose_row(store: Store, key: bytes) -> Loose:
+    """The row of an index for a loose object, from its bytes. Raises `IntegrityError` when they are not right."""
+    name = _loose_name(store, key)
+    found, sealed, size = digest_of(store, name)
+    if found != key:
+        raise IntegrityError(f"{store.label}: {name}: the bytes are {found.hex()}", "dvcx fsck --repair")
+    tree = size <= READ_MOST and looks_like_tree(store.backend.read(name))
+    return Loose(key, sealed, KIND_TREE if tree else 0, size)
