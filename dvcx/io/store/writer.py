@@ -25,6 +25,7 @@ from dvcx.core.packing import (
     KIND_TREE,
     PACK_SIZE,
     RAW,
+    REMOTE_BATCH,
     SMALL,
     ZSTD,
     Frame,
@@ -113,6 +114,7 @@ class Writer:
             # A collection may have moved things since the store was opened; now the lock keeps it away.
             store.sync(again=True)
         self._packing = packing
+        self._batch = BATCH if store.is_cache else REMOTE_BATCH
         self._compress = compress
         self._compressors = threading.local()
         self._fsync = fsync
@@ -295,7 +297,7 @@ class Writer:
         else:
             self._held.append((names, kind, data))
             self._held_bytes += len(data)
-            if len(self._held) >= BATCH:
+            if len(self._held) >= self._batch:
                 held, self._held, self._held_bytes = self._held, [], 0
                 self._packed = True
                 for name, its_kind, its_data in held:
