@@ -152,6 +152,7 @@ class Project:
     @contextlib.contextmanager
     def cache_collector_lock(self, command: str, emit: Emit) -> Iterator[None]:
         """Hold the cache alone: nobody writes to it or counts on what is in it meanwhile."""
+        self._make_cache()
         with self._hold(f"{self.cache_dir}/lock", command, emit, mode=self._lock_mode):
             yield
 

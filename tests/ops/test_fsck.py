@@ -431,8 +431,8 @@ def test_a_remote_that_does_not_answer(place: Place, tmp_path_factory: pytest.Te
 def test_a_project_with_nothing(project: Project) -> None:
     found = fsck(project)
     assert (found.verdict, found.objects) == ("sound", 0)
-    assert fsck(project, repair=True).verdict == "sound"
     assert not Path(project.cache_dir).exists()
+    assert fsck(project, repair=True).verdict == "sound"
     with pytest.raises(UsageError):
         fsck(project, quick=True, sample=0.1)
     with pytest.raises(UsageError):
