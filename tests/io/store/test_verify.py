@@ -25,7 +25,10 @@ def shelf(request: pytest.FixtureRequest, tmp_path: Path) -> Shelf:
     return Shelf(tmp_path, LocalBackend(str(tmp_path / "remote")) if request.param == "directory" else None)
 
 
-def look(shelf: Shelf, depth: Depth = Depth()) -> Survey:
+WHOLE = Depth()
+
+
+def look(shelf: Shelf, depth: Depth = WHOLE) -> Survey:
     store = shelf.open()
     try:
         return survey(store, depth, jobs=2, emit=lambda event: None)
@@ -69,7 +72,7 @@ def test_all_is_right(filled: Shelf) -> None:
     assert not quick.faults and quick.objects_read == 0 and set(quick.good) == set(found.good)
     half = look(filled, Depth("sample", 0.5, 7))
     assert not half.faults and set(half.good) == set(found.good)
-    assert half == look(filled, Depth("sample", 0.5, 7)) or half.objects_read == look(filled, Depth("sample", 0.5, 7)).objects_read
+    assert 0 < half.objects_read == look(filled, Depth("sample", 0.5, 7)).objects_read
 
 
 def every_file(shelf: Shelf) -> Iterator[str]:
