@@ -51,7 +51,7 @@ HEAVY = frozenset({"rich", "pandas", "pyfastcdc", "fsspec", "obstore", "pydantic
 # What reaches outside elsewhere than in cli. The environment goes to programs that are started, and to botocore's own
 # reading of AWS_*; dvcx's settings are read from it in project.py alone.
 LOOKS_AROUND = {
-    "__main__.py": {"print", "sys.exit", "sys.argv"},
+    "__main__.py": {"print", "sys.exit", "sys.argv", "sys.stderr"},
     "project.py": {"os.environ"},
     "io/git.py": {"os.environ"},
     "io/runners/local.py": {"os.environ", "sys.stdin"},

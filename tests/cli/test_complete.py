@@ -25,7 +25,7 @@ def test_verbs() -> None:
 
 
 def test_verbs_of_a_group() -> None:
-    assert _names("remote", word="") == ["add", "list", "remove", "default", "modify"]
+    assert _names("remote", word="") == ["add", "list", "remove", "default", "modify", "check"]
     assert _names("remote", word="d") == ["default"]
     assert _names("nonsense") == []
 

@@ -208,6 +208,35 @@ def test_sharing_verbs(project: Path, tmp_path_factory: pytest.TempPathFactory) 
     assert dvcx_run("push", "-r", "nowhere", cwd=project).returncode == 5
 
 
+def test_verbs_that_free_the_disk(project: Path, git: Git, tmp_path_factory: pytest.TempPathFactory) -> None:
+    _ok("add", "data.csv", cwd=project)
+    (project / "data.csv").write_text("other\n")
+    _ok("add", "data.csv", cwd=project)
+    ran = dvcx_run("gc", "--grace", "0", cwd=project)
+    assert (ran.returncode, "--yes" in ran.stderr) == (2, True)
+    assert "would be moved to the trash  1 object  8 B" in _ok("gc", "--dry-run", "--grace", "0", cwd=project)
+    out = _ok("gc", "--yes", "--grace", "0", cwd=project)
+    assert "moved to the trash  1 object  8 B" in out
+    assert "next: to undo: dvcx gc --undo" in out
+    assert "1 file (8 B) are back from the trash" in _ok("gc", "--undo", cwd=project)
+    assert _json("gc", "--dry-run", "--grace", "0", cwd=project)["objects"] == 1
+    assert dvcx_run("gc", "--undo", cwd=project).returncode == 5
+    store = tmp_path_factory.mktemp("store")
+    _ok("remote", "add", "-d", "origin", str(store), cwd=project)
+    assert dvcx_run("drop", "data.csv", cwd=project).returncode == 5
+    _ok("push", cwd=project)
+    assert "would drop data.csv" in _ok("drop", "--dry-run", "data.csv", cwd=project)
+    out = _ok("drop", "--workspace", "--verify", "data.csv", cwd=project)
+    assert out.startswith("dropped data.csv, which remote 'origin' holds, 1 file of the workspace too\n")
+    assert not (project / "data.csv").exists()
+    _ok("pull", cwd=project)
+    assert _ok("gc", "--yes", "--max-size", "0", cwd=project).count("on a remote") >= 1
+    assert dvcx_run("gc", "--yes", "--remote", "origin", cwd=project).returncode == 2
+    _ok("remote", "modify", "origin", "gc", "true", cwd=project)
+    assert "marked as unused" not in _ok("gc", "--yes", "--remote", "origin", cwd=project)
+    _ok("gc", "--dry-run", "--remote", "origin", "--verbose", cwd=project)
+
+
 def test_settings_verbs(project: Path) -> None:
     assert _ok("config", "get", "core.autostage", cwd=project) == "true\n"
     assert _ok("config", "set", "core.autostage", "false", cwd=project) == "set core.autostage\n"

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.faults import killing
-from tests.faults.world import World, can_mount, copy_world, file_system, tree_of
+from tests.faults.world import World, can_mount, copy_world, file_system, store_objects, tree_of
 
 NEED_HAVE = re.compile(r"no space: need [0-9.]+ [KMG]?i?B, have [0-9.]+ [KMG]?i?B")
 needs_mount = pytest.mark.skipif(not can_mount(), reason="mounting a tmpfs needs root")
@@ -139,7 +141,10 @@ def test_workspace_full_for_the_pointer(world: World, tmp_path: Path) -> None:
         ("fsync", "EIO"),
         ("rename", "ENOSPC"),
         ("write", "ENOSPC"),
-        *[pytest.param(*pair, marks=pytest.mark.nightly) for pair in (("fsync", "ENOSPC"), ("rename", "EIO"), ("write", "EIO"))],
+        *[
+            pytest.param(*pair, marks=pytest.mark.nightly)
+            for pair in (("fsync", "ENOSPC"), ("syncfs", "EIO"), ("rename", "EIO"), ("write", "EIO"))
+        ],
     ],
 )
 def test_one_call_fails(world: World, call: str, error: str, count: int) -> None:
@@ -167,3 +172,78 @@ def test_one_call_fails(world: World, call: str, error: str, count: int) -> None
         here.clean()
         here.ok("add", "x.txt", "big.bin", "many")
         here.clean()
+
+
+@needs_strace
+def test_a_failed_sync_is_not_repeated(world: World, tmp_path: Path) -> None:
+    """Item 12: after fsync failed once the file is dropped: it is not synced again, which would say that all is well."""
+    world.put("x.txt", "one\n")
+    world.put("big.bin", bytes(2 << 20))
+    words = ("add", "x.txt", "big.bin")
+    measured = copy_world(world, tmp_path / "measured")
+    found = [point for point in killing.points(measured, *words) if point.call == "fsync"]
+    for point in killing.sample(found, 4):
+        here = copy_world(world, killing.fresh(tmp_path, point))
+        log = tmp_path / "log"
+        inject = f"inject=fsync:error=EIO:when={point.number}"
+        strace = ("strace", "-f", "-y", "-o", str(log), "-e", "trace=fsync,fdatasync,syncfs", "-e", inject)
+        outcome = here.run(*words, prefix=strace)
+        calls = [line.partition("(")[2] for line in log.read_text().splitlines() if "(" in line]
+        failed = next((number for number, call in enumerate(calls) if "INJECTED" in call), -1)
+        if failed < 0:
+            continue
+        assert outcome.code == 8 and "hint:" in outcome.err, f"{point}: {outcome.text}"
+        synced = [call.partition("<")[2].partition(">")[0] for call in calls]
+        assert synced[failed] not in synced[failed + 1 :], calls
+        assert here.temporaries() == [], point
+        here.clean()
+
+
+@needs_mount
+def test_no_room_for_the_state(world: World, tmp_path: Path) -> None:
+    """Item 51: no room for the memories: everything works as before, and warnings are all it costs."""
+    world.put("data/x.txt", "one\n")
+    world.ok("add", "data")
+    with file_system(world.root / ".dvcx/state", "tmpfs", megabytes=1) as disk:
+        disk.chmod(0o700)
+        ballast = os.open(disk / "ballast", os.O_WRONLY | os.O_CREAT)
+        with contextlib.suppress(OSError):
+            while True:
+                os.write(ballast, bytes(4096))
+        os.close(ballast)
+        assert json.loads(world.ok("status", "--json"))["clean"] is True
+        world.put("data/x.txt", "other\n")
+        assert json.loads(world.ok("status", "--json"))["clean"] is False
+        world.ok("add", "data")
+        shutil.rmtree(world.root / "data")
+        world.ok("checkout")
+        assert world.get("data/x.txt") == b"other\n"
+        world.clean()
+    world.ok("check")
+
+
+@needs_mount
+def test_no_room_for_the_lock(world: World, tmp_path: Path) -> None:
+    """Item 51: no room for dvcx.lock: the old one is there byte for byte, and so is the old output."""
+    with file_system(tmp_path / "disk", "tmpfs", megabytes=3) as disk:
+        small = copy_world(world, disk / "here")
+        small.ok("config", "set", "--local", "cache.dir", str(tmp_path / "cache"))
+        small.put("in.txt", "one\n")
+        fill = f"cat /dev/zero > {disk}/ballast 2> /dev/null; true"
+        small.stage_file("stages:\n  one:\n    cmd: cp in.txt out.txt\n    deps: [in.txt]\n    outs: [out.txt]\n")
+        small.ok("add", "in.txt")
+        small.ok("repro")
+        lock = small.get("dvcx.lock")
+        small.put("in.txt", "two\n")
+        small.ok("add", "in.txt")
+        small.stage_file(
+            f"stages:\n  one:\n    cmd: cp in.txt out.txt && ({fill})\n    deps: [in.txt]\n    outs: [out.txt]\n"
+        )
+        outcome = small.run("repro")
+        assert outcome.code in (8, 10) and NEED_HAVE.search(outcome.text), outcome.text
+        assert small.get("dvcx.lock") == lock and small.get("out.txt") == b"one\n"
+        (disk / "ballast").unlink()
+        small.stage_file("stages:\n  one:\n    cmd: cp in.txt out.txt\n    deps: [in.txt]\n    outs: [out.txt]\n")
+        small.ok("repro")
+        assert small.get("out.txt") == b"two\n"
+        store_objects(tmp_path / "cache")

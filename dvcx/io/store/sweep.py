@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -268,7 +269,8 @@ def _repack(
             for frame, stored in _frames(store, name, kept[name]):
                 _check(store, name, frame, stored, recipes)
                 if pack is None:
-                    pack = OpenPack(store.local.path("packs") if store.local is not None else scratch, width)
+                    directory = store.local.path("packs") if store.local is not None else scratch
+                    pack = OpenPack(f"{directory}/tmp-dvcx-{secrets.token_hex(8)}", width)
                 pack.append(frame.id, frame.seal, frame.kind, frame.encoding, stored, frame.size)
                 if pack.size >= PACK_SIZE:
                     made.append(_close(store, pack, fsync))

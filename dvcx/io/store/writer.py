@@ -25,6 +25,7 @@ from dvcx.core.packing import (
     KIND_TREE,
     PACK_SIZE,
     RAW,
+    REMOTE_BATCH,
     SMALL,
     ZSTD,
     Frame,
@@ -113,6 +114,7 @@ class Writer:
             # A collection may have moved things since the store was opened; now the lock keeps it away.
             store.sync(again=True)
         self._packing = packing
+        self._batch = BATCH if store.is_cache else REMOTE_BATCH
         self._compress = compress
         self._compressors = threading.local()
         self._fsync = fsync
@@ -120,7 +122,6 @@ class Writer:
         self._left = Leftovers(store, journal) if not store.is_cache and not mending else None
         self._lock = threading.Lock()
         self._large = threading.Lock()
-        self._sending: set[str] = set()
         self._stopped = threading.Event()
         self._new: dict[bytes, bytes] = {}
         self._taken: set[bytes] = set()
@@ -296,7 +297,7 @@ class Writer:
         else:
             self._held.append((names, kind, data))
             self._held_bytes += len(data)
-            if len(self._held) >= BATCH:
+            if len(self._held) >= self._batch:
                 held, self._held, self._held_bytes = self._held, [], 0
                 self._packed = True
                 for name, its_kind, its_data in held:
@@ -371,11 +372,9 @@ class Writer:
                     os.unlink(pack.path)
                 raise
             return _Finished(info, target, inode)
-        self._sending.add(pack.path)
         try:
             self._store.backend.upload(name, pack.path, self._check_stopped)
         finally:
-            self._sending.discard(pack.path)
             with contextlib.suppress(OSError):
                 os.unlink(pack.path)
         return _Finished(info)
@@ -806,9 +805,6 @@ class Writer:
             with contextlib.suppress(BaseException):
                 self._finished.append(closing.result())
         self._closing = []
-        for path in list(self._sending):  # of uploads that did not end in time
-            with contextlib.suppress(OSError):
-                os.unlink(path)
         if self._pack is not None:
             self._pack.drop()
             self._pack = None

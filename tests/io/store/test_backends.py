@@ -175,6 +175,19 @@ class TestContract:
         with pytest.raises(IntegrityError, match="changed while"):
             list(backend.stream("packs/p", 3 << 20, mark))
 
+    def test_move(self, backend: Backend) -> None:
+        backend.write("objects/ab/x", b"one")
+        backend.move("objects/ab/x", "trash/2026-01-31/objects/ab/x")
+        assert backend.size("objects/ab/x") is None
+        assert backend.read("trash/2026-01-31/objects/ab/x") == b"one"
+        backend.write("objects/ab/x", b"two")
+        backend.move("objects/ab/x", "trash/2026-01-31/objects/ab/x")
+        assert backend.read("trash/2026-01-31/objects/ab/x") == b"two"
+        with pytest.raises(NotFound):
+            backend.move("objects/ab/x", "objects/ab/y")
+        with pytest.raises(UnsafeInput):
+            backend.move("trash/2026-01-31/objects/ab/x", "../x")
+
     @pytest.mark.parametrize("size", [0, 1, 20 << 20])
     def test_upload(self, backend: Backend, tmp_path: Path, size: int) -> None:
         source = tmp_path / "source"
