@@ -152,6 +152,7 @@ class Project:
     @contextlib.contextmanager
     def cache_collector_lock(self, command: str, emit: Emit) -> Iterator[None]:
         """Hold the cache alone: nobody writes to it or counts on what is in it meanwhile."""
+        self._make_cache()
         with self._hold(f"{self.cache_dir}/lock", command, emit, mode=self._lock_mode):
             yield
 
@@ -234,10 +235,7 @@ class Project:
         return store
 
     def _reap_remote(self, backend: Backend, stamp: str, label: str, emit: Emit, *, fresh: bool) -> None:
-        """Remove what killed pushes left here and on a remote; not in a `fresh` one, nor within an hour of the last time."""
-        from dvcx.io.store.local import LocalBackend
-
-        LocalBackend(f"{self.state_dir}/tmp").reap()
+        """Remove what killed pushes left on a remote; not in a `fresh` one, nor within an hour of the last time."""
         with contextlib.suppress(OSError):
             if 0 <= time.time() - os.stat(stamp).st_mtime < REAP_REMOTE_EVERY:
                 return

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 ACCESS_KEY = "dvcxtestkey"
+READER_KEY = "dvcxreader"
 SECRET_KEY = "dvcx-test-secret-canary"
 BUCKET = "dvcx-test"
 REGION = "us-east-1"
@@ -72,13 +73,15 @@ def seaweedfs(directory: Path) -> Iterator[S3Server]:
     """SeaweedFS in one process (`weed mini`: master, volume, filer, S3 gateway). It is up in about 1.3 seconds."""
     names = ("s3", "master", "volume", "filer", "admin")
     ports = _free_ports(2 * len(names))
-    identity = {
-        "name": "dvcx",
-        "credentials": [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}],
-        "actions": ["Admin", "Read", "List", "Tagging", "Write"],
-    }
+    identities = [
+        {"name": name, "credentials": [{"accessKey": key, "secretKey": SECRET_KEY}], "actions": actions}
+        for name, key, actions in (
+            ("dvcx", ACCESS_KEY, ["Admin", "Read", "List", "Tagging", "Write"]),
+            ("reader", READER_KEY, ["Read", "List"]),
+        )
+    ]
     config = directory / "identities.json"
-    config.write_text(json.dumps({"identities": [identity]}))
+    config.write_text(json.dumps({"identities": identities}))
     data = directory / "data"
     data.mkdir()
     command = [

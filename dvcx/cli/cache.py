@@ -40,6 +40,8 @@ def size(ctx: Context) -> None:
             ),
             ("free on its disk", "", output.size(result.free_bytes)),
         ]
+        if result.trash_bytes:
+            rows.append(("in the trash", "", output.size(result.trash_bytes)))
         if result.quarantined:
             rows.append(("in quarantine", output.plural(result.quarantined, "corrupt object"), ""))
         return [display(result.dir), *output.columns(rows, "  ")]

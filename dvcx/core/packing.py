@@ -20,8 +20,8 @@ INDEX_FOOTER_SIZE = 24
 
 SMALL = 1 << 20
 """Objects below this may go into a pack."""
-BATCH = 100
-"""A batch of at least so many small objects becomes packs."""
+BATCH, REMOTE_BATCH = 100, 10
+"""A batch of at least so many small objects becomes packs, in a cache or on a remote, where each would be a request."""
 PACK_SIZE = 64 << 20
 """A pack is closed when it has grown to this."""
 

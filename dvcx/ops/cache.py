@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class CacheSize:
-    """What the cache holds: objects and bytes in all, those that stand alone, those in packs; what is free on its disk."""
+    """What the cache holds: objects and bytes in all, those that stand alone, those in packs; what is free on its disk.
+
+    `trash_bytes` is what collections moved away and `dvcx gc --undo` can bring back.
+    """
 
     dir: str
     objects: int
@@ -32,6 +35,7 @@ class CacheSize:
     packs: int
     pack_bytes: int
     quarantined: int
+    trash_bytes: int
     free_bytes: int
 
 
@@ -61,6 +65,7 @@ def size(project: Project, *, emit: Emit = ignore) -> CacheSize:
         packs = cache.catalog.packs()
         packed = cache.catalog.count()
         quarantined = sum(1 for _ in cache.backend.list("quarantine"))
+        trash = sum(item.size for item in cache.backend.list("trash"))
     finally:
         cache.close()
     loose_bytes, pack_bytes = sum(loose.values()), sum(packs.values())
@@ -74,6 +79,7 @@ def size(project: Project, *, emit: Emit = ignore) -> CacheSize:
         packs=len(packs),
         pack_bytes=pack_bytes,
         quarantined=quarantined,
+        trash_bytes=trash,
         free_bytes=_free(project.cache_dir),
     )
 

@@ -140,15 +140,16 @@ def _goals(
     plan: Placement,
     emit: Emit,
 ) -> list[_Goal]:
-    read = stored_trees(cache)
+    read, recorded = stored_trees(cache), tracked.contents()
     wanted: dict[str, Entry | None] = {
-        path: entry_of(tracked, read, path, content) for path, content in records.select(tracked, targets).items()
+        path: as_entry("", content) if path in recorded else entry_of(tracked, read, path, content)
+        for path, content in records.select(tracked, targets).items()
     }
     gone = [] if targets else _no_longer_tracked(project, tracked, emit)
     now: dict[str, Entry | None] = {}
     plain = []
     for path in wanted:
-        link = link_at(project, path, rules) if records.owner_of(tracked, path) != path else None
+        link = link_at(project, path, rules) if path not in recorded else None
         if link is None:
             plain.append(path)
         else:

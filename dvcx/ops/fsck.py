@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from dvcx.io.git import Version
 from dvcx.io.statindex import StatIndex
 from dvcx.io.store.catalog import Catalog
 from dvcx.io.store.quarantine import quarantine
-from dvcx.io.store.store import Store, Wanted, object_name, pack_name
+from dvcx.io.store.store import Store, Wanted, create_store, object_name, pack_name
 from dvcx.io.store.verify import (
     CORRUPT,
     FULL,
@@ -122,11 +123,14 @@ def fsck(
     mode = QUICK if quick else SAMPLE if sample else FULL
     chosen = seed if seed >= 0 else secrets.randbits(32)
     depth = Depth(mode, sample or float(not quick), chosen if sample else 0)
-    if repair and not remote:
-        with project.cache_collector_lock("dvcx fsck --repair", emit):
-            return _check(project, "", depth, repair=True, jobs=jobs or project.jobs, emit=emit)
     name = project.remote_name(remote) if remote else ""
-    return _check(project, name, depth, repair=repair, jobs=jobs or project.jobs, emit=emit)
+    if not repair or remote:
+        with project.cache_reader_lock("dvcx fsck", emit):
+            return _check(project, name, depth, repair=repair, jobs=jobs or project.jobs, emit=emit)
+    if not os.path.isdir(project.cache_dir):
+        project.cache(emit, write=True).close()
+    with project.cache_collector_lock("dvcx fsck --repair", emit):
+        return _check(project, "", depth, repair=True, jobs=jobs or project.jobs, emit=emit)
 
 
 def _check(project: Project, remote: str, depth: Depth, *, repair: bool, jobs: int, emit: Emit) -> Checked:
@@ -368,6 +372,8 @@ def _remotes(project: Project, but: str) -> list[str]:
 
 def _mend(case: _Case, lacking: Mapping[Wanted, str], jobs: int, emit: Emit) -> Mended:
     project, store = case.project, case.store
+    if not store.id:
+        create_store(store, project.state_dir, lambda message: emit(Warned(message)))
     lost: dict[bytes, Lost] = {}
     for fault in case.found.faults:
         if fault.id and fault.id not in case.found.good:

@@ -58,11 +58,7 @@ def stored_trees(store: Store) -> ReadTree:
         nonlocal count
         count += 1
         if count > MAX_DIRECTORIES or path.count("/") >= MAX_DEPTH:
-            raise UnsafeInput(
-                f"{display(path[:80])}: the recorded directory holds more than {MAX_DIRECTORIES:,} directories, "
-                f"or they nest more than {MAX_DEPTH} deep",
-                "find out who recorded it, and how",
-            )
+            raise too_many(path)
         try:
             return store.read_tree(content)
         except NotFound:
@@ -71,6 +67,15 @@ def stored_trees(store: Store) -> ReadTree:
             ) from None
 
     return read
+
+
+def too_many(path: str) -> UnsafeInput:
+    """The error for recorded directories that spell out without end."""
+    return UnsafeInput(
+        f"{display(path[:80])}: the recorded directory holds more than {MAX_DIRECTORIES:,} directories, "
+        f"or they nest more than {MAX_DEPTH} deep",
+        "find out who recorded it, and how",
+    )
 
 
 def entry_at(read: ReadTree, owner: str, content: Content, path: str) -> Entry | None:

@@ -75,7 +75,7 @@ def mend(
     # What only lacks an index that names it needs no copy.
     wanting = {key: item for key, item in lost.items() if key not in found.spare}
     packing = not store.is_cache or project.config.get("cache.pack") != "never"
-    with Writer(store, scratch, packing=packing, compress=compress, fsync=project.fsync, adopt=False) as writer:
+    with Writer(store, scratch, packing=packing, compress=compress, fsync=project.fsync, mending=True) as writer:
         _keep(store, found, writer, wanting)
         _from_stash(store, writer, wanting, stash, done)
         if store.is_cache:
@@ -85,8 +85,11 @@ def mend(
                 _from_store(source, writer, wanting, done, jobs=jobs)
             source.close()
         if wanting:
+            _from_stash(store, writer, wanting, _in_trash(store, wanting), done)
+        if wanting:
             _from_stash(store, writer, wanting, _all_kept(store), done)
         writer.commit()
+    _take_away(store, found, done)
     _heal(store, found)
     _reindex(store, found, done, scratch, adopt=bool(found.bad_indexes) or any(key in found.spare for key in lost))
     for pack in found.broken:
@@ -98,16 +101,35 @@ def mend(
 
 
 def _set_aside(store: Store, found: Survey, done: Mended, scratch: str) -> dict[bytes, str]:
-    """Move damaged objects and actions to quarantine; where the bytes of misplaced ones are now, by raw id."""
+    """Keep the bytes of damaged objects in quarantine, move other files there; where misplaced bytes are now, by raw id.
+
+    An object stays where it is until a good copy takes its place: killed in between, it is still known to be damaged.
+    """
     stash: dict[bytes, str] = {}
     for fault in found.faults:
         if fault.problem == MISSING or not fault.name.startswith(("objects/", "actions/")) or fault.name in done.kept:
             continue
+        stays = bool(fault.id) and store.backend.size(fault.name) is not None
         with contextlib.suppress(NotFound):
-            done.kept[fault.name] = quarantine(store.backend, fault.name, scratch)
+            done.kept[fault.name] = (preserve if stays else quarantine)(store.backend, fault.name, scratch)
             if fault.found:
                 stash[fault.found] = done.kept[fault.name]
     return stash
+
+
+def _take_away(store: Store, found: Survey, done: Mended) -> None:
+    """Remove damaged objects that nothing took the place of; their bytes are in quarantine."""
+    for fault in found.faults:
+        if not fault.id or fault.name not in done.kept or not fault.name.startswith("objects/"):
+            continue
+        try:
+            key, sealed, _ = digest_of(store, fault.name)
+        except NotFound:
+            continue
+        except DiskRefused:
+            key = sealed = b""  # it still cannot be read
+        if key != fault.id or fault.seal not in (b"", sealed):
+            store.backend.delete(fault.name)
 
 
 def _keep(store: Store, found: Survey, writer: Writer, wanting: dict[bytes, Lost]) -> None:
@@ -151,6 +173,17 @@ def _from_stash(store: Store, writer: Writer, wanting: dict[bytes, Lost], stash:
         if taken:
             done.came[key] = f"found as {name}"
             del wanting[key]
+
+
+def _in_trash(store: Store, wanting: Mapping[bytes, Lost]) -> dict[bytes, str]:
+    """Wanted objects that a collector moved to the store's trash, by raw id."""
+    names = {object_name(item.id): key for key, item in wanting.items()}
+    found = {}
+    for item in store.backend.list("trash"):
+        key = names.get(item.name.split("/", 2)[-1])
+        if key is not None:
+            found[key] = item.name
+    return found
 
 
 def _all_kept(store: Store) -> dict[bytes, str]:

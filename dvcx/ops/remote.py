@@ -164,18 +164,18 @@ def check(project: Project, name: str = "", *, quick: bool = False, emit: Emit =
     """
     from dvcx.io.files import private_directory
     from dvcx.io.store import contract
+    from dvcx.io.store.scratch import scratch
 
     name = project.remote_name(name)
-    scratch = f"{project.state_dir}/tmp"
     private_directory(project.state_dir)
-    private_directory(scratch)
     items = []
     backend = project.remote_backend(name, emit)
     emit(Began("checking the remote", files=len(contract.CHECKS)))
     try:
-        for found in contract.examine(backend, scratch=scratch, quick=quick):
-            emit(Advanced(1))
-            items.append(CheckedItem(*found))
+        with scratch(f"{project.state_dir}/tmp") as directory:
+            for found in contract.examine(backend, scratch=directory, quick=quick):
+                emit(Advanced(1))
+                items.append(CheckedItem(*found))
     finally:
         backend.close()
         emit(Ended("checking the remote"))

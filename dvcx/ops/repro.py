@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from dvcx.core.pipeline.graph import Graph, build, order
 from dvcx.core.pipeline.schema import Stage
 from dvcx.core.records import LockEntry
 from dvcx.core.staleness import FRESH, MAYBE, MISSING_OUTS, Snapshot, forecast, judge
-from dvcx.errors import Conflict, DvcxError, display
+from dvcx.errors import Busy, Conflict, DvcxError, display
 from dvcx.events import Emit, Noted, StageEnded, ignore
 from dvcx.ops import placed, records
 from dvcx.ops.add import add
@@ -173,7 +174,8 @@ def _turn(
 def _note(project: Project, touched: Sequence[Stage], runs: Sequence[StageRun]) -> None:
     """Remember the outputs that were made or restored."""
     done = {turn.stage for turn in runs if turn.how in ("ran", "restored")}
-    with project.lock("dvcx repro", ignore):
+    # Only a memory: whoever holds the project now may have it.
+    with contextlib.suppress(Busy), project.lock("dvcx repro", ignore):
         tracked = records.load(project)
         entries = [tracked.lock[stage.address] for stage in touched if stage.address in done and stage.address in tracked.lock]
         marks = {path: mark_of(content) for entry in entries for path, content in entry.outs.items()}

@@ -15,13 +15,14 @@ from dvcx.events import Advanced, Emit
 from dvcx.io import pool
 from dvcx.io.store.store import Batch, Store, Wanted, join_tree, wanted
 from dvcx.io.store.writer import Sent, Writer
+from dvcx.ops.looking import MAX_DIRECTORIES, too_many
 
 
 @dataclass(frozen=True, slots=True)
 class Needed:
     """Every object some records need, each with a path that needs it; `trees` holds the bytes of trees read elsewhere.
 
-    `corrupt` are those of them that the cache has, but not right.
+    `corrupt` are those of them that the cache has, but not right; `met` says whether anything was named.
     """
 
     objects: Mapping[Wanted, str]
@@ -61,15 +62,22 @@ def needed(
     trees: dict[Wanted, bytes] = {}
     corrupt: set[Wanted] = set()
     met = only is None
+    whole: set[Wanted] = set()  # trees that were gone through for all they hold: once is enough
+    count = 0
     todo = [(path, content) for path, content in contents.items()]
     while todo:
-        level = [(path, content) for path, content in todo if content.kind == TREE and wanted(content) not in objects]
+        level = [(path, content) for path, content in todo if content.kind == TREE and wanted(content) not in whole]
         objects.update({wanted(content): path for path, content in todo if content.kind != TREE})
         elsewhere = _prefetch([wanted(content) for _, content in level], cache, remote, trees)
         todo = []
         for path, content in level:
-            if wanted(content) in objects:
+            if wanted(content) in whole:
                 continue
+            if only is None or only.names(path):
+                whole.add(wanted(content))
+            count += 1
+            if count > MAX_DIRECTORIES:
+                raise too_many(path)
             try:
                 entries, own = _read(path, content, cache, remote, trees, elsewhere, corrupt)
             except NotFound:
@@ -97,7 +105,7 @@ def _prefetch(level: list[Wanted], cache: Store, remote: Store | None, trees: di
     if remote is None:
         return set()
     absent = cache.missing(level)
-    for batch in remote.batches(absent):
+    for batch in remote.batches(item for item in absent if item not in trees):
         for item, data in remote.read_batch(batch):
             trees[item] = bytes(data)
     return {item.id for item in absent}

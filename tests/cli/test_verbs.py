@@ -208,6 +208,35 @@ def test_sharing_verbs(project: Path, tmp_path_factory: pytest.TempPathFactory) 
     assert dvcx_run("push", "-r", "nowhere", cwd=project).returncode == 5
 
 
+def test_verbs_that_free_the_disk(project: Path, git: Git, tmp_path_factory: pytest.TempPathFactory) -> None:
+    _ok("add", "data.csv", cwd=project)
+    (project / "data.csv").write_text("other\n")
+    _ok("add", "data.csv", cwd=project)
+    ran = dvcx_run("gc", "--grace", "0", cwd=project)
+    assert (ran.returncode, "--yes" in ran.stderr) == (2, True)
+    assert "would be moved to the trash  1 object  8 B" in _ok("gc", "--dry-run", "--grace", "0", cwd=project)
+    out = _ok("gc", "--yes", "--grace", "0", cwd=project)
+    assert "moved to the trash  1 object  8 B" in out
+    assert "next: to undo: dvcx gc --undo" in out
+    assert "1 file (8 B) are back from the trash" in _ok("gc", "--undo", cwd=project)
+    assert _json("gc", "--dry-run", "--grace", "0", cwd=project)["objects"] == 1
+    assert dvcx_run("gc", "--undo", cwd=project).returncode == 5
+    store = tmp_path_factory.mktemp("store")
+    _ok("remote", "add", "-d", "origin", str(store), cwd=project)
+    assert dvcx_run("drop", "data.csv", cwd=project).returncode == 5
+    _ok("push", cwd=project)
+    assert "would drop data.csv" in _ok("drop", "--dry-run", "data.csv", cwd=project)
+    out = _ok("drop", "--workspace", "--verify", "data.csv", cwd=project)
+    assert out.startswith("dropped data.csv, which remote 'origin' holds, 1 file of the workspace too\n")
+    assert not (project / "data.csv").exists()
+    _ok("pull", cwd=project)
+    assert _ok("gc", "--yes", "--max-size", "0", cwd=project).count("on a remote") >= 1
+    assert dvcx_run("gc", "--yes", "--remote", "origin", cwd=project).returncode == 2
+    _ok("remote", "modify", "origin", "gc", "true", cwd=project)
+    assert "marked as unused" not in _ok("gc", "--yes", "--remote", "origin", cwd=project)
+    _ok("gc", "--dry-run", "--remote", "origin", "--verbose", cwd=project)
+
+
 def test_settings_verbs(project: Path) -> None:
     assert _ok("config", "get", "core.autostage", cwd=project) == "true\n"
     assert _ok("config", "set", "core.autostage", "false", cwd=project) == "set core.autostage\n"
@@ -301,3 +330,28 @@ def test_a_part_of_the_data_and_what_the_remote_holds(
     assert (ran.returncode, "no recorded path matches" in ran.stderr) == (5, True)
     (store / "store.json").write_text("{")
     assert dvcx_run("status", "--remote", cwd=there).returncode == 4
+
+
+def test_fsck(project: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    _ok("add", "data.csv", cwd=project)
+    _ok("remote", "add", "-d", "origin", str(tmp_path_factory.mktemp("remote")), cwd=project)
+    _ok("push", cwd=project)
+    assert _ok("fsck", cwd=project).splitlines()[-1] == "everything is right"
+    assert _ok("fsck", "-q", cwd=project) == ""
+    assert "no object was read" in _ok("fsck", "--quick", cwd=project)
+    assert "--seed 3" in _ok("fsck", "--sample", "50%", "--seed", "3", cwd=project)
+    assert dvcx_run("fsck", "--sample", "lots", cwd=project).returncode == 2
+    [path] = (project / ".dvcx/cache/objects").glob("*/*")
+    path.chmod(0o644)
+    path.write_bytes(b"x")
+    (project / "data.csv").unlink()
+    ran = dvcx_run("fsck", "--quiet", cwd=project)
+    assert ran.returncode == 4
+    lines = ran.stdout.splitlines()
+    assert lines[0].startswith("truncated  xxh128:") and lines[1] == "  needed by data.csv (data.csv.dvcx)"
+    assert lines[-1] == "next: dvcx fsck --repair"
+    result = _json("fsck", "--repair", cwd=project)
+    assert result["verdict"] == "repaired" and result["findings"][0]["repaired"] == "from remote 'origin'"
+    assert (project / ".dvcx/cache" / result["findings"][0]["kept"]).read_bytes() == b"x"
+    assert "everything is right" in _ok("fsck", "--remote", "origin", cwd=project)
+    assert dvcx_run("fsck", "--remote", "nobody", cwd=project).returncode == 5

@@ -67,8 +67,8 @@ def test_the_documented_index_is_what_is_written_and_read() -> None:
 
 def test_the_documented_limits() -> None:
     text = " ".join(FORMAT.read_text().split())
-    assert "batch of 100 or more objects below 1 MiB becomes packs of up to 64 MiB" in text
-    assert (packing.BATCH, packing.SMALL, packing.PACK_SIZE) == (100, 1 << 20, 64 << 20)
+    assert "batch of 100 or more (on a remote 10 or more) objects below 1 MiB becomes packs of up to 64 MiB" in text
+    assert (packing.BATCH, packing.REMOTE_BATCH, packing.SMALL, packing.PACK_SIZE) == (100, 10, 1 << 20, 64 << 20)
 
 
 def digests(length: int) -> st.SearchStrategy[bytes]:

@@ -210,6 +210,11 @@ def test_remote_that_lost_files(world: World) -> None:
     store_objects(remote)
 
 
+def _copy_remote(source: Path, target: Path) -> None:
+    if not target.exists():
+        shutil.copytree(source, target)
+
+
 needs_strace = pytest.mark.skipif(bool(killing.available()), reason=killing.available() or "strace")
 
 
@@ -229,12 +234,12 @@ def test_killed_while_repairing(tmp_path: Path, where: str, count: int) -> None:
             _flip(path)
             bad.append(path.read_bytes())
     measured = copy_world(template, tmp_path / "measured")
-    shutil.copytree(tmp_path / "template/remote", tmp_path / "measured/remote")
+    _copy_remote(tmp_path / "template/remote", tmp_path / "measured/remote")
     found = points(measured, *words)
     assert found
     for point in sample(found, count) if count else found:
         world = copy_world(template, fresh(tmp_path, point))
-        shutil.copytree(tmp_path / "template/remote", world.root.parent / "remote")
+        _copy_remote(tmp_path / "template/remote", world.root.parent / "remote")
         here = world.cache if where == "cache" else world.root.parent / "remote"
         kill_at(world, point, *words)
         world.ok(*words)

@@ -287,6 +287,9 @@ def test_no_configured_code_runs_on_questions_or_add(
     g.ignored(found, ["x"])
     g.tracked(found, ["x.dvcx"])
     g.add(found, ["new.dvcx"])
+    versions = g.history(found, 100)
+    assert versions and dict(g.read_versions(found, versions))
+    g.refs_with(found, versions, 10)
     assert not trap.exists()
 
 
@@ -480,3 +483,155 @@ def test_untrack_leaves_the_files(committed: Path, git: Run) -> None:
 
 def test_the_version_of_git() -> None:
     assert g.version().split(".")[0].isdigit()
+
+
+# All that git holds
+
+
+def blobs(root: Path) -> dict[str, set[str]]:
+    """Contents of all record blobs by path."""
+    there = opened(root)
+    found: dict[str, set[str]] = {}
+    names = g.record_blobs(there)
+    for name, data in g.read_blobs(there, names):
+        for path in names[name]:
+            found.setdefault(path, set()).add(data.decode())
+    return found
+
+
+def test_every_version_of_every_record(committed: Path, git: Run) -> None:
+    make(committed, "x.dvcx", data=b"second")
+    make(committed, "plain.txt", "sub/inner/.dvcx/config.toml", "sub/inner/z.dvcx", data=b"second")
+    os.symlink("x.dvcx", committed / "link.dvcx")
+    git("add", ".")
+    git("commit", "-qm", "second")
+    make(committed, "x.dvcx", data=b"staged")
+    git("add", ".")
+    make(committed, "x.dvcx", data=b"neither staged nor committed")
+    assert blobs(committed) == {
+        **{path: {"{}"} for path in RECORDS},
+        "x.dvcx": {"{}", "second", "staged"},
+        "sub/inner/.dvcx/config.toml": {"second"},
+        "sub/inner/z.dvcx": {"second"},
+    }
+    assert blobs(committed / "sub") == blobs(committed), "the whole repository, wherever the project lies"
+
+
+def test_nothing_yet(repo: Path) -> None:
+    assert blobs(repo) == {}
+    make(repo, "a.dvcx")
+    opened_git = opened(repo)
+    assert g.worktrees(opened_git) == [str(repo)] and not g.is_shallow(opened_git)
+
+
+def test_each_blob_once(committed: Path, git: Run) -> None:
+    for number in range(30):
+        make(committed, "x.dvcx", data=b"%d" % (number % 3))
+        git("add", ".")
+        git("commit", "-qm", str(number), "--allow-empty")
+    assert len(g.record_blobs(opened(committed))) == 4
+
+
+def test_odd_names_of_records(repo: Path, git: Run) -> None:
+    odd = ["a\nb.dvcx", "é.dvcx", "t\tab.dvcx", '"quoted".dvcx', "-dash.dvcx", ":x.dvcx"]
+    make(repo, *odd)
+    git("add", ".")
+    git("commit", "-qm", "odd")
+    assert set(blobs(repo)) == set(odd)
+
+
+def test_replaced_commits_hide_nothing(committed: Path, git: Run) -> None:
+    first = git("rev-parse", "HEAD").strip()
+    make(committed, "x.dvcx", data=b"second")
+    git("commit", "-qam", "second")
+    git("checkout", "-q", "--orphan", "other", first)
+    make(committed, "x.dvcx", data=b"other")
+    git("commit", "-qam", "other")
+    other = git("rev-parse", "HEAD").strip()
+    git("checkout", "-q", "main")
+    git("branch", "-qD", "other")
+    git("replace", "main", other)
+    assert blobs(committed)["x.dvcx"] == {"{}", "second", "other"}
+
+
+@pytest.mark.parametrize("hurt", ["tree", "commit", "ref", "blob"])
+def test_what_git_lacks_is_an_error(committed: Path, git: Run, hurt: str) -> None:
+    make(committed, "x.dvcx", data=b"second")
+    git("commit", "-qam", "second")
+    if hurt == "ref":
+        (committed / ".git/refs/heads/broken").write_text("1" * 40 + "\n")
+    else:
+        name = git("rev-parse", {"tree": "HEAD~1^{tree}", "commit": "HEAD~1", "blob": "HEAD~1:x.dvcx"}[hurt]).strip()
+        (committed / ".git/objects" / name[:2] / name[2:]).unlink()
+    with pytest.raises((IntegrityError, NotFound)) as caught:
+        blobs(committed)
+    assert caught.value.hint
+
+
+def test_a_shallow_clone_knows_what_it_is(committed: Path, git: Run, tmp_path_factory: pytest.TempPathFactory) -> None:
+    make(committed, "x.dvcx", data=b"second")
+    git("commit", "-qam", "second")
+    target = tmp_path_factory.mktemp("clones") / "shallow"
+    git("clone", "-q", "--depth=1", f"file://{committed}", str(target))
+    assert g.is_shallow(opened(target))
+    assert blobs(target)["x.dvcx"] == {"second"}
+
+
+def test_no_code_of_the_repository_runs(committed: Path, git: Run) -> None:
+    canary = committed / "ran"
+    for key in ("core.fsmonitor", "core.pager", "diff.external", "core.sshCommand", "gpg.program"):
+        git("config", key, f"touch {canary}; false")
+    git("config", "log.showSignature", "true")
+    (committed / ".gitattributes").write_text("* diff=evil\n")
+    git("config", "diff.evil.textconv", f"touch {canary}; cat")
+    git("config", "diff.evil.command", f"touch {canary}; true")
+    assert set(blobs(committed)) == set(RECORDS)
+    assert not canary.exists()
+
+
+def test_versions_of_records_in_history(committed: Path, git: Run) -> None:
+    """Every version of every record that a branch, a tag or the stash reaches, each once; which refs hold one now."""
+    make(committed, "x.dvcx", data=b'{"v": 2}')
+    make(committed, "odd\tname.dvcx", "-dash.dvcx", "x.csv")
+    git("add", ".")
+    git("commit", "-qm", "second")
+    git("tag", "v2")
+    git("checkout", "-qb", "side", "HEAD~1")
+    make(committed, "sub/y.dvcx", data=b'{"side": 1}')
+    git("commit", "-qam", "side")
+    git("checkout", "-q", "main")
+    # The merge throws the side's version away; history still knows it.
+    git("merge", "-q", "-s", "ours", "--no-edit", "side")
+    git("branch", "-D", "side")
+    make(committed, "x.dvcx", data=b'{"stashed": 1}')
+    git("stash")
+    found = opened(committed)
+    versions = g.history(found, 100)
+    read = {(version.path, data) for version, data in g.read_versions(found, versions)}
+    assert read >= {
+        *(("x.dvcx", data) for data in (b"{}", b'{"v": 2}', b'{"stashed": 1}')),
+        *(("sub/y.dvcx", data) for data in (b"{}", b'{"side": 1}')),
+        *((name, b"{}") for name in ("sub/dvcx.lock", "odd\tname.dvcx", "-dash.dvcx")),
+    }
+    assert len(set(versions)) == len(versions) and not any(version.path in ("x.csv", "sub/dvcx.yaml") for version in versions)
+    now = {(version.path, tuple(sorted(refs))) for version, refs in g.refs_with(found, versions, 10).items()}
+    assert ("x.dvcx", ("main", "v2")) in now and ("-dash.dvcx", ("main", "v2")) in now
+    assert len(g.history(found, 1)) < len(versions)
+    below = opened(committed / "sub")
+    paths = {version.path for version in g.history(below, 100)}
+    assert paths == {"y.dvcx", "dvcx.lock"}
+    assert {path for version, _ in g.read_versions(below, g.history(below, 100)) for path in [version.path]} == paths
+    assert g.refs_with(below, g.history(below, 100), 10)
+
+
+def test_history_of_a_repository_without_a_commit(repo: Path) -> None:
+    found = opened(repo)
+    assert g.history(found, 10) == [] and g.refs_with(found, [], 10) == {}
+
+
+def test_a_version_that_is_too_large_is_left_out(committed: Path, git: Run) -> None:
+    make(committed, "x.dvcx", data=b"x" * (MAX_POINTER + 1))
+    git("commit", "-qam", "huge")
+    found = opened(committed)
+    read = [data for version, data in g.read_versions(found, g.history(found, 10)) if version.path == "x.dvcx"]
+    assert read == [b"{}"]

@@ -145,6 +145,27 @@ def test_holding_it_twice_in_a_thread_is_a_bug(path: Path) -> None:
     take(path)
 
 
+def test_a_thread_may_hold_it_shared_once_more(path: Path) -> None:
+    for shared in (True, False):
+        with lock.hold(str(path), command="x", timeout=5, shared=shared):
+            assert lock.is_held(str(path))
+            with lock.hold(str(path), command="y", timeout=0, shared=True):
+                assert lock.is_held(str(path))
+            assert lock.is_held(str(path)), "the inner one let go of nothing"
+            with pytest.raises(RuntimeError, match="held"):
+                take(path)
+        assert not lock.is_held(str(path))
+
+
+def test_the_mode_of_a_lock_that_users_share(path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        with lock.hold(str(path), command="x", timeout=0, mode=0o664):
+            assert path.stat().st_mode & 0o777 == 0o664
+    finally:
+        os.umask(before)
+
+
 def test_another_thread_waits(path: Path) -> None:
     order: list[str] = []
 

@@ -31,7 +31,9 @@ from dvcx.ops.repro import repro
 from dvcx.ops.status import status
 from dvcx.project import Project, open_project
 from tests.faults.world import store_objects
+from tests.io.store.conftest import s3_server, seaweedfs  # noqa: F401
 from tests.ops.trying import again, clone, commit_all, pointer, run_git, setting, wipe_cache, with_remote, write
+from tests.servers import S3Server
 
 BIG = "x" * 3_000
 
@@ -870,6 +872,138 @@ def test_clocks_that_differ_stop_it(alone: Project, monkeypatch: pytest.MonkeyPa
     with pytest.raises(DvcxError, match="clock"):
         gc(again(alone), remote="origin")
     assert sorted(path for path in _remote(alone).rglob("*") if path.name != "gc") == before
+
+
+# Chunks of large blobs
+
+
+def _versions() -> list[bytes]:
+    """A large file three times: shared, shared in part with the first, the first once more with an end of its own."""
+    import random
+
+    chance = random.Random(7)
+    parts = [chance.randbytes(6 << 20) for _ in range(4)]
+    return [parts[0] + parts[1], parts[0] + parts[2], parts[1] + parts[3]]
+
+
+def _sizes(remote: Path) -> dict[str, int]:
+    """Loose objects and packs of a store, with their bytes."""
+    found = (path for part in ("objects", "packs") for path in (remote / part).rglob("*") if path.is_file())
+    return {str(path.relative_to(remote)): path.stat().st_size for path in found}
+
+
+def test_chunks_stay_with_the_blobs_that_need_them(alone: Project) -> None:
+    first, second, _ = _versions()
+    for data in (first, second):
+        write(alone, {"large": data})
+        add(again(alone), ["large"])
+        push(again(alone))
+    before = _sizes(_remote(alone))
+    done = gc(again(alone), remote="origin")
+    assert done.marked > 2 and done.objects == 0
+    _backdate(alone, 15)
+    done = gc(again(alone), remote="origin")
+    assert done.objects > 2 and done.marked == 0
+    assert sum(_sizes(_remote(alone)).values()) < sum(before.values()) - (4 << 20)
+    wipe_cache(alone)
+    Path(alone.root, "large").unlink()
+    pull(again(alone))
+    assert Path(alone.root, "large").read_bytes() == second
+    gc(again(alone), remote="origin", undo=True)
+    assert before.items() <= _sizes(_remote(alone)).items()
+
+
+def test_chunks_a_push_counts_on_stay(alone: Project, tmp_path_factory: pytest.TempPathFactory) -> None:
+    commit_all(alone)
+    other = clone(alone, tmp_path_factory.mktemp("clone") / "c")
+    first, second, third = _versions()
+    for data in (first, second):
+        write(alone, {"large": data})
+        add(again(alone), ["large"])
+        push(again(alone))
+    gc(again(alone), remote="origin")
+    _backdate(alone, 15)
+    write(other, {"mine": third})
+    add(other, ["mine"])
+    sent = push(again(other))
+    assert sent.new < len(third) - (4 << 20)
+    gc(again(alone), remote="origin")
+    wipe_cache(other)
+    Path(other.root, "mine").unlink()
+    pull(again(other))
+    assert Path(other.root, "mine").read_bytes() == third
+
+
+def test_max_size_trusts_chunks(project: Project, tmp_path: Path) -> None:
+    project = with_remote(project, tmp_path / "remote")
+    write(project, {"large": _versions()[0]})
+    add(project, ["large"])
+    push(again(project))
+    assert gc(again(project), max_size="1M").dropped == 1
+    Path(project.root, "large").unlink()
+    pull(again(project))
+    for path in (tmp_path / "remote/packs").rglob("*.pack"):
+        path.unlink()
+    assert gc(again(project), max_size="1M").dropped == 0
+
+
+# S3
+
+
+def test_a_remote_on_s3(project: Project, seaweedfs: S3Server, tmp_path: Path) -> None:  # noqa: F811
+    from dvcx.ops.remote import add as add_remote
+    from dvcx.ops.remote import modify
+
+    url, options = seaweedfs.fresh()
+    add_remote(project, "origin", url, default=True)
+    for key, value in options.items():
+        modify(again(project), "origin", key, value, local=True)
+    modify(again(project), "origin", "gc", "true")
+    write(project, {f"d/{number}": f"{number} {BIG}" for number in range(150)} | {"f": "one", "large": _versions()[0]})
+    add(again(project), ["d", "f", "large"])
+    push(again(project))
+    for number in range(120):
+        Path(project.root, f"d/{number}").unlink()
+    write(project, {"f": "two", "large": _versions()[1]})
+    add(again(project), ["d", "f", "large"])
+    push(again(project))
+    store = again(project).remote("origin", lambda event: None)
+    store.backend.write("objects/notes.txt", b"mine")
+    first = gc(again(project), remote="origin")
+    assert first.marked > 120 and first.objects == 0
+    # What lies there is young: only the clocks of a test pass so quickly.
+    monkey = pytest.MonkeyPatch()
+    with monkey.context() as patch:
+        patch.setattr("dvcx.ops.gc_remote.MAX_SKEW", 1e9)
+        patch.setattr("dvcx.ops.gc_remote.time", _Later(20 * DAY))
+        patch.setattr("dvcx.ops.gc_remote.decide", _as_if_old)
+        done = gc(again(project), remote="origin")
+    assert done.objects == first.marked
+    names = [item.name for item in store.backend.list("")]
+    assert any(name.startswith("trash/") for name in names) and "objects/notes.txt" in names
+    shutil.rmtree(f"{project.root}/d")
+    wipe_cache(project)
+    Path(project.root, "f").unlink()
+    Path(project.root, "large").unlink()
+    pull(again(project))
+    assert Path(project.root, "large").read_bytes() == _versions()[1] and len(os.listdir(f"{project.root}/d")) == 30
+    gc(again(project), remote="origin", undo=True)
+    assert not list(store.backend.list("trash"))
+    store.close()
+
+
+class _Later:
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    def __getattr__(self, name: str) -> Any:
+        return (lambda: time.time() + self._seconds) if name == "time" else getattr(time, name)
+
+
+def _as_if_old(loose: Any, packs: Any, live: Any, *, before: float, only: Any) -> Any:
+    from dvcx.core.collecting import decide
+
+    return decide(loose, packs, live, before=time.time() + DAY, only=only)
 
 
 def test_the_public_names(project: Project) -> None:

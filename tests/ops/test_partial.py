@@ -120,6 +120,21 @@ def test_only_listings_that_can_hold_a_match_are_read(there: Project, traffic: T
         checkout(there, ["data/images/cats/1.png"])
 
 
+def test_equal_directories_are_told_apart(project: Project, tmp_path_factory: pytest.TempPathFactory) -> None:
+    for name in ("a", "b", "c/d"):
+        write(project, {f"data/{name}/1": "one", f"data/{name}/2": "two", f"data/{name}/sub/3": "three"})
+    add(project, ["data"])
+    project = with_remote(project, tmp_path_factory.mktemp("remote"))
+    push(project)
+    commit_all(project)
+    there = clone(project, tmp_path_factory.mktemp("clone") / "c")
+    pull(there, globs=["data/a/1", "data/b/2", "data/c", "data/a/sub/*"])
+    assert files(there) == ["data/a/1", "data/a/sub/3", "data/b/2", "data/c/d/1", "data/c/d/2", "data/c/d/sub/3"]
+    os.remove(f"{there.root}/data/a/1")
+    assert commit(there).items[0].not_pulled == 3
+    assert names(there) == [name for name in names(project) if name != "data/a/1"]
+
+
 def test_globs_that_name_nothing_and_globs_with_targets(there: Project) -> None:
     for work in (pull, fetch):
         with pytest.raises(NotFound, match=r"no recorded path matches 'data/.*jpg'"):

@@ -237,8 +237,7 @@ class Catalog:
                             yield self._packs[pack] if pack else "", key, stored, kind
             except sqlite3.Error as error:
                 # Half a walk is no answer; what was told already cannot be taken back.
-                hint = f"remove it, it is only a memory: rm '{self.path}'"
-                raise IntegrityError(f"{self.path}: damaged ({error})", hint) from None
+                raise IntegrityError(f"{self.path}: damaged ({error})", f"it is only a memory: rm '{self.path}'") from None
 
     def packs_of(self, ids: Collection[bytes]) -> tuple[set[str], list[bytes]]:
         """The packs some of these objects lie in, and those of `ids` that lie in none."""

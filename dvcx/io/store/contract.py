@@ -66,6 +66,7 @@ class Bench:
     backend: Backend
     directory: str
     scratch: str
+    tried: bool = False
     wrote: bool = False
     deleted: bool = False
     written_at: float = 0.0
@@ -92,7 +93,7 @@ def examine(backend: Backend, *, scratch: str, quick: bool = False) -> Iterator[
                 yield _finding(check, function, bench)
     finally:
         with contextlib.suppress(DvcxError):
-            if bench.wrote:
+            if bench.tried:
                 backend.clear(bench.directory)
     if bench.wrote:
         yield _finding("leaves nothing", _left, bench)
@@ -133,14 +134,14 @@ def _read(bench: Bench) -> str:
 def _write(bench: Bench) -> str:
     """The first file, and at once whether it can be removed again: else no other is written."""
     name = bench.name("first")
-    bench.wrote = True  # perhaps, when it fails
+    bench.tried = True
     try:
         bench.backend.write(name, b"first")
     except DvcxError:
-        bench.wrote = False
         with contextlib.suppress(DvcxError):
             bench.wrote = bench.backend.size(name) is not None
         raise
+    bench.wrote = True
     return "allowed"
 
 

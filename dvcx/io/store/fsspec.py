@@ -193,11 +193,13 @@ class FsspecBackend:
         system = self._idle.pop() if self._idle else _connect(*self._target)
         try:
             yield system
-        except (FileNotFoundError, NotADirectoryError, RemoteFailed):
-            self._idle.append(system)
-            raise
-        except BaseException:  # it may still owe an answer
-            _hang_up(system)
+        except BaseException as error:
+            if isinstance(error, FileNotFoundError | NotADirectoryError | NotFound):
+                self._idle.append(system)
+            else:  # it is broken, or may still owe an answer
+                _hang_up(system)
+                if getattr(error, "transient", False) or (isinstance(error, Exception) and _may_pass(error)):
+                    self.close()  # the others, which nobody uses, broke with it
             raise
         self._idle.append(system)
 

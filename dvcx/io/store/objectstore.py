@@ -238,8 +238,8 @@ class ObjectBackend:
 
     def close(self) -> None:
         """See `Backend.close`. What a thread that nobody waits for is still uploading is aborted."""
-        for name in list(self._uploading):
-            with contextlib.suppress(DvcxError):
+        with contextlib.suppress(DvcxError):  # the first failure ends it: nobody wants to wait for a network that is gone
+            for name in list(self._uploading):
                 self._abort_uploads(name, -5.0, patience=5.0)
         self._store = self._for_parts = None
 

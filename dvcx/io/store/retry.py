@@ -50,6 +50,11 @@ class RetryingBackend:
         self._timeout = timeout
         self._voice = voice
 
+    @property
+    def ranges(self) -> bool:
+        """Whether a part of a file costs no more than that part, as far as is known."""
+        return bool(getattr(self.inner, "ranges", True))
+
     def list(self, prefix: str) -> Iterator[Listed]:
         """See `Backend.list`. Begun again after a failure; a name is given once, however often it is listed."""
         patience = self._patience()

@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 import stat as stat_module
+import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice, pairwise
 from typing import Any, NamedTuple, TypeVar
@@ -59,6 +60,8 @@ MAX_TREE = 1 << 30
 MAX_INDEX = 4 << 30
 MAX_STORE_JSON = 64 << 10
 TAIL = 64 << 10
+MAX_WHOLE = 80 << 20
+HELD_WHOLE = 2
 
 Held = Callable[[int, bytes, bytes, int], "tuple[bytes, bool] | None"]
 """Asked for the chunk at an offset of a blob (raw id, raw seal, size): its bytes when they are here, and whether in place."""
@@ -88,6 +91,44 @@ class _Part(NamedTuple):
     held: list[tuple[bytes, bool]]
 
 
+class _Wholes:
+    """The last packs that were read whole, for a server that sends the beginning of a file with each part of it. Thread-safe."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._guard = threading.Lock()
+        self._busy: dict[str, threading.Lock] = {}
+        self._packs: dict[str, memoryview] = {}
+
+    def get(self, name: str, size: int) -> memoryview | None:
+        """The bytes of a pack of `size` bytes; None for one too large to be held."""
+        if size > MAX_WHOLE:
+            return None
+        with self._guard:
+            busy = self._busy.setdefault(name, threading.Lock())
+        with busy:
+            with self._guard:
+                found = self._packs.get(name)
+            if found is None:
+                data = bytearray(size)
+                at = 0
+                for piece in self._backend.stream(name, size):
+                    data[at : at + len(piece)] = piece
+                    at += len(piece)
+                found = memoryview(data).toreadonly()[:at]
+                with self._guard:
+                    self._packs[name] = found
+                    while len(self._packs) > HELD_WHOLE:
+                        self._packs.pop(next(iter(self._packs)))
+                        self._busy = {known: lock for known, lock in self._busy.items() if known in self._packs or lock.locked()}
+            return found
+
+    def forget(self) -> None:
+        """What was read may be wrong."""
+        with self._guard:
+            self._packs = {}
+
+
 class Store:
     """Objects by id. `label` names it in messages: "the cache" or "remote 'origin'". Reads may run in several threads."""
 
@@ -113,6 +154,7 @@ class Store:
         self._loose: dict[bytes, int] = {}
         self._packs: dict[str, Listed] = {}
         self._synced = False
+        self._wholes = _Wholes(backend)
         self._trees: dict[str, tuple[list[Entry], list[Wanted]]] = {}
         catalog.refill = lambda: self.sync(again=True)
 
@@ -466,12 +508,20 @@ class Store:
             try:
                 return next(read, None)
             except IntegrityError:
+                self._wholes.forget()
                 read = islice(self._read_batch(batch), given, None)
                 raise
 
         while (one := self.once_more(next_one)) is not None:
             given += 1
             yield one
+
+    def _pack_range(self, name: str, start: int, length: int) -> memoryview:
+        """A part of a pack; from the whole of it where a part costs as much."""
+        if self.is_cache or getattr(self.backend, "ranges", True):
+            return memoryview(self.backend.read(name, start, length))
+        whole = self._wholes.get(name, self._packs[name].size if name in self._packs else MAX_WHOLE + 1)
+        return whole[start : start + length] if whole is not None else memoryview(self.backend.read(name, start, length))
 
     def _read_batch(self, batch: Batch) -> Iterator[tuple[Wanted, memoryview]]:
         if not batch.pack:
@@ -482,7 +532,7 @@ class Store:
         start = batch.items[0][1].offset
         end = max(frame.offset + frame.stored for _, frame in batch.items)
         name = pack_name(batch.pack)
-        view = memoryview(self.backend.read(name, start, end - start))
+        view = self._pack_range(name, start, end - start)
         quick = self.algorithm == "xxh128"
         for item, frame in batch.items:
             if frame.size != item.size if item.size >= 0 else frame.size > MAX_TREE:

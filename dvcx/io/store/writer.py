@@ -25,6 +25,7 @@ from dvcx.core.packing import (
     KIND_TREE,
     PACK_SIZE,
     RAW,
+    REMOTE_BATCH,
     SMALL,
     ZSTD,
     Frame,
@@ -88,8 +89,8 @@ class Writer:
     """A batch of new objects for one store. Use as a context manager; leaving it with an error drops what was prepared.
 
     `put` and `receive` may be called from several threads. `commit` makes everything durable, then visible. `journal` is a
-    file that remembers loose objects sent to a remote until an index names them; `adopt` names what interrupted writers sent.
-    `advanced` hears of the bytes of large blobs.
+    file that remembers loose objects sent to a remote until an index names them. `mending`: the caller has read the store, and
+    what it told it to forget is not there. `advanced` hears of the bytes of large blobs.
     """
 
     def __init__(
@@ -101,25 +102,26 @@ class Writer:
         compress: bool = False,
         fsync: str = "batch",
         journal: str = "",
-        adopt: bool = True,
+        mending: bool = False,
         advanced: Callable[[int], None] | None = None,
     ) -> None:
         self._store = store
         self._scratch = store.local.path("packs") if store.local is not None else scratch
         self._id_length = ALGORITHMS[store.algorithm]
         self._reused: set[bytes] = set()
-        if store.is_cache:
+        self._mending = mending
+        if store.is_cache and not mending:
             # A collection may have moved things since the store was opened; now the lock keeps it away.
             store.sync(again=True)
         self._packing = packing
+        self._batch = BATCH if store.is_cache else REMOTE_BATCH
         self._compress = compress
         self._compressors = threading.local()
         self._fsync = fsync
         self._advanced = advanced
-        self._left = Leftovers(store, journal) if adopt and not store.is_cache else None
+        self._left = Leftovers(store, journal) if not store.is_cache and not mending else None
         self._lock = threading.Lock()
         self._large = threading.Lock()
-        self._sending: set[str] = set()
         self._stopped = threading.Event()
         self._new: dict[bytes, bytes] = {}
         self._taken: set[bytes] = set()
@@ -183,7 +185,7 @@ class Writer:
     def _in_store(self, key: bytes, object_id: str) -> bytes | None:
         """The seal the store knows for an object; None when it is not there."""
         if self._directories is None:
-            self._directories = self._store.loose_directories() if self._store.is_cache else set()
+            self._directories = self._store.loose_directories() if self._store.is_cache and not self._mending else set()
             self._asked = ASK_SINGLY if self._store.count() < ASK_SINGLY else 0
         self._asked += 1
         if self._known is None and self._asked > ASK_SINGLY:
@@ -295,7 +297,7 @@ class Writer:
         else:
             self._held.append((names, kind, data))
             self._held_bytes += len(data)
-            if len(self._held) >= BATCH:
+            if len(self._held) >= self._batch:
                 held, self._held, self._held_bytes = self._held, [], 0
                 self._packed = True
                 for name, its_kind, its_data in held:
@@ -370,11 +372,9 @@ class Writer:
                     os.unlink(pack.path)
                 raise
             return _Finished(info, target, inode)
-        self._sending.add(pack.path)
         try:
             self._store.backend.upload(name, pack.path, self._check_stopped)
         finally:
-            self._sending.discard(pack.path)
             with contextlib.suppress(OSError):
                 os.unlink(pack.path)
         return _Finished(info)
@@ -805,9 +805,6 @@ class Writer:
             with contextlib.suppress(BaseException):
                 self._finished.append(closing.result())
         self._closing = []
-        for path in list(self._sending):  # of uploads that did not end in time
-            with contextlib.suppress(OSError):
-                os.unlink(path)
         if self._pack is not None:
             self._pack.drop()
             self._pack = None

@@ -177,3 +177,25 @@ def test_uploads_that_killed_pushes_left_are_aborted(s3_server: S3Server, tmp_pa
         client.abort_multipart_upload(Bucket=servers.BUCKET, Key=upload["Key"], UploadId=upload["UploadId"])
     client.close()
     backend.close()
+
+
+def test_a_login_that_may_only_read_on_a_real_server(seaweedfs: S3Server, tmp_path: Path) -> None:
+    url, options = seaweedfs.fresh()
+    backend = open_backend(url, {**options, "access_key_id": servers.READER_KEY}, base="/")
+    found = run(backend, tmp_path)
+    assert (found["list"].verdict, found["read"].verdict) == (OK, OK)
+    assert (found["write"].verdict, found["write"].permission) == (FAILED, "s3:PutObject")
+    assert "access denied, 403" in found["write"].words and "s3:PutObject" in found["write"].hint
+    backend.close()
+
+
+def test_wrong_keys_and_a_missing_bucket_are_errors(s3_server: S3Server, tmp_path: Path) -> None:
+    url, options = s3_server.fresh()
+    for place, changes, words in (
+        (url, {"secret_access_key": "wrong"}, "secret key is wrong"),
+        ("s3://nothing-here/x", {}, "bucket 'nothing-here' does not exist"),
+    ):
+        backend = open_backend(place, {**options, **changes}, base="/")
+        with pytest.raises(RemoteFailed, match=words):
+            run(backend, tmp_path)
+        backend.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import http.server
 import threading
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from dvcx.errors import NotFound, RemoteFailed, UsageError
+from dvcx.errors import IntegrityError, NotFound, RemoteFailed, UsageError
 from dvcx.io.store.backend import Backend
 from dvcx.io.store.retry import open_retrying
 from dvcx.io.store.schemes import open_backend
@@ -181,6 +182,19 @@ def test_an_ssh_server_that_stalls(sftp: SftpServer, isolated: Path) -> None:
         assert time.monotonic() - began < 15
 
 
+@pytest.mark.parametrize("mode", ["cut", "cutdown"])
+def test_an_ssh_connection_that_breaks_is_made_anew(sftp: SftpServer, isolated: Path, mode: str) -> None:
+    data = bytes(range(256)) * (20 << 10)
+    with servers.faulty_proxy(sftp.port, mode, 1 << 20, times=2) as port:
+        dataclasses.replace(sftp, known_hosts=sftp.known_hosts.replace(str(sftp.port), str(port))).prepare(isolated)
+        backend = retrying(dataclasses.replace(sftp, port=port).fresh(), {"timeout": "20"})
+        backend.write("packs/x", data)
+        assert b"".join(backend.stream("packs/x", len(data))) == data
+        assert backend.read("packs/x", 1000, 4 << 20) == data[1000 : 1000 + (4 << 20)]
+        assert [item.name for item in backend.list("")] == ["packs/x"]
+        backend.close()
+
+
 class _Answer(http.server.BaseHTTPRequestHandler):
     """Answers every request as the server's `answer` says: a status, headers, a body."""
 
@@ -246,7 +260,7 @@ def test_a_listing_that_is_no_listing_is_an_error(body: bytes) -> None:
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
-@pytest.mark.parametrize("target", ["http://localhost:{port}/x", "file:///etc/passwd"])
+@pytest.mark.parametrize("target", ["http://localhost:{port}/x", "file:///etc/passwd", "http://169.254.169.254/latest/"])
 def test_redirects_are_not_followed(status: int, target: str, source: Path) -> None:
     with answering(200, {"ETag": '"x"', "Last-Modified": "Mon, 23 Nov 2026 09:36:51 GMT"}, b"evil") as other:
         where = target.format(port=other.server_port)
@@ -254,6 +268,39 @@ def test_redirects_are_not_followed(status: int, target: str, source: Path) -> N
             backend = open_backend("s3://bucket/x", S3Server("", server.server_port).options(timeout="2"), base="/")
             check(everything(backend, source), "redirect")
         assert other.seen == []  # type: ignore[attr-defined]
+
+
+def test_an_answer_without_an_end_is_cut_off() -> None:
+    """Item 45: no more is read than is recorded, whatever the answer says of itself."""
+
+    class Endless(_Answer):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("ETag", '"x"')
+            self.send_header("Last-Modified", "Mon, 23 Nov 2026 09:36:51 GMT")
+            self.send_header("Content-Length", str(1 << 50))
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                while True:
+                    self.server.sent += self.wfile.write(b"x" * 65536)  # type: ignore[attr-defined]
+
+    class Server(http.server.ThreadingHTTPServer):
+        daemon_threads = True
+        block_on_close = False
+        sent = 0
+
+    with Server(("127.0.0.1", 0), Endless) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            backend = retrying("s3://bucket/x", S3Server("", server.server_port).options(timeout="2"))
+            with pytest.raises(IntegrityError, match="more than the 1000000 bytes"):
+                list(backend.stream("objects/x", 1_000_000))
+            time.sleep(0.1)
+            assert server.sent < 50 << 20
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def test_no_credentials(isolated: Path, monkeypatch: pytest.MonkeyPatch) -> None:

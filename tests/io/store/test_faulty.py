@@ -169,7 +169,7 @@ def test_an_object_that_changes_while_it_is_read(kind: str, tmp_path: Path, requ
 
 def test_many_readers_meet_one_fault_each(remote: Remote) -> None:
     items = things(30)
-    remote.shelf.fill(items)
+    remote.shelf.fill(items, packing=False)
     store = remote.shelf.open()
     store.sync()
     remote.faulty.fail("stream", *[passing() for _ in range(30)])

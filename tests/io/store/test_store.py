@@ -160,7 +160,7 @@ def test_a_removed_index_makes_its_objects_missing(shelf: Shelf) -> None:
 
 @pytest.mark.parametrize("packing", [True, False])
 def test_a_removed_loose_object_is_missing(shelf: Shelf, packing: bool) -> None:
-    some = things(10)
+    some = things(9)
     shelf.fill(some)
     assert shelf.client("b").reads(some)
     shelf.backend.delete(object_name(some[3].names.id))

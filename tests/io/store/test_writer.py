@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dvcx.core.objects import Digest
-from dvcx.core.packing import BATCH, SMALL, ZSTD
+from dvcx.core.packing import BATCH, REMOTE_BATCH, SMALL, ZSTD
 from dvcx.errors import DiskRefused, DvcxError, IntegrityError, RemoteFailed
 from dvcx.io.hashing import seal
 from dvcx.io.store import writer as writing
@@ -31,10 +31,10 @@ def shelf(request: pytest.FixtureRequest, tmp_path: Path) -> Shelf:
 
 
 def test_a_small_batch_stands_alone(shelf: Shelf) -> None:
-    some = things(BATCH - 1)
+    some = things((BATCH if shelf.is_cache else REMOTE_BATCH) - 1)
     summary = shelf.fill(some)
     size = sum(len(item.data) for item in some)
-    assert summary == (BATCH - 1, size, size, size)
+    assert summary == (len(some), size, size, size)
     assert shelf.names("packs") == []
     assert shelf.names("objects") == sorted(object_name(item.names.id) for item in some)
     assert len(shelf.names("index")) == (0 if shelf.is_cache else 1)
