@@ -156,6 +156,11 @@ class Writer:
         """Whether the store is a directory here."""
         return self._store.local is not None
 
+    @property
+    def keeps_whole(self) -> bool:
+        """Whether large blobs are files of their own in the store, not chunks."""
+        return self._store.is_cache
+
     # What is already there
 
     def has(self, names: Digest) -> bool:
