@@ -369,27 +369,35 @@ def test_link_swapped_in(world: World) -> None:
     newer = world.get("data/d.dvcx")
     real, link = world.root / "data", world.root / "hidden"
     stop = threading.Event()
+    # The pointer is written through the directory itself, wherever it is by then: never through the link.
+    directory = os.open(real, os.O_RDONLY | os.O_DIRECTORY)
+
+    def put(pointer: bytes) -> None:
+        with open(os.open("d.dvcx", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, dir_fd=directory), "wb") as file:
+            file.write(pointer)
 
     def swap() -> None:
         while not stop.is_set():
-            real.rename(link)
-            os.symlink(world.victim, real)
-            time.sleep(0.0005)
-            real.unlink()
-            link.rename(real)
+            # dvcx may have made a directory in between.
+            with contextlib.suppress(OSError):
+                real.rename(link)
+                os.symlink(world.victim, real)
+                time.sleep(0.0005)
+                real.unlink()
+                link.rename(real)
             time.sleep(0.001)
 
     thread = threading.Thread(target=swap)
     thread.start()
     try:
         for pointer in (old, newer, old, newer):
-            with contextlib.suppress(OSError):
-                (link if link.exists() else real).joinpath("d.dvcx").write_bytes(pointer)
+            put(pointer)
             outcome = world.run("checkout", "--force")
             assert outcome.code in (0, 4, 5, 8, 9, 11), outcome.text
     finally:
         stop.set()
         thread.join()
+        os.close(directory)
     world.victim_is_untouched()
     world.clean()
 
