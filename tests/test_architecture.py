@@ -43,7 +43,7 @@ GUESTS = {
     "zstandard": ("io/store/",),
     "pyfastcdc": ("io/store/chunking.py",),
     "xxhash": ("io/hashing.py",),
-    "blake3": ("io/hashing.py", "io/store/writer.py"),
+    "blake3": ("io/hashing.py", "io/store/packfile.py"),
 }
 NEVER = frozenset({"pickle", "marshal", "shelve", "cPickle", "dill", "cloudpickle", "joblib", "code", "codeop"})
 HEAVY = frozenset({"rich", "pandas", "pyfastcdc", "fsspec", "obstore", "pydantic", "tomlkit", "yaml", "asyncio", "logging"})

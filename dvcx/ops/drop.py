@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ from dvcx.io import place
 from dvcx.io.files import private_directory
 from dvcx.io.statindex import StatIndex
 from dvcx.io.store import fresh, sweep
-from dvcx.io.store.store import Store, Wanted
+from dvcx.io.store.store import Store, Wanted, wanted
 from dvcx.io.workspace import Rules
 from dvcx.ops import records
 from dvcx.ops.checkout import entry_of
@@ -87,7 +87,7 @@ def drop(
             elsewhere = _needed_elsewhere(project, tracked, chosen, cache, emit)
             blobs = {digest_bytes(item.id) for item in objects if not item.tree}
             plan, kept, there = _plan(cache, blobs - elsewhere)
-            deletions = _deletions(project, chosen, cache, index, rules, emit) if workspace else {}
+            deletions = _deletions(project, chosen, objects, cache, index, rules, emit) if workspace else {}
             if not dry_run:
                 _carry_out(project, cache, index, rules, chosen, deletions, plan, kept, there, workspace=workspace, emit=emit)
         finally:
@@ -194,15 +194,22 @@ def _plan(cache: Store, going: set[bytes]) -> tuple[Sweep, dict[str, list[Frame]
 
 
 def _deletions(
-    project: Project, chosen: Iterable[str], cache: Store, index: StatIndex, rules: Rules, emit: Emit
+    project: Project,
+    chosen: Iterable[str],
+    objects: Container[Wanted],
+    cache: Store,
+    index: StatIndex,
+    rules: Rules,
+    emit: Emit,
 ) -> dict[str, Placement]:
+    """What takes the files away; `Conflict` for one that is neither in the cache nor one of the `objects` a remote has."""
     plans = {}
     read = workspace_trees(index)
     for path, now in observe(project, chosen, index=index, rules=rules, emit=emit).items():
         plans[path] = Placement()
         if now is not None:
             plan_placement(path, now, None, read, stored_trees(cache), plans[path])
-        lost = unsaved(cache, plans[path].overwritten)
+        lost = [item for item in unsaved(cache, plans[path].overwritten) if wanted(item[1]) not in objects]
         if lost:
             more = f" and {len(lost) - 1:,} more" if len(lost) > 1 else ""
             raise Conflict(

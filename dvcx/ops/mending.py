@@ -85,6 +85,8 @@ def mend(
                 _from_store(source, writer, wanting, done, jobs=jobs)
             source.close()
         if wanting:
+            _from_stash(store, writer, wanting, _in_trash(store, wanting), done)
+        if wanting:
             _from_stash(store, writer, wanting, _all_kept(store), done)
         writer.commit()
     _take_away(store, found, done)
@@ -171,6 +173,17 @@ def _from_stash(store: Store, writer: Writer, wanting: dict[bytes, Lost], stash:
         if taken:
             done.came[key] = f"found as {name}"
             del wanting[key]
+
+
+def _in_trash(store: Store, wanting: Mapping[bytes, Lost]) -> dict[bytes, str]:
+    """Wanted objects that a collector moved to the store's trash, by raw id."""
+    names = {object_name(item.id): key for key, item in wanting.items()}
+    found = {}
+    for item in store.backend.list("trash"):
+        key = names.get(item.name.split("/", 2)[-1])
+        if key is not None:
+            found[key] = item.name
+    return found
 
 
 def _all_kept(store: Store) -> dict[bytes, str]:

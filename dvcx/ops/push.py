@@ -162,7 +162,7 @@ def _repairable(objects: Mapping[Wanted, str], cache: Store) -> Iterator[None]:
             raise
         raise IntegrityError(
             f"'{display(path)}' cannot be sent: {error.message}",
-            f"a copy on another remote replaces it: dvcx pull --remote NAME {display(path)}; "
+            f"a copy on another remote replaces it: dvcx fsck --repair, or dvcx pull --remote NAME {display(path)}; "
             f"or put the right file back and run: dvcx commit {display(path)}",
         ) from None
 

@@ -14,8 +14,11 @@ from dvcx.errors import IntegrityError, NotFound, display
 from dvcx.events import Advanced, Emit
 from dvcx.io import pool
 from dvcx.io.store.store import Batch, Store, Wanted, join_tree, wanted
-from dvcx.io.store.writer import Sent, Writer
+from dvcx.io.store.writer import PARTIAL_ABOVE, Sent, Writer
 from dvcx.ops.looking import MAX_DIRECTORIES, too_many
+
+SIDE_BY_SIDE = 3
+"""Blobs of some chunks that are read at once; each holds up to 64 MiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +179,7 @@ def move(
     if absent:
         raise lacking(sorted(absent))
 
-    # Large ones come last and one at a time: each keeps all threads busy, and memory stays the same however many there are.
+    # Large ones come last, and those that keep all threads busy one at a time: memory stays the same however many there are.
     large = [batch.items[0][0] for batch in batches if not batch.pack and batch.items[0][0].size > CHUNKED_ABOVE]
     rest = [batch for batch in batches if batch.pack or batch.items[0][0].size <= CHUNKED_ABOVE]
     sent: dict[Wanted, Sent] = {}
@@ -199,9 +202,18 @@ def move(
         pass
     if large:
         writer.nearby(large, source)
-    for item in large:
+
+    def bring_large(item: Wanted) -> None:
         sent[item] = writer.receive(item, source)
         emit(Advanced(1))
+
+    # Reading one of a few chunks is mostly waiting.
+    few = [item for item in large if writer.keeps_whole and item.size <= PARTIAL_ABOVE]
+    for _ in pool.run(bring_large, few, workers=min(SIDE_BY_SIDE, workers)):
+        pass
+    for item in large:
+        if item not in sent:
+            bring_large(item)
     return sent
 
 

@@ -330,3 +330,28 @@ def test_a_part_of_the_data_and_what_the_remote_holds(
     assert (ran.returncode, "no recorded path matches" in ran.stderr) == (5, True)
     (store / "store.json").write_text("{")
     assert dvcx_run("status", "--remote", cwd=there).returncode == 4
+
+
+def test_fsck(project: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    _ok("add", "data.csv", cwd=project)
+    _ok("remote", "add", "-d", "origin", str(tmp_path_factory.mktemp("remote")), cwd=project)
+    _ok("push", cwd=project)
+    assert _ok("fsck", cwd=project).splitlines()[-1] == "everything is right"
+    assert _ok("fsck", "-q", cwd=project) == ""
+    assert "no object was read" in _ok("fsck", "--quick", cwd=project)
+    assert "--seed 3" in _ok("fsck", "--sample", "50%", "--seed", "3", cwd=project)
+    assert dvcx_run("fsck", "--sample", "lots", cwd=project).returncode == 2
+    [path] = (project / ".dvcx/cache/objects").glob("*/*")
+    path.chmod(0o644)
+    path.write_bytes(b"x")
+    (project / "data.csv").unlink()
+    ran = dvcx_run("fsck", "--quiet", cwd=project)
+    assert ran.returncode == 4
+    lines = ran.stdout.splitlines()
+    assert lines[0].startswith("truncated  xxh128:") and lines[1] == "  needed by data.csv (data.csv.dvcx)"
+    assert lines[-1] == "next: dvcx fsck --repair"
+    result = _json("fsck", "--repair", cwd=project)
+    assert result["verdict"] == "repaired" and result["findings"][0]["repaired"] == "from remote 'origin'"
+    assert (project / ".dvcx/cache" / result["findings"][0]["kept"]).read_bytes() == b"x"
+    assert "everything is right" in _ok("fsck", "--remote", "origin", cwd=project)
+    assert dvcx_run("fsck", "--remote", "nobody", cwd=project).returncode == 5

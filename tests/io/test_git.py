@@ -287,6 +287,9 @@ def test_no_configured_code_runs_on_questions_or_add(
     g.ignored(found, ["x"])
     g.tracked(found, ["x.dvcx"])
     g.add(found, ["new.dvcx"])
+    versions = g.history(found, 100)
+    assert versions and dict(g.read_versions(found, versions))
+    g.refs_with(found, versions, 10)
     assert not trap.exists()
 
 
@@ -584,3 +587,51 @@ def test_no_code_of_the_repository_runs(committed: Path, git: Run) -> None:
     git("config", "diff.evil.command", f"touch {canary}; true")
     assert set(blobs(committed)) == set(RECORDS)
     assert not canary.exists()
+
+
+def test_versions_of_records_in_history(committed: Path, git: Run) -> None:
+    """Every version of every record that a branch, a tag or the stash reaches, each once; which refs hold one now."""
+    make(committed, "x.dvcx", data=b'{"v": 2}')
+    make(committed, "odd\tname.dvcx", "-dash.dvcx", "x.csv")
+    git("add", ".")
+    git("commit", "-qm", "second")
+    git("tag", "v2")
+    git("checkout", "-qb", "side", "HEAD~1")
+    make(committed, "sub/y.dvcx", data=b'{"side": 1}')
+    git("commit", "-qam", "side")
+    git("checkout", "-q", "main")
+    # The merge throws the side's version away; history still knows it.
+    git("merge", "-q", "-s", "ours", "--no-edit", "side")
+    git("branch", "-D", "side")
+    make(committed, "x.dvcx", data=b'{"stashed": 1}')
+    git("stash")
+    found = opened(committed)
+    versions = g.history(found, 100)
+    read = {(version.path, data) for version, data in g.read_versions(found, versions)}
+    assert read >= {
+        *(("x.dvcx", data) for data in (b"{}", b'{"v": 2}', b'{"stashed": 1}')),
+        *(("sub/y.dvcx", data) for data in (b"{}", b'{"side": 1}')),
+        *((name, b"{}") for name in ("sub/dvcx.lock", "odd\tname.dvcx", "-dash.dvcx")),
+    }
+    assert len(set(versions)) == len(versions) and not any(version.path in ("x.csv", "sub/dvcx.yaml") for version in versions)
+    now = {(version.path, tuple(sorted(refs))) for version, refs in g.refs_with(found, versions, 10).items()}
+    assert ("x.dvcx", ("main", "v2")) in now and ("-dash.dvcx", ("main", "v2")) in now
+    assert len(g.history(found, 1)) < len(versions)
+    below = opened(committed / "sub")
+    paths = {version.path for version in g.history(below, 100)}
+    assert paths == {"y.dvcx", "dvcx.lock"}
+    assert {path for version, _ in g.read_versions(below, g.history(below, 100)) for path in [version.path]} == paths
+    assert g.refs_with(below, g.history(below, 100), 10)
+
+
+def test_history_of_a_repository_without_a_commit(repo: Path) -> None:
+    found = opened(repo)
+    assert g.history(found, 10) == [] and g.refs_with(found, [], 10) == {}
+
+
+def test_a_version_that_is_too_large_is_left_out(committed: Path, git: Run) -> None:
+    make(committed, "x.dvcx", data=b"x" * (MAX_POINTER + 1))
+    git("commit", "-qam", "huge")
+    found = opened(committed)
+    read = [data for version, data in g.read_versions(found, g.history(found, 10)) if version.path == "x.dvcx"]
+    assert read == [b"{}"]

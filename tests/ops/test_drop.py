@@ -68,6 +68,14 @@ def test_with_the_files(pushed: Project) -> None:
     assert seen(pushed, "d") == {"d": "/", "d/a": "a", "d/sub": "/", "d/sub/same": "file"}
 
 
+def test_the_files_after_the_cache(pushed: Project) -> None:
+    drop(pushed, ["many"])
+    drop(again(pushed), ["many"], workspace=True)
+    assert not os.path.exists(f"{pushed.root}/many")
+    pull(again(pushed))
+    assert len(os.listdir(f"{pushed.root}/many")) == 150
+
+
 def test_a_part_of_a_directory(pushed: Project) -> None:
     drop(pushed, ["many/7", "d/a"])
     assert len(blobs(pushed)) == 150

@@ -333,11 +333,22 @@ def test_nothing_has_it(place: Place) -> None:
     assert later.findings[0].needed_by[0].path == "big"
 
 
+def test_the_trash_still_has_it(place: Place) -> None:
+    name = place.object("big")
+    Place(place.project, "" if place.remote else "origin").change(name, None)
+    backend = place.backend()
+    backend.write(f"trash/2020-01-02/{name}", BIG)
+    backend.delete(name)
+    backend.close()
+    done = place.check(repair=True)
+    assert done.verdict == "repaired" and done.findings[0].repaired == f"found as trash/2020-01-02/{name}"
+    assert place.read(name) == BIG and place.check().verdict == "sound"
+
+
 def test_the_workspace_still_has_it(place: Place) -> None:
     if place.remote:
         pytest.skip("a remote is repaired from the cache")
     checkout(again_with(place.project), ["big"])
-    shutil.rmtree(str(place.project.config.remote("origin")["url"])) if place.remote == "origin" else None
     Place(place.project, "origin").change(place.object("big"), None)
     place.change(place.object("big"), flip)
     done = place.check(repair=True)

@@ -169,3 +169,22 @@ def test_a_repository_that_is_no_project(repo: Path, git: Git) -> None:
     git("commit", "-qm", "one")
     with pytest.raises(NoProject):
         dvcx.open("x", repo=f"file://{repo}")
+
+
+def test_a_large_file_is_streamed_from_its_chunks(pushed: Project, put: Put) -> None:
+    data = os.urandom(20 << 20)
+    Path(pushed.root, "large").write_bytes(data)
+    add(open_project(pushed.root), ["large"])
+    push(open_project(pushed.root))
+    shutil.rmtree(pushed.cache_dir)
+    with dvcx.open("large", repo=pushed.root) as file:
+        assert file.read(1000) == data[:1000]
+    assert read(pushed, "large") == data
+    store = Path(pushed.config.remote("origin")["url"])
+    (pack,) = (path for path in store.glob("packs/*/*") if path.stat().st_size > 20 << 20)
+    pack.chmod(0o644)
+    with pack.open("r+b") as broken:
+        broken.seek(19 << 20)
+        broken.write(b"rotten")
+    with dvcx.open("large", repo=pushed.root) as file, pytest.raises(IntegrityError):
+        file.read()

@@ -406,3 +406,16 @@ def test_a_single_file_that_was_never_here(project: Project, tmp_path_factory: p
     other = clone(project, tmp_path_factory.mktemp("clone") / "c")
     assert status(other).data == (DataChange("f", "not pulled", ""),)
     assert status(other).tracked == 1 and BLOB == "blob"
+
+
+def test_a_checkout_that_was_cut_short_leaves_nothing_to_be_taken_for_deleted(there: Project) -> None:
+    from dvcx.ops import records
+
+    pull(there, ["data/images/cats", "data/notes"])
+    # What a command does first when it is about to change these; then it was killed, having removed some files.
+    placed.forget(there, records.load(there), ["data/images/cats"])
+    shutil.rmtree(f"{there.root}/data/images")
+    os.remove(f"{there.root}/data/notes/one.txt")
+    assert states(there) == [("data", "modified", "1 file deleted; 131 of 133 files not pulled")]
+    placed.forget(there, records.load(there), ["data"])
+    assert commit(there).items == () and len(names(there)) == 133

@@ -43,7 +43,7 @@ from dvcx.io import pool
 from dvcx.io.hashing import Hasher, digest, digest_fd, mismatch, seal, unchanged, xxh128
 from dvcx.io.store.backend import Backend, Listed
 from dvcx.io.store.catalog import Catalog, Learned, Place
-from dvcx.io.store.chunking import GAP, PIECES, ahead
+from dvcx.io.store.chunking import AHEAD, GAP, PIECES, ahead
 from dvcx.io.store.local import LocalBackend
 from dvcx.io.store.quarantine import quarantine
 
@@ -62,6 +62,9 @@ MAX_STORE_JSON = 64 << 10
 TAIL = 64 << 10
 MAX_WHOLE = 80 << 20
 HELD_WHOLE = 2
+WORTH_ASKING = 2 << 20
+AHEAD_WHOLE = 12
+"""So many reads of 8 MiB are ahead that two packs come at once."""
 
 Held = Callable[[int, bytes, bytes, int], "tuple[bytes, bool] | None"]
 """Asked for the chunk at an offset of a blob (raw id, raw seal, size): its bytes when they are here, and whether in place."""
@@ -155,6 +158,8 @@ class Store:
         self._packs: dict[str, Listed] = {}
         self._synced = False
         self._wholes = _Wholes(backend)
+        self._asking = threading.Lock()
+        self._asked = False
         self._trees: dict[str, tuple[list[Entry], list[Wanted]]] = {}
         catalog.refill = lambda: self.sync(again=True)
 
@@ -518,10 +523,20 @@ class Store:
 
     def _pack_range(self, name: str, start: int, length: int) -> memoryview:
         """A part of a pack; from the whole of it where a part costs as much."""
-        if self.is_cache or getattr(self.backend, "ranges", True):
+        if self.is_cache or length < WORTH_ASKING or self._has_ranges(name):
             return memoryview(self.backend.read(name, start, length))
         whole = self._wholes.get(name, self._packs[name].size if name in self._packs else MAX_WHOLE + 1)
         return whole[start : start + length] if whole is not None else memoryview(self.backend.read(name, start, length))
+
+    def _has_ranges(self, name: str) -> bool:
+        """Whether a part of a file costs no more than that part. A small part of this pack is read first to see it."""
+        if self.local is not None:
+            return True
+        with self._asking:
+            if not self._asked:
+                self._asked = True
+                self.backend.read(name, 0, HEADER_SIZE)
+        return bool(getattr(self.backend, "ranges", True))
 
     def _read_batch(self, batch: Batch) -> Iterator[tuple[Wanted, memoryview]]:
         if not batch.pack:
@@ -641,7 +656,9 @@ class Store:
             )
         hasher = Hasher(self.algorithm)
         last: tuple[memoryview | bytes, bool] | None = None
-        for pieces in ahead(self._read_part, self._parts(recipe, held)):
+        pack = next((place.pack for place in self._find([recipe.chunks[: len(key)]]).values() if place.pack), "")
+        depth = AHEAD if not pack or self._has_ranges(pack_name(pack)) else AHEAD_WHOLE
+        for pieces in ahead(self._read_part, self._parts(recipe, held), depth=depth):
             for piece in pieces:
                 hasher.update(piece[0])
                 if last is not None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import secrets
 import stat
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -32,9 +31,8 @@ from dvcx.core.packing import (
 from dvcx.errors import IntegrityError, NotFound, RemoteFailed, UnsafeInput, disk_refused
 from dvcx.io.hashing import Hasher, digest, mismatch, seal, xxh128
 from dvcx.io.store import fresh
+from dvcx.io.store.packfile import OpenPack, fresh_name, move_into
 from dvcx.io.store.store import MAX_INDEX, Store, object_name, pack_name, read_pack_table
-from dvcx.io.store.writer import _move
-from dvcx.io.store.writer import _OpenPack as OpenPack
 
 _SHARD = re.compile(r"[0-9a-f]{2}")
 GAP, MOST = 1 << 20, 16 << 20
@@ -319,7 +317,7 @@ def _repack(
                 _check(store, name, frame, stored, recipes)
                 if pack is None:
                     directory = store.local.path("packs") if store.local is not None else scratch
-                    pack = OpenPack(f"{directory}/tmp-dvcx-{secrets.token_hex(8)}", width)
+                    pack = OpenPack(fresh_name(directory), width)
                 pack.append(frame.id, frame.seal, frame.kind, frame.encoding, stored, frame.size)
                 if pack.size >= PACK_SIZE:
                     made.append(_close(store, pack, fsync))
@@ -359,7 +357,7 @@ def _close(store: Store, pack: OpenPack, fsync: str) -> PackInfo:
     name = pack_name(info.name.hex())
     try:
         if store.local is not None:
-            _move(store.local, pack.path, name)
+            move_into(store.local, pack.path, name)
         else:
             store.backend.upload(name, pack.path)
     finally:

@@ -375,7 +375,7 @@ def _twice(frames: Iterable[Frame]) -> set[bytes]:
 
 
 class _Report(NamedTuple):
-    """A pack as it was found. `whole` when its bytes may stay; `frames` are those that are right, `faults` all else."""
+    """A pack as it was found. `whole` when its bytes may stay; `frames` are those that are right; `read` bytes of `objects`."""
 
     pack: str
     whole: bool
@@ -385,6 +385,7 @@ class _Report(NamedTuple):
     table: bytes = b""
     gone: bool = False
     recipes: tuple[Recipe, ...] = ()
+    objects: int = 0
 
 
 def _packs(store: Store, found: Survey, tables: _Tables, jobs: int, emit: Emit) -> None:
@@ -409,7 +410,7 @@ def _packs(store: Store, found: Survey, tables: _Tables, jobs: int, emit: Emit) 
     for report in pool.run(check, sorted(found.packs.items()), workers=jobs, ordered=False):
         if report.gone:
             continue
-        found.objects_read += len(report.frames) if found.depth.mode == FULL else 0
+        found.objects_read += report.objects
         found.bytes_read += report.read
         said = tables.by_pack.get(report.pack, [])
         if report.faults and not report.table:
@@ -537,7 +538,7 @@ def _check_pack(store: Store, pack: str, size: int, entries: int, depth: Depth) 
         faults.append(Fault(CORRUPT, name, "its bytes are not those of its name; the objects in it are all right"))
     read = size if depth.mode == FULL else sum(frame.stored for frame in chosen)
     right = [frame for frame in frames if (frame.id, frame.seal) not in bad]
-    return _Report(pack, not faults, right, faults, read, table, recipes=tuple(recipes))
+    return _Report(pack, not faults, right, faults, read, table, recipes=tuple(recipes), objects=len(chosen))
 
 
 def is_whole(store: Store, pack: str, size: int) -> bool:

@@ -8,12 +8,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import stat
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from dvcx.core.chunking import Chunk, Recipe, encode_recipe, is_chunked, packed, unpacked
 from dvcx.core.objects import ALGORITHMS, Digest, digest_bytes
@@ -33,8 +32,6 @@ from dvcx.core.packing import (
     Loose,
     PackInfo,
     encode_index,
-    pack_header,
-    pack_tail,
 )
 from dvcx.errors import DiskRefused, IntegrityError, disk_refused, display
 from dvcx.io import pool
@@ -43,10 +40,9 @@ from dvcx.io.hashing import BUFFER, Hasher, changed_while_reading, digest, diges
 from dvcx.io.store import fresh, marks
 from dvcx.io.store.chunking import Later, Nearby, Spot, from_file, from_pieces, read_chunk, spots, windows
 from dvcx.io.store.leftovers import Leftovers
-from dvcx.io.store.local import LocalBackend
+from dvcx.io.store.packfile import OpenPack, create, fresh_name, move_into, write_all
 from dvcx.io.store.store import Store, Wanted, object_name, pack_name, stamp
 
-FLUSH = 1 << 20
 HELD = 32 << 20
 NOT_COMPRESSED = 256
 PROBED = 128 << 10
@@ -132,7 +128,7 @@ class Writer:
         self._held_bytes = 0
         self._packed = False
         self._made: list[str] = []
-        self._pack: _OpenPack | None = None
+        self._pack: OpenPack | None = None
         self._closing: list[Later] = []
         self._finished: list[_Finished] = []
         self._index = ""
@@ -159,6 +155,11 @@ class Writer:
     def local(self) -> bool:
         """Whether the store is a directory here."""
         return self._store.local is not None
+
+    @property
+    def keeps_whole(self) -> bool:
+        """Whether large blobs are files of their own in the store, not chunks."""
+        return self._store.is_cache
 
     # What is already there
 
@@ -320,7 +321,7 @@ class Writer:
         if self._pack is None:
             if self._store.local is not None:
                 self._store.local.make_directories("packs/x")
-            self._pack = _OpenPack(self._fresh_name(self._scratch), self._id_length)
+            self._pack = OpenPack(self._fresh_name(self._scratch), self._id_length)
         self._pack.append(key, sealed, kind, encoding, stored, size)
         if self._pack.size >= PACK_SIZE:
             self._close_pack()
@@ -359,14 +360,14 @@ class Writer:
         self._stored += pack.info.size
         self._unnamed += pack.info.size
 
-    def _finish(self, pack: _OpenPack) -> _Finished:
+    def _finish(self, pack: OpenPack) -> _Finished:
         info = pack.finish(sync=self._store.local is not None and self._fsync != "none")
         name = pack_name(info.name.hex())
         if self._store.local is not None:
             target = self._store.local.path(name)
             try:
                 inode = 0 if os.path.lexists(target) else os.lstat(pack.path).st_ino
-                _move(self._store.local, pack.path, name)
+                move_into(self._store.local, pack.path, name)
             except BaseException:
                 with contextlib.suppress(OSError):
                     os.unlink(pack.path)
@@ -399,13 +400,13 @@ class Writer:
         self._unnamed += len(data)
         path = self.temporary()
         try:
-            fd = _create(path)
+            fd = create(path)
         except OSError as error:
             raise write_refused(error, "writing an object", path, len(data)) from None
         # From here on `abort` takes the file away.
         self._pending.append(_Pending(path, object_name(names.id)))
         try:
-            _write_all(fd, data)
+            write_all(fd, data)
             if self._fsync == "full":
                 os.fsync(fd)
         except OSError as error:
@@ -429,7 +430,7 @@ class Writer:
 
     def _fresh_name(self, directory: str) -> str:
         """Remembered before there is a file: a signal may end this anywhere, and `abort` takes away what is there."""
-        path = f"{directory}/tmp-dvcx-{secrets.token_hex(8)}"
+        path = fresh_name(directory)
         self._made.append(path)
         return path
 
@@ -487,7 +488,7 @@ class Writer:
         return digest_fd(fd, self._store.algorithm, self._advanced)
 
     def _copy(self, fd: int, path: str, size: int) -> tuple[Digest, int]:
-        target = _create(path)
+        target = create(path)
         try:
             if _reflink(fd, target):
                 os.lseek(target, 0, os.SEEK_SET)
@@ -500,7 +501,7 @@ class Writer:
             while got := os.readv(fd, [buffer]):
                 piece = view[:got]
                 hasher.update(piece)
-                _write_all(target, piece)
+                write_all(target, piece)
                 total += got
                 if self._advanced is not None:
                     self._advanced(got)
@@ -526,7 +527,7 @@ class Writer:
     def _take_stream(self, item: Wanted, source: Store) -> None:
         path = self.temporary()
         try:
-            target = _create(path)
+            target = create(path)
             try:
                 with contextlib.closing(self._nearby(source)) as nearby:
                     if source.is_recipe(item):
@@ -535,7 +536,7 @@ class Writer:
                     else:
                         stream = source.stream(item)
                     for piece in stream:
-                        _write_all(target, piece)
+                        write_all(target, piece)
                         self._heard(len(piece))
             finally:
                 os.close(target)
@@ -759,7 +760,7 @@ class Writer:
             while self._pending:
                 path, name, lock = self._pending[-1]
                 os.chmod(path, 0o444)
-                _move(local, path, name)
+                move_into(local, path, name)
                 self._pending.pop()
                 if lock >= 0:
                     os.close(lock)
@@ -876,83 +877,6 @@ class _Prepared(NamedTuple):
     stored: bytes | memoryview | None
 
 
-class _OpenPack:
-    """A pack being written to a temporary file; buffered, its BLAKE3 computed on the way."""
-
-    def __init__(self, path: str, id_length: int) -> None:
-        self.path = path
-        self._id_length = id_length
-        self._frames: list[Frame] = []
-        self._buffer: list[bytes | memoryview] = []
-        self._buffered = 0
-        self._hasher = _pack_hasher()
-        try:
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-            self._fd = _create(path)
-        except OSError as error:
-            raise write_refused(error, "writing a pack", self.path, 0) from None
-        self.size = 0
-        self._push(pack_header(id_length))
-
-    def append(self, object_id: bytes, sealed: bytes, kind: int, encoding: int, stored: bytes | memoryview, size: int) -> None:
-        self._frames.append(Frame(object_id, sealed, kind, encoding, self.size, len(stored), size))
-        self._push(stored)
-
-    def _push(self, data: bytes | memoryview) -> None:
-        if len(data) >= FLUSH // 8:
-            # Not kept: it may be a view of a buffer that is used again.
-            self._flush()
-            self.size += len(data)
-            self._write(data)
-            return
-        self._buffer.append(bytes(data) if isinstance(data, memoryview) else data)
-        self._buffered += len(data)
-        self.size += len(data)
-        if self._buffered >= FLUSH:
-            self._flush()
-
-    def _flush(self) -> None:
-        data = b"".join(self._buffer)
-        self._buffer, self._buffered = [], 0
-        self._write(data)
-
-    def _write(self, data: bytes | memoryview) -> None:
-        self._hasher.update(data)
-        try:
-            _write_all(self._fd, data)
-        except OSError as error:
-            raised = write_refused(error, "writing a pack", self.path, len(data))
-            self.drop()
-            raise raised from None
-
-    def finish(self, *, sync: bool) -> PackInfo:
-        self._push(pack_tail(self._frames, self._id_length, xxh128))
-        try:
-            self._flush()
-            if sync:
-                os.fsync(self._fd)
-            if os.fstat(self._fd).st_size != self.size:
-                raise DiskRefused(f"{self.path}: it has not the length that was written", "check the disk")
-            os.fchmod(self._fd, 0o444)
-        except OSError as error:
-            raised = write_refused(error, "making a pack durable", self.path, self.size)
-            self.drop()
-            raise raised from None
-        except BaseException:
-            self.drop()
-            raise
-        os.close(self._fd)
-        self._fd = -1
-        return PackInfo(self._hasher.digest(), self.size, self._frames)
-
-    def drop(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-        with contextlib.suppress(OSError):
-            os.unlink(self.path)
-
-
 def _outside(data: bytes | None) -> tuple[bytes, bool] | None:
     return (data, False) if data is not None else None
 
@@ -972,12 +896,6 @@ def _is_at(path: str, found: os.stat_result) -> bool:
         return os.path.samestat(os.lstat(path), found)
     except OSError:
         return False
-
-
-def _pack_hasher() -> Any:
-    from blake3 import blake3
-
-    return blake3()
 
 
 def _may_be_linked(found: os.stat_result) -> bool:
@@ -1008,31 +926,11 @@ def _give_up(path: str, fd: int, mode: int) -> None:
             os.fchmod(fd, stat.S_IMODE(mode))
 
 
-def _create(path: str) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-
-
-def _write_all(fd: int, data: bytes | memoryview) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
-
-
 def _write_at(fd: int, data: bytes | memoryview, offset: int) -> None:
     view = memoryview(data)
     while view:
         done = os.pwrite(fd, view, offset)
         view, offset = view[done:], offset + done
-
-
-def _move(local: LocalBackend, path: str, name: str) -> None:
-    """Rename a finished file to its name in a local store; the directories on the way are made, and are no links."""
-    target = local.path(name)
-    local.make_directories(name)
-    try:
-        os.rename(path, target)
-    except OSError as error:
-        raise write_refused(error, "putting an object in place", target, 0) from None
 
 
 def _sync_files(paths: list[str]) -> None:
