@@ -83,8 +83,9 @@ def gc(
 def _lines(face: Face, result: Collected) -> Iterable[str]:
     would = "would be " if result.dry_run else ""
     if result.restored:
+        verb = "would bring" if result.dry_run else "brought"
         files = output.plural(result.restored, "file")
-        yield f"{files} ({output.size(result.restored_bytes)}) {would or 'are '}back from the trash of {result.day}"
+        yield f"{verb} back {files} ({output.size(result.restored_bytes)}) from the trash of {result.day}"
     else:
         rows = [
             ("needed", output.plural(result.needed, "object"), ""),

@@ -63,6 +63,7 @@ def _collect(project: Project, name: str, store: Store, live: set[bytes], *, gra
         emit(Began("looking at the remote"))
         there = sweep.inventory(store)
         dead = {item.id for item in there.loose} | {key for _, key, _, _ in store.catalog.everything()}
+        held = len(dead)
         dead -= live
         known = marks.read(store)
         earlier = marks.seen(store, known)
@@ -77,7 +78,8 @@ def _collect(project: Project, name: str, store: Store, live: set[bytes], *, gra
             # What was written after the mark was used again since.
             chosen = decide(there.loose, weighed, live, before=since - MAX_SKEW, only=going)
             chosen, kept = sweep.examine(store, chosen, stays)
-        chosen = replace(chosen, packs=(*chosen.packs, *_left_by_pushes(store, there, now - max(grace, GRACE_DAYS) * DAY)))
+        left = _left_by_pushes(store, there, now - max(grace, GRACE_DAYS) * DAY)
+        chosen = replace(chosen, live=held - len(dead), packs=(*chosen.packs, *left))
         expired = sweep.expired(there, fresh.day(now - TRASH_DAYS * DAY))
         emit(Ended("looking at the remote"))
         waiting = dead - going

@@ -218,7 +218,7 @@ def test_verbs_that_free_the_disk(project: Path, git: Git, tmp_path_factory: pyt
     out = _ok("gc", "--yes", "--grace", "0", cwd=project)
     assert "moved to the trash  1 object  8 B" in out
     assert "next: to undo: dvcx gc --undo" in out
-    assert "1 file (8 B) are back from the trash" in _ok("gc", "--undo", cwd=project)
+    assert "brought back 1 file (8 B) from the trash" in _ok("gc", "--undo", cwd=project)
     assert _json("gc", "--dry-run", "--grace", "0", cwd=project)["objects"] == 1
     assert dvcx_run("gc", "--undo", cwd=project).returncode == 5
     store = tmp_path_factory.mktemp("store")

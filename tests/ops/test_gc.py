@@ -49,20 +49,7 @@ def age(where: str | Path, days: float = 30.0) -> None:
 @pytest.fixture(autouse=True)
 def old_ctimes(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test can set a ctime: here it counts as what mtime says."""
-    from dvcx.io.store import fresh, sweep
-
-    real = os.lstat
-
-    class Seen:
-        def __init__(self, found: os.stat_result) -> None:
-            self.st_size, self.st_mtime, self.st_ctime = found.st_size, found.st_mtime, found.st_mtime
-
-    class Patched:
-        def __getattr__(self, name: str) -> Any:
-            return (lambda path: Seen(real(path))) if name == "lstat" else getattr(os, name)
-
-    for module in (sweep, fresh):
-        monkeypatch.setattr(module, "os", Patched())
+    monkeypatch.setattr("dvcx.io.store.fresh.newest", lambda found: found.st_mtime)
 
 
 def store(project: Project) -> dict[str, bytes]:

@@ -96,6 +96,11 @@ def forget(store: Store, before: str) -> None:
                 os.unlink(store.local.path(f"fresh/{name}"))
 
 
+def newest(found: os.stat_result) -> float:
+    """When a file was written, moved or linked last, in unix seconds: a time that was set by hand makes nothing older."""
+    return max(found.st_mtime, found.st_ctime)
+
+
 def day(seconds: float) -> str:
     """The date, in UTC, of a moment in unix seconds."""
     return time.strftime("%Y-%m-%d", time.gmtime(seconds))
@@ -121,4 +126,4 @@ def _is_old(path: str, now: float) -> bool:
         found = os.lstat(path)
     except OSError:
         return False
-    return max(found.st_mtime, found.st_ctime) < now - DAY
+    return newest(found) < now - DAY

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import stat
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -32,6 +34,7 @@ from dvcx.io.store import fresh
 from dvcx.io.store.packfile import OpenPack, fresh_name, move_into
 from dvcx.io.store.store import MAX_INDEX, Store, object_name, pack_name, read_pack_table
 
+_SHARD = re.compile(r"[0-9a-f]{2}")
 GAP, MOST = 1 << 20, 16 << 20
 
 
@@ -64,13 +67,9 @@ def inventory(store: Store) -> Inventory:
     """What is in the store. Raises when a listing fails: it never reads as empty."""
     store.sync(again=True)
     used = fresh.used(store)
-    loose = []
-    for file in _files(store, "objects"):
-        if is_own(file.name):
-            digits = file.name[8:10] + file.name[11:]
-            if len(digits) == 2 * ALGORITHMS[store.algorithm]:
-                newest = max(file.newest, used[digits]) if digits in used else file.newest
-                loose.append(Alone(bytes.fromhex(digits), file.size, newest))
+    loose = list(_loose(store) if store.local is None else _loose_here(store))
+    if used:
+        loose = [item._replace(newest=max(item.newest, used.get(item.id.hex(), 0.0))) for item in loose]
     packs = {}
     for file in _files(store, "packs"):
         if is_own(file.name):
@@ -80,6 +79,47 @@ def inventory(store: Store) -> Inventory:
     actions = [file for file in _files(store, "actions") if is_own(file.name)]
     trash = [file for file in _files(store, "trash") if trashed(file.name)]
     return Inventory(loose, packs, indexes, actions, trash)
+
+
+def _loose(store: Store) -> Iterator[Alone]:
+    width = 2 * ALGORITHMS[store.algorithm]
+    for file in _files(store, "objects"):
+        digits = file.name[8:10] + file.name[11:]
+        if len(digits) == width and is_own(file.name):
+            yield Alone(bytes.fromhex(digits), file.size, file.newest)
+
+
+def _loose_here(store: Store) -> Iterator[Alone]:
+    """The same for a directory, where there may be a million of them: one look at each, and no more than that."""
+    assert store.local is not None
+    width = 2 * ALGORITHMS[store.algorithm] - 2
+    objects = store.local.path("objects")
+    next(store.local.list("objects/none"), None)  # says so when the whole store is not there
+    for shard in _names(objects):
+        path = f"{objects}/{shard}"
+        if not _SHARD.fullmatch(shard) or os.path.islink(path) or not os.path.isdir(path):
+            continue
+        try:
+            with os.scandir(path) as entries:
+                for entry in entries:
+                    name = entry.name
+                    # As in `is_own`: hex digits in lower case and nothing else.
+                    if len(name) != width or name.strip("0123456789abcdef"):
+                        continue
+                    found = entry.stat(follow_symlinks=False)
+                    if stat.S_ISREG(found.st_mode):
+                        yield Alone(bytes.fromhex(shard + name), found.st_size, fresh.newest(found))
+        except OSError as error:
+            raise disk_refused(error, "listing", path) from None
+
+
+def _names(directory: str) -> list[str]:
+    try:
+        return sorted(os.listdir(directory))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise disk_refused(error, "listing", directory) from None
 
 
 def _files(store: Store, prefix: str) -> Iterator[File]:
@@ -99,7 +139,7 @@ def _files(store: Store, prefix: str) -> Iterator[File]:
             continue
         except OSError as error:
             raise disk_refused(error, "looking at it", store.local.path(item.name)) from None
-        yield File(item.name, found.st_size, max(found.st_mtime, found.st_ctime))
+        yield File(item.name, found.st_size, fresh.newest(found))
 
 
 def reach_chunks(store: Store, live: set[bytes]) -> None:
@@ -143,7 +183,7 @@ def examine(store: Store, sweep: Sweep, stays: Callable[[bytes], bool]) -> tuple
     whole: list[Packed] = []
     again: list[Packed] = []
     for pack in (*sweep.packs, *sweep.repack):
-        frames = read_pack_table(store.backend, pack_name(pack.name), pack.size, f"{store.label}: {pack_name(pack.name)}")
+        frames = _table(store, pack)
         needed = [frame for frame in frames if stays(frame.id)]
         places = store.catalog.find([frame.id for frame in needed if frame.kind != KIND_RECIPE])
         copied = []
@@ -162,6 +202,15 @@ def examine(store: Store, sweep: Sweep, stays: Callable[[bytes], bool]) -> tuple
         else:
             whole.append(fixed)
     return replace(sweep, packs=tuple(whole), repack=tuple(again)), kept
+
+
+def _table(store: Store, pack: Packed) -> list[Frame]:
+    try:
+        return read_pack_table(store.backend, pack_name(pack.name), pack.size, f"{store.label}: {pack_name(pack.name)}")
+    except IntegrityError as error:
+        raise IntegrityError(
+            f"{error.message}; what is in it is not known, so nothing was collected", "dvcx fsck --repair, then run it again"
+        ) from None
 
 
 def carry_out(

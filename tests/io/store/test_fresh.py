@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 
+import pytest
+
 from dvcx.core.collecting import DAY
 from dvcx.io.store import fresh
-from dvcx.io.store.store import Store
 from tests.io.store.shelves import cache_shelf, things
 
 
-def _aged(store: Store, patch: object) -> None:
-    real = os.lstat
-
-    class Patched:
-        def __getattr__(self, name: str) -> object:
-            def seen(path: str) -> object:
-                found = real(path)
-                return type("Seen", (), {"st_mtime": found.st_mtime - 30 * DAY, "st_ctime": found.st_mtime - 30 * DAY})
-
-            return seen if name == "lstat" else getattr(os, name)
-
-    patch.setattr(fresh, "os", Patched())  # type: ignore[attr-defined]
-
-
-def test_use_is_noted_once_a_day(tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_use_is_noted_once_a_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shelf = cache_shelf(tmp_path)
     packed, alone = things(120), things(3, 500)
     shelf.fill(packed)
@@ -35,7 +21,7 @@ def test_use_is_noted_once_a_day(tmp_path: Path, monkeypatch) -> None:  # type: 
     ids = fresh.keys_of([item.names.id for item in (*packed[:5], *alone[:2])])
     fresh.freshen(store, ids)
     assert fresh.used(store) == {}, "young ones need no note"
-    _aged(store, monkeypatch)
+    monkeypatch.setattr(fresh, "newest", lambda found: found.st_mtime - 30 * DAY)
     for _ in range(3):
         fresh.freshen(store, ids)
     [day] = fresh.days(store)
@@ -53,11 +39,11 @@ def test_use_is_noted_once_a_day(tmp_path: Path, monkeypatch) -> None:  # type: 
     store.close()
 
 
-def test_a_disk_that_refuses_it_fails_nothing(tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_a_disk_that_refuses_it_fails_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shelf = cache_shelf(tmp_path)
     shelf.fill(things(120))
     store = shelf.open(write=True)
-    _aged(store, monkeypatch)
+    monkeypatch.setattr(fresh, "newest", lambda found: found.st_mtime - 30 * DAY)
     (tmp_path / "cache/fresh").mkdir()
     (tmp_path / f"cache/fresh/{fresh.day(time.time())}").symlink_to(tmp_path / "elsewhere")
     fresh.freshen(store, None)
