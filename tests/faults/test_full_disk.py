@@ -76,7 +76,7 @@ def test_cache_full_during_fetch(world: World, tmp_path: Path) -> None:
     with file_system(tmp_path / "disk", "tmpfs", megabytes=3) as disk:
         world.ok("config", "set", "--local", "cache.dir", str(disk / "cache"))
         assert "to fetch" in world.fails(8, "fetch", says=("no space: need 4.5 MiB, have 3.0 MiB",))
-        assert not list((disk / "cache").glob("*/*"))
+        assert not [path for path in (disk / "cache").glob("*/*") if path.parent.name != "roots"]
         # One file above what is there is refused before it is copied, too.
         world.put("large.bin", bytes(5 << 20))
         world.fails(8, "add", "large.bin", says=("no space: need 5.0 MiB, have 3.0 MiB",))
