@@ -14,7 +14,7 @@ from dvcx.core.config import Config
 from dvcx.core.paths import check_path
 from dvcx.errors import Busy, DiskRefused, DvcxError, NoProject, NotFound, UnsafeInput, UsageError, disk_refused, display
 from dvcx.events import Emit, Noted, Warned
-from dvcx.io import configfile, git, lock, roots
+from dvcx.io import configfile, git, lock
 from dvcx.io.files import atomic_write, private_directory
 from dvcx.io.git import Git, open_git
 
@@ -187,6 +187,8 @@ class Project:
         if write:
             create_store(store, self.state_dir, warn)
             if not self.own_cache:
+                from dvcx.io import roots
+
                 roots.register(self.cache_dir, self.root, shared=backend.shared)
         return store
 

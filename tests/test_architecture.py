@@ -17,6 +17,7 @@ from typing import Any, get_args, get_type_hints
 import pytest
 
 import dvcx
+from dvcx.cli.reference import NAMED
 from dvcx.cli.verbs import ALIASES, VERBS
 from tests.cli.runner import dvcx_run, environment, modules_of
 
@@ -216,7 +217,7 @@ def _check_plain(result: type) -> None:
     """A result is a frozen dataclass of values that JSON knows, all the way down."""
     frozen = getattr(result, "__dataclass_params__").frozen  # noqa: B009
     assert frozen, result
-    hints = get_type_hints(result)
+    hints = get_type_hints(result, localns=NAMED)
     for field in fields(result):  # type: ignore[arg-type]
         for kind in _leaves(hints[field.name]):
             if is_dataclass(kind):

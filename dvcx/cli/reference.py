@@ -10,8 +10,11 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from dvcx.cli.frame import Group, load, root
 from dvcx.cli.verbs import ALIASES, SECTIONS, VERBS
+from dvcx.core.holding import Holding
 
 WIDTH = 100
+NAMED = {"Holding": Holding}
+"""Types that results name for type checkers only: importing them costs every start."""
 
 _INTRODUCTION = """\
 # Commands
@@ -89,7 +92,7 @@ def _result(module: str, name: str) -> Any:
 
 
 def _shape(result: Any, indent: str) -> Iterator[str]:
-    hints = get_type_hints(result)
+    hints = get_type_hints(result, localns=NAMED)
     for field in fields(result):
         yield from _described(field.name, hints[field.name], indent)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeGuard
 
 from dvcx.core.objects import BLOB, MAX_SIZE, TREE, Content, check_id, check_seal
@@ -26,15 +26,14 @@ _POINTER_KEYS = _CONTENT_KEYS | {"dvcx", "desc", "labels", "meta", "remote", "pu
 _LOCK_STAGE_KEYS = frozenset({"cmd", "deps", "params", "outs"})
 
 
-@dataclass(frozen=True, slots=True)
-class Pointer:
+class Pointer(NamedTuple):
     """A tracked path: `path` is relative to the pointer's own directory. `notes` holds desc, labels, meta, source."""
 
     path: str
     content: Content
     remote: str = ""
     push: bool = True
-    notes: Mapping[str, Any] = field(default_factory=dict)
+    notes: Mapping[str, Any] = MappingProxyType({})
 
 
 class LockEntry(NamedTuple):

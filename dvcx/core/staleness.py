@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from dvcx.core.objects import Content
 from dvcx.core.paths import contains
@@ -45,8 +45,7 @@ class Snapshot:
     not_pulled: Mapping[str, int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Reason:
+class Reason(NamedTuple):
     """One cause to run a stage: its `kind`, the path, key or stage it is about, and a line for people."""
 
     kind: str
@@ -54,8 +53,7 @@ class Reason:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What a run of everything would do with a stage, and all causes. `state` is fresh, missing, stale or upstream."""
 
     stage: Stage

@@ -9,7 +9,6 @@ import contextlib
 import os
 import subprocess
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import IO, NamedTuple
 
 from dvcx.core.config import has_password
@@ -47,8 +46,7 @@ _SCRUBBED = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Git:
+class Git(NamedTuple):
     """A repository as seen from a project: `root` of the project, `top` of the work tree, its own and the common git directory.
 
     All four absolute. Of a bare clone (`clone_bare`) all four are its directory.

@@ -118,16 +118,20 @@ def place(
     unchanged = sum(1 for goal in goals if goal.met)
     changes = _paths(plan)
     count, size = _amount(plan)
-    kept: tuple[Kept, ...] = ()
-    if not dry_run and not plan.empty:
+    kept: list[Kept] = []
+
+    def ready() -> None:
+        # Not before: what is in the cache counts as saved, also for the next command, should this one fail.
         if lost:
             with project.cache_writer_lock("dvcx checkout", emit):
-                kept = keep(project, cache, lost, emit=emit)
+                kept.extend(keep(project, cache, lost, emit=emit))
         placed.forget(project, tracked, [goal.path for goal in goals if not goal.met])
-        carry_out(project, cache, index, rules, plan, emit=emit)
+
+    if not dry_run and not plan.empty:
+        carry_out(project, cache, index, rules, plan, ready=ready, emit=emit)
     if not dry_run:
         placed.note(project, tracked, {goal.path: _mark(goal.wanted) for goal in goals})
-    return CheckedOut(count, len(plan.removed), unchanged, size, changes, kept)
+    return CheckedOut(count, len(plan.removed), unchanged, size, changes, tuple(kept))
 
 
 def _goals(

@@ -19,7 +19,7 @@ from dvcx.io.statindex import StatIndex
 from dvcx.io.store import fresh, sweep
 from dvcx.io.store.store import Store, Wanted, wanted
 from dvcx.io.workspace import Rules
-from dvcx.ops import records
+from dvcx.ops import placed, records
 from dvcx.ops.checkout import entry_of
 from dvcx.ops.looking import observe, stored_trees, workspace_trees
 from dvcx.ops.placing import unsaved
@@ -89,6 +89,8 @@ def drop(
             plan, kept, there = _plan(cache, blobs - elsewhere)
             deletions = _deletions(project, chosen, objects, cache, index, rules, emit) if workspace else {}
             if not dry_run:
+                # What goes with the files was not deleted by anybody: it counts as not pulled from now on.
+                placed.forget(project, tracked, list(deletions))
                 _carry_out(project, cache, index, rules, chosen, deletions, plan, kept, there, workspace=workspace, emit=emit)
         finally:
             index.flush()

@@ -6,7 +6,7 @@ import contextlib
 import os
 import stat
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -40,16 +40,27 @@ class Kept:
     id: str
 
 
-def carry_out(project: Project, cache: Store, index: StatIndex, rules: Rules, plan: Placement, *, emit: Emit) -> tuple[int, int]:
+def carry_out(
+    project: Project,
+    cache: Store,
+    index: StatIndex,
+    rules: Rules,
+    plan: Placement,
+    *,
+    ready: Callable[[], None] = lambda: None,
+    emit: Emit,
+) -> tuple[int, int]:
     """Place and remove what the plan says; (files placed, bytes placed). Hold the project's lock.
 
-    Raises `NotFound` naming the path when an object is not in the cache; then nothing was touched.
+    `ready` is called when all is staged and nothing was touched yet. Raises `NotFound` naming the path when an object is not in
+    the cache; then nothing was touched, and `ready` was not called.
     """
     _check_free(project, plan)
     _check_twins(project, cache, plan)
     reap(project)
     with place.Staging(project.staging_dir) as staging:
         rows, files, size = stage(project, cache, rules, plan, staging, emit=emit)
+        ready()
         _check_unchanged(project, plan, index)
         _swap(project, plan, staging)
         for path, row in rows.items():

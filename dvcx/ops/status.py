@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dvcx.core.holding import Holding
 from dvcx.core.objects import TREE, Content, entry_content
 from dvcx.core.paths import contains, several
 from dvcx.core.pipeline.graph import build, order
@@ -16,13 +15,13 @@ from dvcx.core.staleness import FRESH, forecast
 from dvcx.errors import NotFound
 from dvcx.events import Emit, ignore
 from dvcx.ops import records
-from dvcx.ops.linked import telling
 from dvcx.ops.looking import entry_at, observe, stored_trees
 from dvcx.ops.placed import Parts
 from dvcx.ops.records import Tracked
 from dvcx.ops.snapshot import describe, snapshot, stage_paths
 
 if TYPE_CHECKING:
+    from dvcx.core.holding import Holding
     from dvcx.project import Project
 
 
@@ -92,7 +91,11 @@ def answer(
         seen = observe(project, [*paths, *stage_paths(stages)], index=index, rules=rules, emit=emit)
         if absent_as_recorded:
             seen.update(_recorded(project, tracked, [path for path, content in seen.items() if content is None], emit))
-        data = telling(project, tracked, _changes(project, tracked, paths, seen, parts, emit), seen, index, emit)
+        data = _changes(project, tracked, paths, seen, parts, emit)
+        if data:
+            from dvcx.ops.linked import telling
+
+            data = telling(project, tracked, data, seen, index, emit)
         if absent_as_recorded:
             data = [change for change in data if change.state != NOT_PULLED]
         now = snapshot(project, stages, tracked.lock, index=index, rules=rules, emit=emit, parts=parts, seen=seen)

@@ -11,6 +11,7 @@ import pytest
 
 from dvcx.core.packing import SMALL
 from dvcx.errors import Conflict, IntegrityError, NotFound
+from dvcx.io.hashing import digest
 from dvcx.io.store.store import object_name
 from dvcx.ops import cache as cache_ops
 from dvcx.ops.add import add
@@ -345,3 +346,25 @@ def test_outputs_of_stages_come_back_too(project: Project) -> None:
         Path(project.root, "out").unlink()
         assert checkout(again(project), target).placed == 1
         assert text(project, "out") == "hi\n"
+
+
+def test_a_forced_checkout_that_fails_saves_nothing(tracked: Project) -> None:
+    """What it would have saved still counts as saved nowhere: the next command may not overwrite it silently."""
+    write(tracked, {"d/a": "newer"})
+    add(again(tracked), ["d"])
+    write(tracked, {"d/a": "never recorded", "d/mine": "never recorded either"})
+    cache = again(tracked).cache(lambda event: None)
+    try:
+        cache.quarantine(pointer_id(tracked, "newer"))
+    finally:
+        cache.close()
+    with pytest.raises(NotFound):
+        checkout(again(tracked), force=True)
+    with pytest.raises(Conflict, match="never recorded"):
+        checkout(again(tracked), ["d"])
+    assert text(tracked, "d/a") == "never recorded"
+
+
+def pointer_id(project: Project, content: str) -> str:
+    """The id of a small file's bytes."""
+    return digest(content.encode(), project.algorithm).id

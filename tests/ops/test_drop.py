@@ -12,6 +12,7 @@ import pytest
 import dvcx
 from dvcx.errors import Conflict, IntegrityError, NotFound, RemoteFailed, UsageError
 from dvcx.ops.add import add
+from dvcx.ops.commit import commit
 from dvcx.ops.drop import Dropped, DroppedItem, drop
 from dvcx.ops.gc import gc
 from dvcx.ops.pull import pull
@@ -74,6 +75,22 @@ def test_the_files_after_the_cache(pushed: Project) -> None:
     assert not os.path.exists(f"{pushed.root}/many")
     pull(again(pushed))
     assert len(os.listdir(f"{pushed.root}/many")) == 150
+
+
+def test_dropped_files_are_not_pulled_rather_than_deleted(pushed: Project) -> None:
+    """A part, then the whole with a part of it back: no commit takes what was dropped for deleted."""
+    recorded = pointer(pushed, "many.dvcx")
+    drop(pushed, ["many/7"], workspace=True)
+    assert [change.state for change in status(again(pushed)).data] == ["not pulled"]
+    write(pushed, {"many/new": "one more"})
+    commit(again(pushed), ["many"])
+    assert pointer(pushed, "many.dvcx")["files"] == recorded["files"] + 1
+    push(again(pushed))
+    drop(again(pushed), ["many"], workspace=True)
+    assert [change.state for change in status(again(pushed)).data] == ["not pulled"]
+    pull(again(pushed), ["many/8"])
+    commit(again(pushed), ["many"])
+    assert pointer(pushed, "many.dvcx")["files"] == recorded["files"] + 1
 
 
 def test_a_part_of_a_directory(pushed: Project) -> None:
