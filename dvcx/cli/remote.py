@@ -39,9 +39,8 @@ def add(
     face: Face = ctx.obj
     project = face.project()
     result = op(project, name, url, default=default, force=force, local=local, base=working_directory())
-    face.done(
-        result, lambda: [f"added remote {display(name)}{' (default)' if default else ''}", *face.next("dvcx push")]
-    )
+    push = "dvcx push" if default else f"dvcx push --remote {display(name)}"
+    face.done(result, lambda: [f"added remote {display(name)}{' (default)' if default else ''}", *face.next(push)])
 
 
 @app.command("list", cls=Verb)

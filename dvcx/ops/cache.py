@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dvcx.core.objects import Digest, check_id
-from dvcx.errors import Conflict, IntegrityError, NotFound, UsageError, disk_refused, display
+from dvcx.errors import Conflict, IntegrityError, NotFound, UnsafeInput, UsageError, disk_refused, display
 from dvcx.events import Emit, ignore
 from dvcx.io.hashing import digest_file
 from dvcx.io.store.store import Store, Wanted
@@ -94,7 +94,10 @@ def get(project: Project, id: str, destination: str, *, emit: Emit = ignore) -> 
 
     Raises `Conflict` when something is there, `NotFound` for an object the cache does not hold, `IntegrityError`.
     """
-    check_id(id, "argument")
+    try:
+        check_id(id, "argument")
+    except UnsafeInput as error:
+        raise UsageError(error.message, "an id looks like xxh128:5f3c… : dvcx list --verbose shows them") from None
     if not id.startswith(project.algorithm + ":"):
         raise UsageError(f"{id}: this project names objects by {project.algorithm}", "dvcx list --verbose shows ids")
     if os.path.lexists(destination):

@@ -223,7 +223,8 @@ def choice(targets: Sequence[str], globs: Sequence[str]) -> Choice:
     """Targets or wildcards, as they were handed in; `UsageError` for both."""
     targets, globs = several(targets), several(globs)
     if targets and globs:
-        raise UsageError("--glob and targets exclude one another", "run two commands, or write the targets as patterns")
+        hint = "quote the pattern, so that the shell leaves it alone: --glob 'data/*.png'"
+        raise UsageError("--glob and targets exclude one another", hint)
     return Choice(targets, Globs(globs) if globs else None)
 
 

@@ -93,6 +93,7 @@ class ObjectBackend:
         self.ranges = True
         self._opened = time.monotonic()
         self._options = dict(options)
+        self._endpoint = ""
         self._for_parts: Any = None
         self._way_in: tuple[dict[str, Any], Callable[[], Any] | None] = ({}, None)
         self._uploading: set[str] = set()
@@ -268,6 +269,7 @@ class ObjectBackend:
         }
         if self._scheme == "s3":
             client.update(_only_to(endpoint))
+        self._endpoint = endpoint  # it holds no credentials: that was looked at just now
         retry = {"max_retries": retries, "retry_timeout": datetime.timedelta(seconds=self._timeout / 2)}
         arguments: dict[str, Any] = {"prefix": self._prefix or None, "client_options": client, "retry_config": retry}
         if self._scheme == "az":
@@ -562,7 +564,7 @@ class ObjectBackend:
         # Who never answered is rather a wrong address than a service that is away for a moment.
         known = self._bucket_seen or time.monotonic() - self._opened < FIRST_CONTACT
         if "dns error" in text:
-            return _Words("the host's name cannot be resolved", "check the endpoint, the region and the network", known)
+            return _Words(f"the host's name cannot be resolved ({self._asked})", self._way, known)
         if "BadScheme" in text:
             return _Words("the connection would not be encrypted, which is refused", "use an https endpoint")
         connecting = "kind: Connect," in text  # not ConnectionReset
@@ -571,10 +573,24 @@ class ObjectBackend:
                 "no secure connection (TLS) could be made", "check the endpoint's certificate, and that it speaks https"
             )
         if connecting:
-            return _Words("the endpoint cannot be reached", "check the endpoint and the network, then run it again", known)
+            return _Words(f"the endpoint cannot be reached ({self._asked})", self._way, known)
         if broke:
             return _Words("the connection broke", "check the network, then run it again", True)
         return _Words("the service's answer makes no sense", "check that the endpoint is such a service; run it again")
+
+    @property
+    def _asked(self) -> str:
+        """Who was asked, in words."""
+        if self._endpoint:
+            return display(urlsplit(self._endpoint).netloc)
+        return "no endpoint is set, so AWS was asked" if self._scheme == "s3" else "no endpoint is set"
+
+    @property
+    def _way(self) -> str:
+        """What to do when nobody is there."""
+        if self._endpoint or self._scheme != "s3":
+            return "check the endpoint and the network, then run it again"
+        return "for another server: dvcx remote modify NAME endpoint URL --local; else check the region and the network"
 
     def _no_credentials(self, why: str) -> RemoteFailed:
         return RemoteFailed(

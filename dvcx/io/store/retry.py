@@ -205,7 +205,7 @@ class _Voice:
     """Tells once that something is tried again."""
 
     def __init__(self, label: str, timeout: float, warn: Callable[[str], None]) -> None:
-        self._text = f"trying again as long as it takes, up to {timeout:g} seconds without progress"
+        self._text = f"trying again, until {timeout:g} seconds have passed without progress"
         self._label = label
         self._warn = warn
         self._lock = threading.Lock()
