@@ -28,7 +28,7 @@ def object_stores(bench: Bench, number: int, count: int) -> None:
         base = bench.directory / f"s3-{number}-{start.__name__}"
         (base / "server").mkdir(parents=True)
         with start(base / "server") as server:
-            for files in (5_000, count):
+            for files in sorted({5_000, count}):
                 _small_files(bench, base, server, name, files)
             _one_file(bench, base, server, name, GIB)
         bench.away(base)
