@@ -921,6 +921,34 @@ def test_chunks_a_push_counts_on_stay(alone: Project, tmp_path_factory: pytest.T
     assert Path(other.root, "mine").read_bytes() == third
 
 
+@pytest.mark.parametrize("blob_alone", [False, True])
+def test_chunks_of_a_blob_a_push_counts_on_stay(
+    alone: Project, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, blob_alone: bool
+) -> None:
+    """The push sends nothing of the blob; an older dvcx named the blob alone."""
+    commit_all(alone)
+    other = clone(alone, tmp_path_factory.mktemp("clone") / "c")
+    first, _, _ = _versions()
+    for data in (first, b"nothing of it"):
+        write(alone, {"large": data})
+        add(again(alone), ["large"])
+        push(again(alone))
+    gc(again(alone), remote="origin")
+    _backdate(alone, 15)
+    write(other, {"mine": first})
+    add(other, ["mine"])
+    if blob_alone:
+        monkeypatch.setattr("dvcx.io.store.store.Store.with_chunks", lambda self, keys: set(keys))
+    assert push(again(other)).present == 1
+    held = sum(path.stat().st_size for path in (_remote(alone) / "gc").glob("*.used"))
+    assert (held > 16) == (not blob_alone)
+    assert gc(again(alone), remote="origin").objects == 0
+    wipe_cache(other)
+    Path(other.root, "mine").unlink()
+    pull(again(other))
+    assert Path(other.root, "mine").read_bytes() == first
+
+
 def test_max_size_trusts_chunks(project: Project, tmp_path: Path) -> None:
     project = with_remote(project, tmp_path / "remote")
     write(project, {"large": _versions()[0]})

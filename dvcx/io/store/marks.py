@@ -125,6 +125,7 @@ def used_since(store: Store, marks: Marks, since: float) -> set[bytes]:
 def hold(store: Store, ids: Collection[bytes]) -> None:
     """A push counts on these objects, which are on the remote already: no collection may take them. One listing, mostly.
 
+    Of a large blob its chunks are held as well.
     Raises `Busy` while a collection is at work: it may be taking them now.
     """
     marks = read(store)
@@ -134,7 +135,7 @@ def hold(store: Store, ids: Collection[bytes]) -> None:
     listed: set[bytes] = set()
     for mark in seen(store, marks):
         listed |= set(mark.ids)
-    counted = listed.intersection(ids)
+    counted = listed.intersection(store.with_chunks(ids))
     if not counted:
         return
     store.backend.write(f"{fresh_name(time.time())}.used", encode_ids(counted))

@@ -285,6 +285,13 @@ class Store:
                 whole.setdefault(recipe.id, recipe)
         return whole
 
+    def with_chunks(self, keys: Iterable[bytes]) -> set[bytes]:
+        """These raw ids, and those of the chunks of the blobs among them that are here as recipes."""
+        found = set(keys)
+        for recipe in self.recipes(found).values():
+            found.update(key for key, _ in self._chunks(recipe))
+        return found
+
     def lost_chunks(self, item: Wanted) -> list[str]:
         """Ids of the chunks that a blob lacks here, of which only the recipe is here; none when it has no recipe either."""
         key = digest_bytes(item.id)
