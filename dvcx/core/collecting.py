@@ -25,6 +25,8 @@ SMALL_INDEX = 1 << 20
 MANY_INDEXES = 32
 """Above so many small indexes they are written as one."""
 MAX_MARK = 64 << 10
+MAX_TIME = 1e11
+"""No mark was made later than so many seconds after 1970."""
 
 MARKED, WORKING = "marked", "working"
 
@@ -213,10 +215,12 @@ def decode_mark(data: bytes, where: str) -> Mark:
         if record["dvcx"] != VERSION or record["state"] not in (MARKED, WORKING) or not isinstance(record["by"], str):
             raise ValueError("unknown version or state")
         mark = Mark(record["state"], float(record["time"]), record["by"])
+        if not 0 <= mark.time < MAX_TIME:  # neither is NaN
+            raise ValueError("impossible time")
         if mark.state == MARKED:
             mark = Mark(mark.state, mark.time, mark.by, int(record["candidates"]), check_seal(record["blake3"], where))
         return mark
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise IntegrityError(
             f"{where}: broken mark of a collection ({error})", "remove it; the next dvcx gc makes a new one"
         ) from None

@@ -152,6 +152,12 @@ def test_any_bytes_are_a_mark_or_an_error(data: bytes) -> None:
             assert error.hint
 
 
+@pytest.mark.parametrize("time", ["1e300", "1e999", "NaN", "-1", "1e11", "9" * 400, '"soon"', "null"])
+def test_an_impossible_time_is_an_error(time: str) -> None:
+    with pytest.raises(IntegrityError, match="broken mark"):
+        decode_mark(b'{"dvcx": 1, "state": "working", "by": "me", "time": %s}' % time.encode(), "here")
+
+
 def test_half_a_list_is_an_error() -> None:
     with pytest.raises(IntegrityError):
         decode_ids(b"x" * 17, 16, "here")

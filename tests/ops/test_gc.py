@@ -839,6 +839,22 @@ def test_a_remote_is_not_collected_on_any_doubt(alone: Project, tmp_path: Path) 
         gc(again(alone), remote="origin", force=True)
 
 
+def test_a_mark_of_the_future_passes(alone: Project) -> None:
+    _unused_there(alone, 8)
+    (_remote(alone) / "gc").mkdir(exist_ok=True)
+    name = _remote(alone) / "gc/2026-01-01-0123456789abcdef.json"
+    for ahead, refused in ((300.0, True), (DAY + 600, False), (9e10, False)):
+        name.write_text(json.dumps({"dvcx": 1, "state": "working", "time": time.time() + ahead, "by": "pid 1 on elsewhere"}))
+        write(alone, {"new": str(ahead)})
+        add(again(alone), ["new"])
+        if refused:
+            with pytest.raises(Busy, match="pid 1 on elsewhere"):
+                push(again(alone))
+        else:
+            assert push(again(alone)).objects >= 1
+            assert gc(again(alone), remote="origin", dry_run=True).objects == 0
+
+
 def setting_remote(project: Project, key: str, value: Any) -> Project:
     config = replace(project.config, values={**project.config.values, f"remote.origin.{key}": value})
     return replace(project, config=config)

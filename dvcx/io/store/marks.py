@@ -81,9 +81,9 @@ def remove(store: Store, name: str) -> None:
 
 
 def active(marks: Marks, own: str, now: float) -> tuple[str, Mark] | None:
-    """Another collection that is at work, as far as its mark tells."""
+    """Another collection that is at work, as far as its mark tells: not one of a day that is long past or far ahead."""
     for name, mark in marks.records.items():
-        if mark.state == WORKING and name != f"{own}.json" and mark.time > now - ACTIVE:
+        if mark.state == WORKING and name != f"{own}.json" and now - ACTIVE < mark.time < now + ACTIVE:
             return name, mark
     return None
 
