@@ -239,6 +239,8 @@ class Writer:
             self._loose.append(loose)
             self._new[key] = sealed
             self._taken.add(key)
+            # A collection may have marked it as unused before this index names it.
+            self._reused.add(key)
         return loose is not None
 
     # Taking objects in
