@@ -689,6 +689,27 @@ def test_max_size_keeps_what_links_lead_to(project: Project, tmp_path: Path) -> 
     assert Path(project.root, "f").read_text() == BIG
 
 
+def test_max_size_holds_what_it_counts_on(project: Project, tmp_path: Path) -> None:
+    project = with_remote(project, tmp_path / "remote")
+    write(project, {f"d/{number}": f"{number} {BIG}" for number in range(150)} | {"f": BIG})
+    add(project, ["d", "f"])
+    push(again(project))
+    remote = again(project).remote("origin", lambda event: None)
+    everything = {key for _, key, _, _ in remote.catalog.everything()}
+    marked = time.time() - 20 * DAY
+    marks.complete(remote, marks.fresh_name(marked), marked, everything)
+    gc(again(project), max_size="0", dry_run=True)
+    assert marks.used_since(remote, marks.read(remote), marked) == set()
+    marks.begin(remote, name := marks.fresh_name(time.time()), time.time())
+    with pytest.raises(Busy):
+        gc(again(project), max_size="0")
+    assert len(objects(project)) == 152
+    marks.remove(remote, name)
+    assert gc(again(project), max_size="0").dropped == 152
+    assert marks.used_since(remote, marks.read(remote), marked) == everything
+    remote.close()
+
+
 def test_max_size_without_a_remote(project: Project) -> None:
     old(project, {"f": BIG}, ["f"])
     with pytest.raises(UsageError):
