@@ -822,6 +822,68 @@ def test_what_a_push_counts_on_stays(alone: Project, tmp_path_factory: pytest.Te
     assert not [item for item in _wanted(other) if item not in store_objects(_remote(alone))]
 
 
+@pytest.mark.parametrize("counted", [False, True])
+def test_a_collection_since_a_push_looked_is_seen(
+    alone: Project, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, counted: bool
+) -> None:
+    """It begins and ends between the push's listing and its look at the marks, with or without a list that names the same."""
+    commit_all(alone)
+    other = clone(alone, tmp_path_factory.mktemp("clone") / "c")
+    _, gone = _unused_there(alone, 8)
+    gc(again(alone), remote="origin")
+    _backdate(alone, 15)
+    write(other, {"e/0": f"0 {BIG}", "e/1": "new"})
+    add(other, ["e"])
+    real = marks.hold
+
+    def late(store: Any, ids: Any, **options: Any) -> None:
+        monkeypatch.setattr(marks, "hold", real)
+        assert gc(again(alone), remote="origin").objects == len(gone)
+        if counted:
+            marks.complete(store, marks.fresh_name(time.time()), time.time(), ids)
+        real(store, ids, **options)
+
+    monkeypatch.setattr(marks, "hold", late)
+    with pytest.raises(Busy, match="took 1 of 1 object"):
+        push(again(other))
+    assert push(again(other)).objects >= 2
+    assert not [item for item in _wanted(other) if item not in store_objects(_remote(alone))]
+
+
+def test_a_collection_while_a_push_sends_is_seen(
+    alone: Project, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Chunks that the push found there are gone when its index is to name them."""
+    from dvcx.io.store import writer
+
+    commit_all(alone)
+    other = clone(alone, tmp_path_factory.mktemp("clone") / "c")
+    first, second, third = _versions()
+    for data in (first, second):
+        write(alone, {"large": data})
+        add(again(alone), ["large"])
+        push(again(alone))
+    gc(again(alone), remote="origin")
+    _backdate(alone, 15)
+    write(other, {"mine": third})
+    add(other, ["mine"])
+    real = writer.Writer._write_index
+
+    def late(self: Any) -> None:
+        monkeypatch.setattr(writer.Writer, "_write_index", real)
+        assert gc(again(alone), remote="origin").objects > 2
+        real(self)
+
+    monkeypatch.setattr(writer.Writer, "_write_index", late)
+    with pytest.raises(Busy, match="since this looked there"):
+        push(again(other))
+    push(again(other))
+    wipe_cache(other)
+    Path(other.root, "mine").unlink()
+    pull(again(other))
+    assert Path(other.root, "mine").read_bytes() == third
+
+
 def _wanted(project: Project) -> set[str]:
     blobs = {identity for identity, data in store(project).items() if data.startswith(b"0 ")}
     return {pointer(project, "e.dvcx")["hash"]} | blobs
