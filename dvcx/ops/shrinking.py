@@ -11,14 +11,14 @@ from dvcx.core.collecting import Alone, Packed, Spare, Sweep, shrink
 from dvcx.core.packing import Frame
 from dvcx.errors import DvcxError, IntegrityError, UsageError, display
 from dvcx.events import Advanced, Began, Emit, Ended, Warned
-from dvcx.io import configfile, roots
+from dvcx.io import configfile
 from dvcx.io.files import private_directory
 from dvcx.io.hashing import digest_file
 from dvcx.io.store import marks, sweep
 from dvcx.io.store.store import Store, object_name, pack_name, read_pack_table
 from dvcx.io.store.sweep import Inventory
 from dvcx.ops.collected import Collected, CollectedFile
-from dvcx.ops.reachable import find_roots, reach
+from dvcx.ops.reachable import find_roots, other_projects, reach
 
 if TYPE_CHECKING:
     from dvcx.project import Project
@@ -180,8 +180,7 @@ def _checked(
 
 def _linked(project: Project, cache: Store, emit: Emit) -> set[bytes]:
     """Objects that symbolic links in a workspace may lead to: they have to stay."""
-    others = [] if project.own_cache else [root for root in roots.registered(project.cache_dir) if root != project.root]
-    if "symlink" not in project.links and not any(_may_symlink(root) for root in others):
+    if "symlink" not in project.links and not any(_may_symlink(root) for root in other_projects(project)):
         return set()
     return reach(find_roots(project, history=False, emit=emit), [cache], force=True, emit=lambda event: None)[0]
 

@@ -640,6 +640,49 @@ def test_no_project_takes_what_another_needs(project: Project, tmp_path_factory:
     assert gc(again(first)).objects == len(gone) + len(needed)
 
 
+def test_a_project_that_lost_its_git_stops_it(project: Project, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What only its history needs is not known any more."""
+    base = tmp_path_factory.mktemp("shared")
+    (base / "b").mkdir()
+    run_git(replace(project, root=str(base / "b")), "init", "-q")
+    init(str(base / "b"))
+    first, second = _shared(project, open_project(str(base / "b")), base / "cache")
+    history = old(second, {"theirs": "1"}, ["theirs"])
+    commit_all(second)
+    old(again(second), {"theirs": "2"}, ["theirs"])
+    commit_all(again(second))
+    gone = unused(first)
+    os.rename(base / "b/.git", base / "git")
+    add(again(second), ["theirs"])  # its record is not written anew without it
+    _nothing_goes(first, NotFound, "in no git repository any more")
+    _nothing_goes(second, NotFound, "in no git repository any more")
+    os.rename(base / "git", base / "b/.git")
+    assert gc(again(first)).objects == len(gone)
+    assert history < objects(first)
+
+
+def test_a_cache_in_one_project_that_another_uses(project: Project, tmp_path_factory: pytest.TempPathFactory) -> None:
+    from dvcx.ops.config import set_
+
+    base = tmp_path_factory.mktemp("other")
+    run_git(replace(project, root=str(base)), "init", "-q")
+    init(str(base))
+    mine = old(project, {"mine": "mine"}, ["mine"])
+    set_(open_project(str(base)), "cache.dir", project.cache_dir, local=True)
+    theirs = old(open_project(str(base)), {"theirs": BIG}, ["theirs"])
+    gone = unused(project)
+    assert gc(again(project)).objects == len(gone)
+    assert objects(project) == mine | theirs
+    # And what a link of that one may lead to stays though a remote holds it.
+    shared = with_remote(again(project), base / "remote")
+    write(shared, {"same": BIG})
+    add(again(shared), ["same"])
+    push(again(shared))
+    set_(open_project(str(base)), "cache.link", "symlink", local=True)
+    gc(again(shared), max_size="0")
+    assert objects(project) == theirs
+
+
 # --max-size
 
 
