@@ -162,7 +162,7 @@ class Project:
 
     @property
     def own_cache(self) -> bool:
-        """Whether the cache lies in this project, where no other one uses it."""
+        """Whether the cache lies in this project. Another one may use it still."""
         return self.cache_dir == f"{self.root}/{MARK}/cache"
 
     def stat_index(self, emit: Emit) -> StatIndex:
@@ -189,7 +189,7 @@ class Project:
             if not self.own_cache:
                 from dvcx.io import roots
 
-                roots.register(self.cache_dir, self.root, shared=backend.shared)
+                roots.register(self.cache_dir, self.root, shared=backend.shared, git=self.git is not None)
         return store
 
     def remote_name(self, name: str = "") -> str:

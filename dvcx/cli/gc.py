@@ -77,10 +77,10 @@ def gc(
         force=force,
         emit=face.emit,
     )
-    face.done(result, lambda: _lines(face, result))
+    face.done(result, lambda: _lines(face, result, remote))
 
 
-def _lines(face: Face, result: Collected) -> Iterable[str]:
+def _lines(face: Face, result: Collected, remote: str) -> Iterable[str]:
     would = "would be " if result.dry_run else ""
     if result.restored:
         verb = "would bring" if result.dry_run else "brought"
@@ -107,6 +107,6 @@ def _lines(face: Face, result: Collected) -> Iterable[str]:
         )
     if result.objects and not result.dry_run:
         yield f"the trash gives back {output.size(result.trash_bytes)} of disk with the first dvcx gc from {result.until} on"
-        yield from face.next(f"to undo: dvcx gc --undo{f' --remote {result.store}' if result.marked or result.ripe else ''}")
+        yield from face.next(f"to undo: dvcx gc --undo{f' --remote {display(remote)}' if remote else ''}")
     if result.ripe:
         yield f"what stays unused can go with a dvcx gc --remote {display(result.store)} from {result.ripe} on"

@@ -25,6 +25,8 @@ SMALL_INDEX = 1 << 20
 MANY_INDEXES = 32
 """Above so many small indexes they are written as one."""
 MAX_MARK = 64 << 10
+MAX_TIME = 1e11
+"""No mark was made later than so many seconds after 1970."""
 
 MARKED, WORKING = "marked", "working"
 
@@ -213,10 +215,12 @@ def decode_mark(data: bytes, where: str) -> Mark:
         if record["dvcx"] != VERSION or record["state"] not in (MARKED, WORKING) or not isinstance(record["by"], str):
             raise ValueError("unknown version or state")
         mark = Mark(record["state"], float(record["time"]), record["by"])
+        if not 0 <= mark.time < MAX_TIME:  # neither is NaN
+            raise ValueError("impossible time")
         if mark.state == MARKED:
             mark = Mark(mark.state, mark.time, mark.by, int(record["candidates"]), check_seal(record["blake3"], where))
         return mark
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise IntegrityError(
             f"{where}: broken mark of a collection ({error})", "remove it; the next dvcx gc makes a new one"
         ) from None
@@ -260,22 +264,35 @@ def ripe(marks: Sequence[Seen], *, before: float) -> tuple[float, set[bytes]] | 
 # Projects that use a shared cache
 
 
-def encode_root(root: str, host: str) -> bytes:
+class Root(NamedTuple):
+    """A project that uses a cache: where it lies on which host, and whether it was ever in a git repository."""
+
+    path: str
+    host: str
+    git: bool = False
+
+
+def encode_root(root: Root) -> bytes:
     """The record of a project that uses a cache."""
-    return json.dumps({"dvcx": VERSION, "root": root, "host": host}).encode() + b"\n"
+    record: dict[str, object] = {"dvcx": VERSION, "root": root.path, "host": root.host}
+    if root.git:
+        record["git"] = True
+    return json.dumps(record).encode() + b"\n"
 
 
-def decode_root(data: bytes, where: str) -> tuple[str, str]:
-    """(root, host) of a project that uses a cache. Raises `IntegrityError`."""
+def decode_root(data: bytes, where: str) -> Root:
+    """The project that uses a cache. Raises `IntegrityError`."""
     try:
         record = json.loads(data)
-        root, host = record["root"], record["host"]
+        root, host, in_git = record["root"], record["host"], record.get("git", False)
         if record["dvcx"] != VERSION or not isinstance(host, str) or not isinstance(root, str) or not root.startswith("/"):
             raise ValueError("unknown version, or no absolute path")
         if "\0" in root:
             raise ValueError("a NUL in the path")
-        return root, host
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        if not isinstance(in_git, bool):
+            raise ValueError("git is neither true nor false")
+        return Root(root, host, in_git)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise IntegrityError(
             f"{where}: broken record of a project that uses this cache ({error})",
             "run any dvcx add in that project to write it anew, or remove it when the project is gone",

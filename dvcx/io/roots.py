@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 
-from dvcx.core.collecting import decode_root, encode_root
+from dvcx.core.collecting import Root, decode_root, encode_root
 from dvcx.errors import DvcxError, NotFound, disk_refused, display
 from dvcx.io.files import atomic_write, read_record
 from dvcx.io.hashing import seal
@@ -13,13 +13,16 @@ from dvcx.io.hashing import seal
 MAX_ROOT = 64 << 10
 
 
-def register(cache_dir: str, root: str, *, shared: bool) -> None:
-    """Note in the cache that the project at `root` (absolute) uses it."""
-    name = f"{seal(os.fsencode(root)).hex()[:16]}.json"
-    data = encode_root(root, os.uname().nodename)
+def register(cache_dir: str, root: str, *, shared: bool, git: bool = False) -> None:
+    """Note in the cache that the project at `root` (absolute) uses it; that it was in `git` once is never forgotten."""
+    name = record_name(root)
+    known = None
     with contextlib.suppress(DvcxError):
-        if read_record(cache_dir, f"roots/{name}", MAX_ROOT) == data:
-            return
+        known = read_record(cache_dir, f"roots/{name}", MAX_ROOT)
+        git = git or (known is not None and decode_root(known, name).git)
+    data = encode_root(Root(root, os.uname().nodename, git))
+    if known == data:
+        return
     directory = f"{cache_dir}/roots"
     try:
         os.makedirs(directory, exist_ok=True)
@@ -31,8 +34,13 @@ def register(cache_dir: str, root: str, *, shared: bool) -> None:
     atomic_write(f"{directory}/{name}", data, mode=0o644, keep_mode=False)
 
 
-def registered(cache_dir: str) -> list[str]:
-    """Roots of all projects that use the cache. Raises `NotFound` for one that is not there, `IntegrityError` for a record."""
+def record_name(root: str) -> str:
+    """The name of a project's record in roots/."""
+    return f"{seal(os.fsencode(root)).hex()[:16]}.json"
+
+
+def registered(cache_dir: str) -> list[Root]:
+    """All projects that use the cache. Raises `NotFound` for one that is not there, `IntegrityError` for a record."""
     directory = f"{cache_dir}/roots"
     try:
         names = sorted(os.listdir(directory))
@@ -47,10 +55,11 @@ def registered(cache_dir: str) -> list[str]:
         data = read_record(cache_dir, f"roots/{name}", MAX_ROOT)
         if data is None:
             continue
-        root, host = decode_root(data, f"{directory}/{name}")
-        if not os.path.isfile(f"{root}/.dvcx/config.toml"):
+        root = decode_root(data, f"{directory}/{name}")
+        if not os.path.isfile(f"{root.path}/.dvcx/config.toml"):
             raise NotFound(
-                f"the project {display(root)} (of {display(host)}) uses this cache and is not there: what it needs is not known",
+                f"the project {display(root.path)} (of {display(root.host)}) uses this cache and is not there: what it needs is "
+                "not known",
                 f"mount it or run gc where it is; when it is gone for good: rm '{display(directory)}/{name}'",
             )
         found.append(root)

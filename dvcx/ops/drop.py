@@ -16,7 +16,7 @@ from dvcx.events import Advanced, Began, Emit, Ended, ignore
 from dvcx.io import place
 from dvcx.io.files import private_directory
 from dvcx.io.statindex import StatIndex
-from dvcx.io.store import fresh, sweep
+from dvcx.io.store import fresh, marks, sweep
 from dvcx.io.store.store import Store, Wanted, wanted
 from dvcx.io.workspace import Rules
 from dvcx.ops import placed, records
@@ -66,8 +66,8 @@ def drop(
     """Take the recorded data of targets out of the cache, with `workspace` also the files, when a remote holds all of it.
 
     The remote is listed now, with `verify` everything is read back from it. Listings of directories stay. Raises `NotFound`
-    naming what is not there, `IntegrityError` for what is not right there, `Conflict` for files with changes that were
-    never recorded; then nothing was touched.
+    naming what is not there, `IntegrityError` for what is not right there, `Busy` while a collection of the remote is under
+    way, `Conflict` for files with changes that were never recorded; then nothing was touched.
     """
     targets = several(targets)
     if not targets:
@@ -83,7 +83,7 @@ def drop(
                 path: entry_content(entry_of(tracked, read, path, content))
                 for path, content in records.select(tracked, targets).items()
             }
-            objects, remotes = _on_remotes(project, tracked, chosen, cache, remote, verify=verify, emit=emit)
+            objects, remotes = _on_remotes(project, tracked, chosen, cache, remote, verify=verify, dry_run=dry_run, emit=emit)
             elsewhere = _needed_elsewhere(project, tracked, chosen, cache, emit)
             blobs = {digest_bytes(item.id) for item in objects if not item.tree}
             plan, kept, there = _plan(cache, blobs - elsewhere)
@@ -105,9 +105,17 @@ def drop(
 
 
 def _on_remotes(
-    project: Project, tracked: Tracked, chosen: Mapping[str, Content], cache: Store, asked: str, *, verify: bool, emit: Emit
+    project: Project,
+    tracked: Tracked,
+    chosen: Mapping[str, Content],
+    cache: Store,
+    asked: str,
+    *,
+    verify: bool,
+    dry_run: bool,
+    emit: Emit,
 ) -> tuple[dict[Wanted, str], dict[str, str]]:
-    """All objects of the chosen paths, and the remote that holds each path's."""
+    """All objects of the chosen paths, and the remote that holds each path's; no collection may take them there any more."""
     objects: dict[Wanted, str] = {}
     remotes = {path: _remote_of(project, tracked, path, asked) for path in chosen}
     for name in sorted(set(remotes.values())):
@@ -128,6 +136,8 @@ def _on_remotes(
                         f"'{display(mine[bad[0]])}': {store.label} holds wrong bytes for {bad[0].id}; nothing was dropped",
                         "keep what is here; find out what happened to the remote",
                     )
+            if not dry_run:
+                marks.hold(store, fresh.keys_of([item.id for item in mine]))
             objects.update(mine)
         finally:
             store.close()

@@ -69,7 +69,10 @@ def _collect(project: Project, name: str, store: Store, live: set[bytes], *, gra
         earlier = marks.seen(store, known)
         may_go = ripe(earlier, before=now - grace * DAY)
         since, ids = may_go if may_go is not None else (0.0, set())
-        going = (dead & ids) - marks.used_since(store, known, since)
+        used = marks.used_since(store, known, since)
+        # A push that counts on a large blob counts on its chunks.
+        sweep.reach_chunks(store, used)
+        going = (dead & ids) - used
         chosen = Sweep()
         kept: dict[str, list[Frame]] = {}
         if going:

@@ -48,9 +48,8 @@ def find_roots(project: Project, *, history: bool = True, force: bool = False, w
     """
     found = Roots()
     emit(Began("reading records"))
-    others = [] if project.own_cache else [root for root in roots.registered(project.cache_dir) if root != project.root]
     done: set[str] = set()
-    for root in (project.root, *others):
+    for root in (project.root, *other_projects(project)):
         repository = project.git if root == project.root else open_git(root)
         reader = _Reader(found, project.algorithm, force and root == project.root, emit)
         if repository is None:
@@ -71,6 +70,23 @@ def find_roots(project: Project, *, history: bool = True, force: bool = False, w
             reader.history(repository)
     emit(Ended("reading records"))
     return found
+
+
+def other_projects(project: Project) -> list[str]:
+    """Roots of the other projects that use the cache, whosever it is.
+
+    Raises `NotFound` for a project that is not there, or whose git repository is not: then its history is not known.
+    """
+    found = roots.registered(project.cache_dir)
+    for root in found:
+        if root.git and open_git(root.path) is None:
+            raise NotFound(
+                f"the project {display(root.path)} (of {display(root.host)}) uses this cache and is in no git repository any "
+                "more: what its history needs is not known",
+                f"put its .git back; when that is gone for good: rm '{display(project.cache_dir)}/roots/"
+                f"{roots.record_name(root.path)}', then run any dvcx add in the project",
+            )
+    return [root.path for root in found if root.path != project.root]
 
 
 def files_exist(root: str) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import contextlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -10,14 +11,14 @@ from dvcx.core.collecting import Alone, Packed, Spare, Sweep, shrink
 from dvcx.core.packing import Frame
 from dvcx.errors import DvcxError, IntegrityError, UsageError, display
 from dvcx.events import Advanced, Began, Emit, Ended, Warned
-from dvcx.io import configfile, roots
+from dvcx.io import configfile
 from dvcx.io.files import private_directory
 from dvcx.io.hashing import digest_file
-from dvcx.io.store import sweep
+from dvcx.io.store import marks, sweep
 from dvcx.io.store.store import Store, object_name, pack_name, read_pack_table
 from dvcx.io.store.sweep import Inventory
 from dvcx.ops.collected import Collected, CollectedFile
-from dvcx.ops.reachable import find_roots, reach
+from dvcx.ops.reachable import find_roots, other_projects, reach
 
 if TYPE_CHECKING:
     from dvcx.project import Project
@@ -29,7 +30,7 @@ def shrink_cache(
     """Drop files from the cache, for good, until it holds at most `limit` bytes; `result` with what was dropped.
 
     Only files all of whose objects are on one of the remotes, listed now, with the same seals. `gone` is what the collection
-    before took. Hold the cache's lock alone. Raises `RemoteFailed` when a remote cannot be listed.
+    before took. Hold the cache's lock alone. Raises `RemoteFailed` when a remote cannot be listed, `Busy` while it is collected.
     """
     there = _left(sweep.inventory(cache), gone)
     size = there.size
@@ -41,11 +42,7 @@ def shrink_cache(
             "nothing can be dropped: this project has no remote that could hold it",
             "dvcx remote add -d origin s3://BUCKET/PREFIX (or a directory); then dvcx push",
         )
-    emit(Began("asking the remotes"))
-    held = [_seals(project, name, emit) for name in names]
-    emit(Ended("asking the remotes"))
-    spares, frames = _spares(cache, there, held, _linked(project, cache, emit))
-    chosen = _checked(cache, shrink(spares, size, limit), frames, held)
+    chosen = _chosen(project, cache, there, names, limit, dry_run=dry_run, emit=emit)
     dropped = sum(spare.size for spare in chosen)
     if size - dropped > limit:
         emit(
@@ -98,15 +95,31 @@ def _left(there: Inventory, gone: Sweep) -> Inventory:
     )
 
 
-def _seals(project: Project, name: str, emit: Emit) -> dict[bytes, bytes]:
-    remote = project.remote(name, emit)
-    try:
-        seals = dict(remote.seals())
-        whole = remote.recipes(recipe.id for recipe in remote.catalog.each_recipe())
-        seals.update({key: recipe.seal for key, recipe in whole.items() if key not in seals})
-        return seals
-    finally:
-        remote.close()
+def _chosen(
+    project: Project, cache: Store, there: Inventory, names: Sequence[str], limit: int, *, dry_run: bool, emit: Emit
+) -> list[Spare]:
+    """What goes. Unless in a dry run no collection may take it from the remote that was asked any more."""
+    with contextlib.ExitStack() as stack:
+        emit(Began("asking the remotes"))
+        remotes = []
+        for name in names:
+            remotes.append(project.remote(name, emit))
+            stack.callback(remotes[-1].close)
+        held = [_seals(remote) for remote in remotes]
+        emit(Ended("asking the remotes"))
+        spares, frames = _spares(cache, there, held, _linked(project, cache, emit))
+        chosen, counted = _checked(cache, shrink(spares, there.size, limit), frames, held)
+        for remote, ids in zip(remotes, counted, strict=True) if not dry_run else ():
+            if ids:
+                marks.hold(remote, ids)
+        return chosen
+
+
+def _seals(remote: Store) -> dict[bytes, bytes]:
+    seals = dict(remote.seals())
+    whole = remote.recipes(recipe.id for recipe in remote.catalog.each_recipe())
+    seals.update({key: recipe.seal for key, recipe in whole.items() if key not in seals})
+    return seals
 
 
 def _name(cache: Store, item: Alone) -> str:
@@ -135,11 +148,14 @@ def _spares(
 
 
 def _checked(
-    cache: Store, chosen: Iterable[Spare], tables: Mapping[str, list[Frame]], held: Iterable[Mapping[bytes, bytes]]
-) -> list[Spare]:
-    """The same, after comparing seals. Raises `IntegrityError` for an id that stands for other bytes on every remote."""
-    held = list(held)
+    cache: Store, chosen: Iterable[Spare], tables: Mapping[str, list[Frame]], held: Sequence[Mapping[bytes, bytes]]
+) -> tuple[list[Spare], list[set[bytes]]]:
+    """The same, after comparing seals, and for each remote the ids that it is the first to hold.
+
+    Raises `IntegrityError` for an id that stands for other bytes on every remote.
+    """
     right = []
+    counted: list[set[bytes]] = [set() for _ in held]
     for spare in chosen:
         frames = tables.get(spare.name)
         if frames is not None:
@@ -151,19 +167,20 @@ def _checked(
                 raise IntegrityError(f"{cache.label}: {spare.name} is corrupt: its bytes are {names.id}", "dvcx pull repairs it")
             pairs = [(key, bytes.fromhex(names.seal))]
         for key, sealed in pairs:
-            if not any(seals.get(key) == sealed for seals in held):
+            first = next((number for number, seals in enumerate(held) if seals.get(key) == sealed), None)
+            if first is None:
                 raise IntegrityError(
                     f"{cache.algorithm}:{key.hex()}: every remote that holds this id holds other bytes under it",
                     "one of them was forged or is corrupt; find out who wrote it before you use either",
                 )
+            counted[first].add(key)
         right.append(spare)
-    return right
+    return right, counted
 
 
 def _linked(project: Project, cache: Store, emit: Emit) -> set[bytes]:
     """Objects that symbolic links in a workspace may lead to: they have to stay."""
-    others = [] if project.own_cache else [root for root in roots.registered(project.cache_dir) if root != project.root]
-    if "symlink" not in project.links and not any(_may_symlink(root) for root in others):
+    if "symlink" not in project.links and not any(_may_symlink(root) for root in other_projects(project)):
         return set()
     return reach(find_roots(project, history=False, emit=emit), [cache], force=True, emit=lambda event: None)[0]
 

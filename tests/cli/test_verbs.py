@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -235,6 +236,17 @@ def test_verbs_that_free_the_disk(project: Path, git: Git, tmp_path_factory: pyt
     _ok("remote", "modify", "origin", "gc", "true", cwd=project)
     assert "marked as unused" not in _ok("gc", "--yes", "--remote", "origin", cwd=project)
     _ok("gc", "--dry-run", "--remote", "origin", "--verbose", cwd=project)
+
+
+@pytest.mark.parametrize(("remote", "hint"), [("", "dvcx gc --undo"), ("origin", "dvcx gc --undo --remote origin")])
+def test_the_hint_after_a_collection_undoes_it(remote: str, hint: str) -> None:
+    """Nothing is marked any more when all that was unused went."""
+    from dvcx.cli.gc import _lines
+    from dvcx.ops.collected import Collected
+
+    face: Any = SimpleNamespace(verbose=False, next=lambda *steps: steps)
+    done = Collected("cache", False, 1, 8, 1, 0, 0, 0, "2026-01-01", "2026-01-09", 0, 0, 0, 0, 0, 0, 8, 0, "", 8, ())
+    assert list(_lines(face, done, remote))[-1] == f"to undo: {hint}"
 
 
 def test_settings_verbs(project: Path) -> None:

@@ -15,6 +15,7 @@ from dvcx.core.collecting import (
     Alone,
     Mark,
     Packed,
+    Root,
     Seen,
     Spare,
     decide,
@@ -140,7 +141,9 @@ def test_marks_read_as_they_were_written() -> None:
         assert decode_mark(encode_mark(mark), "here") == mark
     ids = {key(3), key(1), key(2)}
     assert decode_ids(encode_ids(ids), 16, "here") == ids
-    assert decode_root(encode_root("/srv/project", "host"), "here") == ("/srv/project", "host")
+    for root in (Root("/srv/project", "host"), Root("/srv/project", "host", git=True)):
+        assert decode_root(encode_root(root), "here") == root
+    assert b"git" not in encode_root(Root("/srv/project", "host"))
 
 
 @given(st.binary(max_size=200))
@@ -152,11 +155,19 @@ def test_any_bytes_are_a_mark_or_an_error(data: bytes) -> None:
             assert error.hint
 
 
+@pytest.mark.parametrize("time", ["1e300", "1e999", "NaN", "-1", "1e11", "9" * 400, '"soon"', "null"])
+def test_an_impossible_time_is_an_error(time: str) -> None:
+    with pytest.raises(IntegrityError, match="broken mark"):
+        decode_mark(b'{"dvcx": 1, "state": "working", "by": "me", "time": %s}' % time.encode(), "here")
+
+
 def test_half_a_list_is_an_error() -> None:
     with pytest.raises(IntegrityError):
         decode_ids(b"x" * 17, 16, "here")
     with pytest.raises(IntegrityError):
-        decode_root(encode_root("relative", "host"), "here")
+        decode_root(b'{"dvcx": 1, "root": "/a", "host": "h", "git": 1}', "here")
+    with pytest.raises(IntegrityError):
+        decode_root(encode_root(Root("relative", "host")), "here")
 
 
 def test_only_what_every_mark_since_named_is_ripe() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dvcx.errors import IntegrityError, NotFound, UnsafeInput
-from dvcx.io.roots import register, registered
+from dvcx.io.roots import record_name, register, registered
 
 
 def project(path: Path) -> str:
@@ -24,9 +24,22 @@ def test_registered_once(tmp_path: Path) -> None:
     first, second = project(tmp_path / "a"), project(tmp_path / "b é")
     for root in (first, second, first):
         register(str(cache), root, shared=False)
-    assert sorted(registered(str(cache))) == sorted([first, second])
+    assert sorted(root.path for root in registered(str(cache))) == sorted([first, second])
     assert len(os.listdir(cache / "roots")) == 2
     assert all(len(name) == 21 for name in os.listdir(cache / "roots"))
+
+
+def test_that_it_was_in_git_is_never_forgotten(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    root = project(tmp_path / "a")
+    for now, noted in ((False, False), (True, True), (False, True)):
+        register(str(cache), root, shared=False, git=now)
+        assert [found.git for found in registered(str(cache))] == [noted]
+    assert os.listdir(cache / "roots") == [record_name(root)]
+    (cache / "roots" / record_name(root)).write_text("{")
+    register(str(cache), root, shared=False)
+    assert [found.git for found in registered(str(cache))] == [False]
 
 
 def test_one_that_is_gone_or_broken_is_an_error(tmp_path: Path) -> None:

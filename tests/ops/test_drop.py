@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import dvcx
-from dvcx.errors import Conflict, IntegrityError, NotFound, RemoteFailed, UsageError
+from dvcx.errors import Busy, Conflict, IntegrityError, NotFound, RemoteFailed, UsageError
+from dvcx.io.store import marks
 from dvcx.ops.add import add
 from dvcx.ops.commit import commit
 from dvcx.ops.drop import Dropped, DroppedItem, drop
@@ -91,6 +94,30 @@ def test_dropped_files_are_not_pulled_rather_than_deleted(pushed: Project) -> No
     pull(again(pushed), ["many/8"])
     commit(again(pushed), ["many"])
     assert pointer(pushed, "many.dvcx")["files"] == recorded["files"] + 1
+
+
+def test_what_was_dropped_is_held_on_the_remote(pushed: Project, tmp_path: Path) -> None:
+    """A collection elsewhere, which does not know that somebody needs it, may not take it."""
+    write(pushed, {"large": random.Random(3).randbytes(12 << 20)})
+    add(again(pushed), ["large"])
+    push(again(pushed))
+    remote = again(pushed).remote("origin", lambda event: None)
+    everything = [key for _, key, _, _ in remote.catalog.everything()]
+    marked = time.time() - 20 * 86400
+    marks.complete(remote, marks.fresh_name(marked), marked, everything)
+    drop(again(pushed), ["large", "many"], dry_run=True)
+    assert marks.used_since(remote, marks.read(remote), marked) == set()
+    drop(again(pushed), ["large"])
+    held = marks.used_since(remote, marks.read(remote), marked)
+    assert len(held) > 3 and held < set(everything), "the chunks"
+    drop(again(pushed), ["many"])
+    assert len(marks.used_since(remote, marks.read(remote), marked) - held) == 151
+    marks.begin(remote, marks.fresh_name(time.time()), time.time())
+    before = objects(pushed)
+    with pytest.raises(Busy, match="under way"):
+        drop(again(pushed), ["f"])
+    assert objects(pushed) == before
+    remote.close()
 
 
 def test_a_part_of_a_directory(pushed: Project) -> None:

@@ -640,6 +640,49 @@ def test_no_project_takes_what_another_needs(project: Project, tmp_path_factory:
     assert gc(again(first)).objects == len(gone) + len(needed)
 
 
+def test_a_project_that_lost_its_git_stops_it(project: Project, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What only its history needs is not known any more."""
+    base = tmp_path_factory.mktemp("shared")
+    (base / "b").mkdir()
+    run_git(replace(project, root=str(base / "b")), "init", "-q")
+    init(str(base / "b"))
+    first, second = _shared(project, open_project(str(base / "b")), base / "cache")
+    history = old(second, {"theirs": "1"}, ["theirs"])
+    commit_all(second)
+    old(again(second), {"theirs": "2"}, ["theirs"])
+    commit_all(again(second))
+    gone = unused(first)
+    os.rename(base / "b/.git", base / "git")
+    add(again(second), ["theirs"])  # its record is not written anew without it
+    _nothing_goes(first, NotFound, "in no git repository any more")
+    _nothing_goes(second, NotFound, "in no git repository any more")
+    os.rename(base / "git", base / "b/.git")
+    assert gc(again(first)).objects == len(gone)
+    assert history < objects(first)
+
+
+def test_a_cache_in_one_project_that_another_uses(project: Project, tmp_path_factory: pytest.TempPathFactory) -> None:
+    from dvcx.ops.config import set_
+
+    base = tmp_path_factory.mktemp("other")
+    run_git(replace(project, root=str(base)), "init", "-q")
+    init(str(base))
+    mine = old(project, {"mine": "mine"}, ["mine"])
+    set_(open_project(str(base)), "cache.dir", project.cache_dir, local=True)
+    theirs = old(open_project(str(base)), {"theirs": BIG}, ["theirs"])
+    gone = unused(project)
+    assert gc(again(project)).objects == len(gone)
+    assert objects(project) == mine | theirs
+    # And what a link of that one may lead to stays though a remote holds it.
+    shared = with_remote(again(project), base / "remote")
+    write(shared, {"same": BIG})
+    add(again(shared), ["same"])
+    push(again(shared))
+    set_(open_project(str(base)), "cache.link", "symlink", local=True)
+    gc(again(shared), max_size="0")
+    assert objects(project) == theirs
+
+
 # --max-size
 
 
@@ -687,6 +730,27 @@ def test_max_size_keeps_what_links_lead_to(project: Project, tmp_path: Path) -> 
     push(linking)
     assert gc(linking, max_size="0").dropped == 0
     assert Path(project.root, "f").read_text() == BIG
+
+
+def test_max_size_holds_what_it_counts_on(project: Project, tmp_path: Path) -> None:
+    project = with_remote(project, tmp_path / "remote")
+    write(project, {f"d/{number}": f"{number} {BIG}" for number in range(150)} | {"f": BIG})
+    add(project, ["d", "f"])
+    push(again(project))
+    remote = again(project).remote("origin", lambda event: None)
+    everything = {key for _, key, _, _ in remote.catalog.everything()}
+    marked = time.time() - 20 * DAY
+    marks.complete(remote, marks.fresh_name(marked), marked, everything)
+    gc(again(project), max_size="0", dry_run=True)
+    assert marks.used_since(remote, marks.read(remote), marked) == set()
+    marks.begin(remote, name := marks.fresh_name(time.time()), time.time())
+    with pytest.raises(Busy):
+        gc(again(project), max_size="0")
+    assert len(objects(project)) == 152
+    marks.remove(remote, name)
+    assert gc(again(project), max_size="0").dropped == 152
+    assert marks.used_since(remote, marks.read(remote), marked) == everything
+    remote.close()
 
 
 def test_max_size_without_a_remote(project: Project) -> None:
@@ -801,6 +865,68 @@ def test_what_a_push_counts_on_stays(alone: Project, tmp_path_factory: pytest.Te
     assert not [item for item in _wanted(other) if item not in store_objects(_remote(alone))]
 
 
+@pytest.mark.parametrize("counted", [False, True])
+def test_a_collection_since_a_push_looked_is_seen(
+    alone: Project, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, counted: bool
+) -> None:
+    """It begins and ends between the push's listing and its look at the marks, with or without a list that names the same."""
+    commit_all(alone)
+    other = clone(alone, tmp_path_factory.mktemp("clone") / "c")
+    _, gone = _unused_there(alone, 8)
+    gc(again(alone), remote="origin")
+    _backdate(alone, 15)
+    write(other, {"e/0": f"0 {BIG}", "e/1": "new"})
+    add(other, ["e"])
+    real = marks.hold
+
+    def late(store: Any, ids: Any, **options: Any) -> None:
+        monkeypatch.setattr(marks, "hold", real)
+        assert gc(again(alone), remote="origin").objects == len(gone)
+        if counted:
+            marks.complete(store, marks.fresh_name(time.time()), time.time(), ids)
+        real(store, ids, **options)
+
+    monkeypatch.setattr(marks, "hold", late)
+    with pytest.raises(Busy, match="took 1 of 1 object"):
+        push(again(other))
+    assert push(again(other)).objects >= 2
+    assert not [item for item in _wanted(other) if item not in store_objects(_remote(alone))]
+
+
+def test_a_collection_while_a_push_sends_is_seen(
+    alone: Project, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Chunks that the push found there are gone when its index is to name them."""
+    from dvcx.io.store import writer
+
+    commit_all(alone)
+    other = clone(alone, tmp_path_factory.mktemp("clone") / "c")
+    first, second, third = _versions()
+    for data in (first, second):
+        write(alone, {"large": data})
+        add(again(alone), ["large"])
+        push(again(alone))
+    gc(again(alone), remote="origin")
+    _backdate(alone, 15)
+    write(other, {"mine": third})
+    add(other, ["mine"])
+    real = writer.Writer._write_index
+
+    def late(self: Any) -> None:
+        monkeypatch.setattr(writer.Writer, "_write_index", real)
+        assert gc(again(alone), remote="origin").objects > 2
+        real(self)
+
+    monkeypatch.setattr(writer.Writer, "_write_index", late)
+    with pytest.raises(Busy, match="since this looked there"):
+        push(again(other))
+    push(again(other))
+    wipe_cache(other)
+    Path(other.root, "mine").unlink()
+    pull(again(other))
+    assert Path(other.root, "mine").read_bytes() == third
+
+
 def _wanted(project: Project) -> set[str]:
     blobs = {identity for identity, data in store(project).items() if data.startswith(b"0 ")}
     return {pointer(project, "e.dvcx")["hash"]} | blobs
@@ -837,6 +963,22 @@ def test_a_remote_is_not_collected_on_any_doubt(alone: Project, tmp_path: Path) 
     name.unlink()
     with pytest.raises(UsageError):
         gc(again(alone), remote="origin", force=True)
+
+
+def test_a_mark_of_the_future_passes(alone: Project) -> None:
+    _unused_there(alone, 8)
+    (_remote(alone) / "gc").mkdir(exist_ok=True)
+    name = _remote(alone) / "gc/2026-01-01-0123456789abcdef.json"
+    for ahead, refused in ((300.0, True), (DAY + 600, False), (9e10, False)):
+        name.write_text(json.dumps({"dvcx": 1, "state": "working", "time": time.time() + ahead, "by": "pid 1 on elsewhere"}))
+        write(alone, {"new": str(ahead)})
+        add(again(alone), ["new"])
+        if refused:
+            with pytest.raises(Busy, match="pid 1 on elsewhere"):
+                push(again(alone))
+        else:
+            assert push(again(alone)).objects >= 1
+            assert gc(again(alone), remote="origin", dry_run=True).objects == 0
 
 
 def setting_remote(project: Project, key: str, value: Any) -> Project:
@@ -919,6 +1061,34 @@ def test_chunks_a_push_counts_on_stay(alone: Project, tmp_path_factory: pytest.T
     Path(other.root, "mine").unlink()
     pull(again(other))
     assert Path(other.root, "mine").read_bytes() == third
+
+
+@pytest.mark.parametrize("blob_alone", [False, True])
+def test_chunks_of_a_blob_a_push_counts_on_stay(
+    alone: Project, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, blob_alone: bool
+) -> None:
+    """The push sends nothing of the blob; an older dvcx named the blob alone."""
+    commit_all(alone)
+    other = clone(alone, tmp_path_factory.mktemp("clone") / "c")
+    first, _, _ = _versions()
+    for data in (first, b"nothing of it"):
+        write(alone, {"large": data})
+        add(again(alone), ["large"])
+        push(again(alone))
+    gc(again(alone), remote="origin")
+    _backdate(alone, 15)
+    write(other, {"mine": first})
+    add(other, ["mine"])
+    if blob_alone:
+        monkeypatch.setattr("dvcx.io.store.store.Store.with_chunks", lambda self, keys: set(keys))
+    assert push(again(other)).present == 1
+    held = sum(path.stat().st_size for path in (_remote(alone) / "gc").glob("*.used"))
+    assert (held > 16) == (not blob_alone)
+    assert gc(again(alone), remote="origin").objects == 0
+    wipe_cache(other)
+    Path(other.root, "mine").unlink()
+    pull(again(other))
+    assert Path(other.root, "mine").read_bytes() == first
 
 
 def test_max_size_trusts_chunks(project: Project, tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ import contextlib
 import os
 import re
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
 
-from dvcx.core.collecting import DAY
+from dvcx.core.collecting import DAY, is_own
 from dvcx.core.objects import digest_bytes
 from dvcx.io.store.store import Store, pack_name
 
@@ -38,9 +38,11 @@ def _freshen(store: Store, ids: Collection[bytes] | None) -> None:
     assert store.local is not None
     now = time.time()
     packs: set[str] = set(store.catalog.packs())
-    alone: list[bytes] = []
+    alone: Iterable[bytes]
     if ids is not None and len(ids) <= MANY:
         packs, alone = store.catalog.packs_of(ids)
+    else:
+        alone = _all_loose(store)
     lines = [f"pack {name}" for name in packs if _is_old(store.local.path(pack_name(name)), now)]
     lines += [f"object {key.hex()}" for key in alone if _is_old(store.loose_path(f"{store.algorithm}:{key.hex()}"), now)]
     if not lines:
@@ -61,6 +63,13 @@ def _freshen(store: Store, ids: Collection[bytes] | None) -> None:
         os.write(fd, "".join(f"{line}\n" for line in lines).encode())
     finally:
         os.close(fd)
+
+
+def _all_loose(store: Store) -> Iterator[bytes]:
+    assert store.local is not None
+    for item in store.local.list("objects"):
+        if is_own(item.name):
+            yield bytes.fromhex(item.name[8:10] + item.name[11:])
 
 
 def used(store: Store) -> dict[str, float]:

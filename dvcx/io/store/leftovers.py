@@ -27,6 +27,13 @@ class Found(NamedTuple):
     recipes: Mapping[bytes, Recipe]
 
 
+class _Line(NamedTuple):
+    """A loose object that was sent, and when (unix seconds)."""
+
+    item: Loose
+    sent: float
+
+
 class Leftovers:
     """Things on a remote that were sent whole and are not visible yet. What is doubtful is left alone and sent again."""
 
@@ -34,7 +41,7 @@ class Leftovers:
         self._store = store
         self._journal = journal
         self._packs: dict[bytes, list[PackInfo]] | None = None
-        self._remembered: dict[bytes, Loose] | None = None
+        self._remembered: dict[bytes, _Line] | None = None
         self._refused: set[bytes] = set()
         self._file = -1
 
@@ -91,17 +98,17 @@ class Leftovers:
         if self._remembered is None:
             self._remembered = self._read_journal()
         found = self._remembered.get(key)
-        if found is None or found.seal != sealed or not self._store.lists_loose(key, found.size):
+        if found is None or found.item.seal != sealed or not self._store.lists_loose(key, found.item.size):
             return None
-        return self._remembered.pop(key)
+        return self._remembered.pop(key).item
 
     def remember(self, item: Loose) -> None:
         """This object was just sent, and no index names it yet."""
         if self._remembered is not None:
             self._remembered.pop(item.id, None)
-        self._write(item)
+        self._write(_Line(item, time.time()))
 
-    def _write(self, item: Loose) -> None:
+    def _write(self, line: _Line) -> None:
         if not self._journal:
             return
         # A lost line costs a second sending, no more; so a disk that refuses is no failure.
@@ -109,7 +116,8 @@ class Leftovers:
             if self._file < 0:
                 flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
                 self._file = os.open(self._journal, flags, 0o600)
-            os.write(self._file, f"{item.id.hex()} {item.seal.hex()} {item.kind} {item.size}\n".encode())
+            item = line.item
+            os.write(self._file, f"{item.id.hex()} {item.seal.hex()} {item.kind} {item.size} {line.sent:.0f}\n".encode())
 
     def named(self) -> None:
         """An index names now what was sent or found here; what nobody asked for yet is kept in mind."""
@@ -120,9 +128,9 @@ class Leftovers:
         self.close()
         with contextlib.suppress(OSError):
             os.unlink(self._journal)
-        for item in self._remembered.values():
-            if self._store.lists_loose(item.id, item.size):
-                self._write(item)
+        for line in self._remembered.values():
+            if self._store.lists_loose(line.item.id, line.item.size):
+                self._write(line)
 
     def close(self) -> None:
         """Let go of the journal; it stays."""
@@ -130,19 +138,18 @@ class Leftovers:
             os.close(self._file)
             self._file = -1
 
-    def _read_journal(self) -> dict[bytes, Loose]:
-        found: dict[bytes, Loose] = {}
+    def _read_journal(self) -> dict[bytes, _Line]:
+        found: dict[bytes, _Line] = {}
+        oldest = time.time() - YOUNG
         try:
             with open(self._journal, "rb") as file:
-                if os.fstat(file.fileno()).st_mtime < time.time() - YOUNG:
-                    return found
                 lines = file.read(MAX_JOURNAL).split(b"\n")[:-1]
         except OSError:
             return found
         for line in lines:
             with contextlib.suppress(ValueError):
-                key, sealed, kind, size = line.decode("ascii").split(" ")
+                key, sealed, kind, size, sent = line.decode("ascii").split(" ")
                 item = Loose(bytes.fromhex(key), bytes.fromhex(sealed), int(kind), int(size))
-                if item.kind in (KIND_BLOB, KIND_TREE):
-                    found[item.id] = item
+                if item.kind in (KIND_BLOB, KIND_TREE) and float(sent) >= oldest:
+                    found[item.id] = _Line(item, float(sent))
         return found

@@ -34,11 +34,15 @@ _OURS = re.compile(r"gc/\d{4}-\d{2}-\d{2}-[0-9a-f]{16}\.(json|ids|used)")
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """What lies in a remote's gc/: records by name, names of lists of used ids with when they were written, and leftovers."""
+    """What lies in a remote's gc/: records by name, names of lists of used ids with when they were written, and leftovers.
+
+    `newest` is when a collection last wrote something there (unix seconds, of the remote's clock).
+    """
 
     records: dict[str, Mark]
     used: dict[str, float]
     names: frozenset[str]
+    newest: float = 0.0
 
 
 def read(store: Store) -> Marks:
@@ -53,7 +57,8 @@ def read(store: Store) -> Marks:
                 continue
             records[name] = decode_mark(data, f"{store.label}: {name}")
     used = {name: item.modified for name, item in listed.items() if name.endswith(".used")}
-    return Marks(records, used, frozenset(listed))
+    newest = max((item.modified for name, item in listed.items() if name not in used), default=0.0)
+    return Marks(records, used, frozenset(listed), newest)
 
 
 def fresh_name(now: float) -> str:
@@ -81,9 +86,9 @@ def remove(store: Store, name: str) -> None:
 
 
 def active(marks: Marks, own: str, now: float) -> tuple[str, Mark] | None:
-    """Another collection that is at work, as far as its mark tells."""
+    """Another collection that is at work, as far as its mark tells: not one of a day that is long past or far ahead."""
     for name, mark in marks.records.items():
-        if mark.state == WORKING and name != f"{own}.json" and mark.time > now - ACTIVE:
+        if mark.state == WORKING and name != f"{own}.json" and now - ACTIVE < mark.time < now + ACTIVE:
             return name, mark
     return None
 
@@ -122,24 +127,34 @@ def used_since(store: Store, marks: Marks, since: float) -> set[bytes]:
     return ids
 
 
-def hold(store: Store, ids: Collection[bytes]) -> None:
+def hold(store: Store, ids: Collection[bytes], *, unnamed: Collection[bytes] = ()) -> None:
     """A push counts on these objects, which are on the remote already: no collection may take them. One listing, mostly.
 
-    Raises `Busy` while a collection is at work: it may be taking them now.
+    Of a large blob its chunks are held as well; `unnamed` are those loose ones that no index names yet. Raises `Busy` while
+    a collection is at work, which may be taking them now, or after one that took some since the store was listed.
     """
     marks = read(store)
-    if not marks.records:
+    if not marks.names:
         return
     _refuse(store, marks)
+    ids = store.with_chunks(ids)
     listed: set[bytes] = set()
     for mark in seen(store, marks):
         listed |= set(mark.ids)
     counted = listed.intersection(ids)
-    if not counted:
-        return
-    store.backend.write(f"{fresh_name(time.time())}.used", encode_ids(counted))
-    # Written before this look: either that collection sees it, or we see that collection.
-    _refuse(store, read(store))
+    if counted:
+        store.backend.write(f"{fresh_name(time.time())}.used", encode_ids(counted))
+        # Written before this look: either that collection sees it, or we see that collection.
+        marks = read(store)
+        _refuse(store, marks)
+    if marks.newest >= store.listed_at - MAX_SKEW:
+        # A whole collection fits between a listing and this moment.
+        store.sync(again=True)
+        lost = store.lost(ids, unnamed=unnamed)
+        if lost:
+            raise Busy(
+                f"{store.label}: a collection took {len(lost):,} of {len(ids):,} objects since this looked there", "run it again"
+            )
 
 
 def _refuse(store: Store, marks: Marks) -> None:

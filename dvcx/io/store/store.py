@@ -8,6 +8,7 @@ import os
 import secrets
 import stat as stat_module
 import threading
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice, pairwise
 from typing import Any, NamedTuple, TypeVar
@@ -133,7 +134,10 @@ class _Wholes:
 
 
 class Store:
-    """Objects by id. `label` names it in messages: "the cache" or "remote 'origin'". Reads may run in several threads."""
+    """Objects by id. `label` names it in messages: "the cache" or "remote 'origin'". Reads may run in several threads.
+
+    `listed_at` is the moment (unix seconds) before the last listing began; what it showed was there then.
+    """
 
     def __init__(
         self,
@@ -152,6 +156,7 @@ class Store:
         self.id = store_id
         self.label = label
         self.is_cache = is_cache
+        self.listed_at = 0.0
         self.warn = warn
         self.local = backend if isinstance(backend, LocalBackend) else None
         self._loose: dict[bytes, int] = {}
@@ -194,6 +199,7 @@ class Store:
                     raise
 
     def _sync(self, broken: Callable[[str, DvcxError], None] | None) -> None:
+        began = time.time()
         indexes = {item.name: item.size for item in self.backend.list("index")}
         listed_packs = {item.name: item for item in self.backend.list("packs")}
         packs = {name: item.size for name, item in listed_packs.items()}
@@ -204,6 +210,7 @@ class Store:
         if fingerprint != self.catalog.listing() and self._learn(indexes, packs, broken):
             self.catalog.set_listing(fingerprint)
         self._packs = listed_packs
+        self.listed_at = began
         self._synced = True
 
     def unnamed_packs(self, since: float) -> dict[str, int]:
@@ -237,6 +244,12 @@ class Store:
                         known = self.catalog.verified(key)
                         found[object_id] = known[0] if known and known[1] == stamp(status) else b""
         return found
+
+    def lost(self, keys: Iterable[bytes], *, unnamed: Collection[bytes] = ()) -> set[bytes]:
+        """Those raw ids that are not here (any more). Of `unnamed`, which no index names, the loose object does."""
+        ids = {key: f"{self.algorithm}:{key.hex()}" for key in keys}
+        here = self.have(ids.values())
+        return {key for key, name in ids.items() if name not in here and not (key in unnamed and key in self._loose)}
 
     def count(self) -> int:
         """About how many objects the indexes name."""
@@ -284,6 +297,13 @@ class Store:
             if chunks <= here:
                 whole.setdefault(recipe.id, recipe)
         return whole
+
+    def with_chunks(self, keys: Iterable[bytes]) -> set[bytes]:
+        """These raw ids, and those of the chunks of the blobs among them that are here as recipes."""
+        found = set(keys)
+        for recipe in self.recipes(found).values():
+            found.update(key for key, _ in self._chunks(recipe))
+        return found
 
     def lost_chunks(self, item: Wanted) -> list[str]:
         """Ids of the chunks that a blob lacks here, of which only the recipe is here; none when it has no recipe either."""

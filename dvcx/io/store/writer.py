@@ -105,6 +105,7 @@ class Writer:
         self._scratch = store.local.path("packs") if store.local is not None else scratch
         self._id_length = ALGORITHMS[store.algorithm]
         self._reused: set[bytes] = set()
+        self._unnamed_reused: set[bytes] = set()
         self._mending = mending
         if store.is_cache and not mending:
             # A collection may have moved things since the store was opened; now the lock keeps it away.
@@ -239,6 +240,9 @@ class Writer:
             self._loose.append(loose)
             self._new[key] = sealed
             self._taken.add(key)
+            # A collection may have marked it as unused before this index names it.
+            self._reused.add(key)
+            self._unnamed_reused.add(key)
         return loose is not None
 
     # Taking objects in
@@ -784,7 +788,10 @@ class Writer:
             return
         if not self._store.is_cache and self._reused:
             # Chunks, say, that only an older version of a file needed: a collection must not take what is named again.
-            marks.hold(self._store, self._reused)
+            looked = self._store.listed_at
+            marks.hold(self._store, self._reused, unnamed=self._unnamed_reused)
+            if self._store.listed_at != looked:
+                self._known = None  # of before that collection
         inside = {frame.id for pack in packs for frame in pack.frames if frame.kind == KIND_RECIPE} if self._recipes else ()
         recipes = tuple(self._recipes[key] for key in inside if key in self._recipes)
         data = encode_index(IndexContent(packs, loose, recipes), self._id_length, xxh128)
@@ -792,6 +799,7 @@ class Writer:
         self._store.backend.write(self._index, data)
         self._store.catalog.learn(self._index, packs, loose, recipes)
         self._store.remember_loose(loose)
+        self._unnamed_reused.clear()
         if self._left is not None:
             self._left.named()
 

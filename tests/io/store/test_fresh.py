@@ -30,12 +30,27 @@ def test_use_is_noted_once_a_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert sorted(lines) == sorted([f"pack {pack}", *(f"object {item.names.id[7:]}" for item in alone[:2])])
     assert all(when > time.time() - DAY for when in fresh.used(store).values())
     fresh.freshen(store, None)
-    assert len(fresh.used(store)) == 3
+    assert len(fresh.used(store)) == 4
     (tmp_path / "cache/fresh/2020-01-01").write_text(f"pack {pack}\nrubbish\n")
     (tmp_path / "cache/fresh/notes").write_text("mine")
     assert fresh.days(store) == ["2020-01-01", day]
     fresh.forget(store, day)
     assert fresh.days(store) == [day] and (tmp_path / "cache/fresh/notes").exists()
+    store.close()
+
+
+@pytest.mark.parametrize("everything", [False, True])
+def test_who_uses_many_uses_loose_ones_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, everything: bool) -> None:
+    shelf = cache_shelf(tmp_path)
+    packed, alone = things(120), things(3, 500)
+    shelf.fill(packed)
+    shelf.fill(alone)
+    store = shelf.open(write=True)
+    (tmp_path / "cache/objects/notes.txt").write_text("mine")
+    monkeypatch.setattr(fresh, "MANY", 100)
+    monkeypatch.setattr(fresh, "newest", lambda found: found.st_mtime - 30 * DAY)
+    fresh.freshen(store, None if everything else fresh.keys_of([item.names.id for item in (*packed, *alone)]))
+    assert set(fresh.used(store)) == {*store.catalog.packs(), *(item.names.id[7:] for item in alone)}
     store.close()
 
 
