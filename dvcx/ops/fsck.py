@@ -7,7 +7,8 @@ import json
 import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from dvcx.core.objects import digest_bytes
@@ -179,6 +180,7 @@ class _Case:
     broken_records: list[Finding]
     elsewhere: dict[str, list[Wanted]]
     only_history: int = 0
+    deviating: dict[Wanted, str] = field(default_factory=dict)
 
 
 # Opening what may be damaged
@@ -261,7 +263,9 @@ def _needs(
         here = [root for root in here if _belongs(project, tracked, remote, root)]
     roots = [*here, *naming.in_history(project)]
     bad = {fault.id for fault in found.faults if fault.id and fault.id not in found.good}
-    needs = naming.needs(roots, lambda item: _is_good(found, item), bad, stores, others, index)
+    needs = naming.needs(
+        roots, lambda item: _is_good(found, item), bad, stores, others, index, lambda item: _deviates(found, item)
+    )
     return needs, frozenset(map(id, here)), broken, {}
 
 
@@ -281,29 +285,38 @@ def _is_good(found: Survey, item: Wanted) -> bool:
     return (not row[0] or row[0].hex() == item.seal) and (item.size < 0 or row[1] == item.size)
 
 
+def _deviates(found: Survey, item: Wanted) -> bool:
+    """Whether the object is here and right by its id, with another seal than the record says."""
+    row = found.good.get(digest_bytes(item.id))
+    return row is not None and bool(row[0]) and row[0].hex() != item.seal
+
+
 def _judge(case: _Case) -> None:
-    """Enter as faults what only records can tell: other seals, other lengths, trees that cannot be used."""
+    """Enter as faults what only records can tell: other seals, other lengths, trees that cannot be used.
+
+    A record that says of an object what other records, or its own bytes, contradict is itself the fault.
+    """
     found, store = case.found, case.store
     lengths: dict[bytes, int] = {}
     for item in case.needs.objects:
         key = digest_bytes(item.id)
-        lengths[key] = item.size
+        lengths.setdefault(key, item.size)
         row = found.good.get(key)
         if row is None:
             continue
-        if row[0] and row[0].hex() != item.seal:
+        if _deviates(found, item) and item.id in case.needs.confirmed:
+            case.deviating[item] = f"it names {item.id} with another seal than other records, and theirs is right"
+        elif _deviates(found, item):
             condemn(store, found, key, bytes.fromhex(item.seal), "its BLAKE3 seal is not that of the record which names it")
-        elif item.size >= 0 and row[1] != item.size and key in found.loose:
+        elif item.size >= 0 and row[1] != item.size and key in found.loose and not row[0]:
             found.good.drop(key)
             text = f"it has {row[1]} bytes instead of {item.size}"
             found.faults.append(Fault(TRUNCATED, object_name(item.id), text, key, bytes.fromhex(item.seal)))
         elif item.size >= 0 and row[1] != item.size:
-            need = case.needs.objects[item][0]
-            text = f"it says that {item.id} has {item.size} bytes, and it has {row[1]}"
-            case.broken_records.append(Finding(RECORD, need.root.record, item.id, text, 1, ()))
+            case.deviating[item] = f"it says that {item.id} has {item.size} bytes, and it has {row[1]}"
     for item, text in case.needs.unreadable.items():
         key = digest_bytes(item.id)
-        if key in found.good:
+        if key in found.good and item not in case.deviating:
             found.good.drop(key)
             found.faults.append(Fault(CORRUPT, _where(case, key), text, key, bytes.fromhex(item.seal)))
     for number, fault in enumerate(found.faults):
@@ -378,7 +391,8 @@ def _mend(case: _Case, lacking: Mapping[Wanted, str], jobs: int, emit: Emit) -> 
     for fault in case.found.faults:
         if fault.id and fault.id not in case.found.good:
             lost[fault.id] = Lost(f"{store.algorithm}:{fault.id.hex()}", fault.seal.hex())
-    for item in (*case.needs.objects, *lacking):
+    # Of one id that records name with several seals the last of these wins.
+    for item in sorted((*case.needs.objects, *lacking), key=lambda item: _credit(case, lost, item)):
         key = digest_bytes(item.id)
         if key in lost or item in lacking:
             lost[key] = Lost(item.id, item.seal, item.size, item.tree, _paths(case, item))
@@ -397,6 +411,12 @@ def _mend(case: _Case, lacking: Mapping[Wanted, str], jobs: int, emit: Emit) -> 
     return mend(project, store, case.found, lost, sources, jobs=jobs, compress=compress, scratch=scratch, emit=emit)
 
 
+def _credit(case: _Case, lost: Mapping[bytes, Lost], item: Wanted) -> tuple[bool, bool, int]:
+    """How much speaks for the seal a record says: the store says it too, the workspace does, so many need it."""
+    known = lost.get(digest_bytes(item.id))
+    return known is not None and known.seal == item.seal, bool(_paths(case, item)), len(case.needs.objects.get(item, ()))
+
+
 # The answer
 
 
@@ -405,11 +425,15 @@ def _findings(case: _Case, lacking: Mapping[Wanted, str], done: Mended | None) -
     for item, needs in case.needs.objects.items():
         users.setdefault(digest_bytes(item.id), []).extend(needs)
     told = [*(fault.id for fault in case.found.faults if fault.id in users), *(digest_bytes(item.id) for item in lacking)]
-    names = _revisions(case, [need for key in told[:ASKED] for need in users[key]])
+    needed = [*chain.from_iterable(case.needs.objects[item] for item in case.deviating)]
+    names = _revisions(case, [*needed, *(need for key in told[:ASKED] for need in users[key])])
     algorithm = case.store.algorithm
     ids = [f"{algorithm}:{key.hex()}" for key in {fault.id for fault in case.found.faults if fault.id}]
     now = case.store.have([*ids, *(item.id for item in lacking)]) if done is not None else {}
     found = list(case.broken_records)
+    for item, text in case.deviating.items():
+        needs = case.needs.objects[item]
+        found.append(Finding(RECORD, needs[0].root.record, item.id, text, len(needs), _needed_by(case, needs, names)))
     for fault in case.found.faults:
         object_id = f"{algorithm}:{fault.id.hex()}" if fault.id else ""
         needs = users.get(fault.id, [])
@@ -435,6 +459,8 @@ def _repaired(
         if fault.name.startswith("packs/"):
             return "what is right in it is in another pack now" if kept or fault.problem == MISSING else ""
         return "moved away" if kept else ""
+    if fault.id in done.left:
+        return ""
     sealed = now.get(object_id)
     if sealed is not None and (not sealed or not fault.seal or sealed == fault.seal):
         return done.came.get(fault.id, "there is a good copy in another place of the store")

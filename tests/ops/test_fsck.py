@@ -281,6 +281,59 @@ def test_a_forged_object(place: Place) -> None:
     assert place.read(name) == BIG
 
 
+def forge_record(place: Place, name: str, key: str, value: str) -> None:
+    """A branch holds a commit in which this pointer says something else."""
+    path = Path(place.project.root, f"{name}.dvcx")
+    right = path.read_text()
+    old = str(pointer(place.project, f"{name}.dvcx")[key])
+    assert right.count(old) == 1
+    run_git(place.project, "checkout", "-q", "-b", "forged")
+    path.write_text(right.replace(old, value))
+    run_git(place.project, "add", "-A")
+    run_git(place.project, "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "forged")
+    run_git(place.project, "checkout", "-q", "-")
+    assert path.read_text() == right
+
+
+@pytest.mark.parametrize("name", ["big", "huge", "small", "many", "sub"])
+def test_one_forged_record_on_a_branch(place: Place, name: str) -> None:
+    """The bytes are those of the id and of the other record's seal: the record is the finding, and nothing is touched."""
+    forge_record(place, name, "blake3", "0" * 64)
+    before = place.names("")
+    for options in ({}, {"repair": True}):
+        found = place.check(**options)
+        assert [(item.problem, item.file) for item in found.findings] == [("record", f"{name}.dvcx")], found.findings
+        assert "another seal than other records" in found.findings[0].text and found.verdict == "damaged"
+        assert [need.revision for need in found.findings[0].needed_by] == ["forged"]
+        assert place.names("") == before
+    place.everything_is_there()
+
+
+def test_a_forged_length_on_a_branch(place: Place) -> None:
+    forge_record(place, "big", "size", "12345")
+    before = place.names("")
+    for options in ({}, {"repair": True}):
+        found = place.check(**options)
+        assert [item.problem for item in found.findings] == ["record"] and place.names("") == before
+    place.everything_is_there()
+
+
+@pytest.mark.parametrize("name", ["big", "huge", "small", "sub"])
+def test_a_forged_record_that_stands_alone(place: Place, name: str) -> None:
+    """Nobody confirms the seal that the bytes have: they stay until a right copy comes, and the finding stays."""
+    path = Path(place.project.root, f"{name}.dvcx")
+    right = path.read_text()
+    path.write_text(right.replace(str(pointer(place.project, f"{name}.dvcx")["blake3"]), "0" * 64))
+    shutil.rmtree(f"{place.project.root}/.git")
+    problems = [item.problem for item in place.check().findings]
+    assert "forged" in problems
+    done = place.check(repair=True)
+    assert done.verdict == "damaged" and "forged" in [item.problem for item in done.findings if not item.repaired]
+    assert "forged" in [item.problem for item in place.check().findings]
+    path.write_text(right)
+    place.sound()
+
+
 def test_a_missing_object(place: Place) -> None:
     name = place.object("big")
     place.change(name, None)

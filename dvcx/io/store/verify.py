@@ -209,6 +209,9 @@ def condemn(store: Store, found: Survey, key: bytes, seal: bytes, text: str) -> 
                 found.stale.update(found.named.get(pack, ()))
             found.broken[pack] = [frame for frame in frames if frame.id != key]
             found.faults.append(Fault(FORGED, pack_name(pack), text, key, seal))
+    for recipe, pack in found.recipes.items():
+        if recipe.id == key:
+            found.faults.append(Fault(FORGED, pack_name(pack), text, key, seal))
 
 
 def check_store_json(backend: Backend, algorithm: str, label: str) -> Fault | None:
