@@ -42,6 +42,7 @@ from dvcx.io.store.chunking import Later, Nearby, Spot, from_file, from_pieces, 
 from dvcx.io.store.leftovers import Leftovers
 from dvcx.io.store.packfile import OpenPack, create, fresh_name, move_into, write_all
 from dvcx.io.store.store import Store, Wanted, object_name, pack_name, stamp
+from dvcx.io.store.verify import read_frames
 
 HELD = 32 << 20
 NOT_COMPRESSED = 256
@@ -133,7 +134,8 @@ class Writer:
         self._finished: list[_Finished] = []
         self._index = ""
         self._loose: list[Loose] = []
-        self._recipes: dict[bytes, Recipe] = {}
+        self._recipes: dict[bytes, list[Recipe]] = {}
+        self._unsent: set[bytes] = set()
         self._pending: list[_Pending] = []
         self._stamps: list[tuple[bytes, bytes, str]] = []
         self._spots: dict[bytes, Spot] = {}
@@ -229,7 +231,8 @@ class Writer:
         pack = self._left.pack_with(key, sealed)
         if pack is not None:
             self._finished.append(_Finished(pack.info))
-            self._recipes.update(pack.recipes)
+            for recipe in pack.recipes.values():
+                self._recipes.setdefault(recipe.id, []).append(recipe)
             held = {frame.id: frame.seal for frame in pack.info.frames if frame.kind != KIND_RECIPE}
             self._new.update(held)
             self._taken.update(held)
@@ -251,12 +254,16 @@ class Writer:
                 self._count_taken(key, len(data))
                 return False
             self._new[key] = sealed
-            self._count(len(data), len(data))
             kind = KIND_TREE if tree else KIND_BLOB
-            if self._packed and len(data) < SMALL:
-                self._append(key, sealed, kind, data)
-            else:
-                self._place(names, kind, data)
+            try:
+                if self._packed and len(data) < SMALL:
+                    self._append(key, sealed, kind, data)
+                else:
+                    self._place(names, kind, data)
+            except BaseException:
+                self._new.pop(key)
+                raise
+            self._count(len(data), len(data))
             return True
 
     def _count(self, size: int, fresh: int) -> None:
@@ -289,7 +296,7 @@ class Writer:
             if recipe is None:
                 self._append(frame.id, frame.seal, frame.kind, data)
                 return
-            self._recipes[frame.id] = recipe
+            self._recipes.setdefault(frame.id, []).append(recipe)
             self._append_frame(frame.id, frame.seal, frame.kind, RAW, data, len(data))
 
     def _place(self, names: Digest, kind: int, data: bytes) -> None:
@@ -626,6 +633,21 @@ class Writer:
                 self._heard(item.size)
                 return
             self._new[key] = sealed
+        try:
+            self._send_whole(item, source)
+        except BaseException:
+            # Not sent: the next try must not take it for taken.
+            with self._lock:
+                self._new.pop(key)
+            raise
+        self._heard(item.size)
+        with self._lock:
+            self._count(item.size, item.size)
+            self._sent_loose(Loose(key, sealed, KIND_BLOB, item.size))
+            self._step()
+
+    def _send_whole(self, item: Wanted, source: Store) -> None:
+        """Upload an object, verified before it goes."""
         if source.is_loose(item.id):
             path = source.loose_path(item.id)
             fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -633,7 +655,7 @@ class Writer:
                 before = os.fstat(fd)
                 found, total = digest_fd(fd, source.algorithm)
                 if found != (item.id, item.seal) or total != item.size:
-                    raise mismatch(found, names, f"{source.label}: {object_name(item.id)}")
+                    raise mismatch(found, Digest(item.id, item.seal), f"{source.label}: {object_name(item.id)}")
                 self._store.backend.upload(object_name(item.id), path, self._check_stopped)
                 after = os.fstat(fd)
                 # Not ctime: another process may link it. A replaced or rewritten object must not be named by the index.
@@ -643,18 +665,26 @@ class Writer:
                 os.close(fd)
         else:
             self._store.backend.write(object_name(item.id), source.read(item))
-        self._heard(item.size)
-        with self._lock:
-            self._count(item.size, item.size)
-            self._sent_loose(Loose(key, sealed, KIND_BLOB, item.size))
-            self._step()
 
     # Large blobs to a remote
 
     def _send_chunks(self, item: Wanted, source: Store) -> Sent:
         """Send what the remote lacks of a large blob: cut, hashed and verified in one reading, the recipe last."""
+        try:
+            return self._send_cut(item, source)
+        except BaseException:
+            # Threads have ended by now; what they prepared is in no pack.
+            with self._lock:
+                for chunk in self._unsent:
+                    self._new.pop(chunk, None)
+                self._unsent.clear()
+            raise
+
+    def _send_cut(self, item: Wanted, source: Store) -> Sent:
         key, sealed = digest_bytes(item.id), bytes.fromhex(item.seal)
         self._store.check_recipe_seal(item.id, item.seal)
+        if self._left is not None:
+            self._left.expect(key, sealed)
         where = f"{source.label}: {object_name(item.id)}"
         hasher = Hasher(source.algorithm)
         chunks: list[Chunk] = []
@@ -691,18 +721,45 @@ class Writer:
                         key_, sealed_, size = prepared.chunk
                         with self._lock:
                             self._append_frame(key_, sealed_, KIND_CHUNK, prepared.encoding, prepared.stored, size)
+                            self._unsent.discard(key_)
                     self._heard(prepared.chunk.size)
         found = hasher.digest()
         if found != (item.id, item.seal) or total != item.size:
             raise mismatch(found, Digest(item.id, item.seal), where)
         with self._lock:
-            self._count(item.size, fresh)
-            if key not in self._recipes:
+            recipe = Recipe(key, sealed, total, packed([(chunk.id, chunk.size) for chunk in chunks], self._id_length))
+            # One that was found there may say other chunks.
+            if recipe not in self._recipes.get(key, ()):
                 data = encode_recipe(total, chunks, self._id_length, xxh128)
-                short = packed([(chunk.id, chunk.size) for chunk in chunks], self._id_length)
-                self._recipes[key] = Recipe(key, sealed, total, short)
-                self._append_frame(key, sealed, KIND_RECIPE, RAW, data, len(data))
+                if key in self._recipes:
+                    self._disown(key)
+                known = self._recipes.setdefault(key, [])
+                known.append(recipe)
+                try:
+                    self._append_frame(key, sealed, KIND_RECIPE, RAW, data, len(data))
+                except BaseException:
+                    known.remove(recipe)
+                    raise
+            self._count(item.size, fresh)
         return Sent(total, fresh)
+
+    def _disown(self, key: bytes) -> None:
+        """Found packs with a wrong recipe of this blob are not named: what is right in them goes into a pack of ours."""
+        theirs = (key, KIND_RECIPE)
+        for pack in [pack for pack in self._finished if any((f.id, f.kind) == theirs for f in pack.info.frames)]:
+            self._finished.remove(pack)
+            frames = [frame for frame in pack.info.frames if (frame.id, frame.kind) != theirs]
+            for frame, data in read_frames(self._store, pack.info.name.hex(), frames):
+                if data is None:
+                    raise IntegrityError(
+                        f"{self._store.label}: {pack_name(pack.info.name.hex())}: an interrupted push left it, and it is damaged",
+                        "run dvcx push again; remove the file if that does not help",
+                    )
+                if frame.kind == KIND_RECIPE:
+                    self._append_frame(frame.id, frame.seal, frame.kind, RAW, data, len(data))
+                else:
+                    self._append(frame.id, frame.seal, frame.kind, data)
+        self._recipes.pop(key)
 
     def _prepare(self, data: memoryview) -> _Prepared:
         """A chunk with its names; to be stored unless the remote or this batch has it."""
@@ -712,6 +769,7 @@ class Writer:
             if self._has(chunk.id, chunk.seal, names):
                 return _Prepared(chunk, RAW, None)
             self._new[chunk.id] = chunk.seal
+            self._unsent.add(chunk.id)
         return _Prepared(chunk, *self._encoded(data))
 
     # Making it durable, then visible
@@ -786,7 +844,7 @@ class Writer:
             # Chunks, say, that only an older version of a file needed: a collection must not take what is named again.
             marks.hold(self._store, self._reused)
         inside = {frame.id for pack in packs for frame in pack.frames if frame.kind == KIND_RECIPE} if self._recipes else ()
-        recipes = tuple(self._recipes[key] for key in inside if key in self._recipes)
+        recipes = tuple(recipe for key in inside for recipe in self._recipes.get(key, ()))
         data = encode_index(IndexContent(packs, loose, recipes), self._id_length, xxh128)
         self._index = f"index/{seal(data).hex()}.index"
         self._store.backend.write(self._index, data)
