@@ -67,7 +67,7 @@ class Finding:
     """Something that is not right. `problem` is one word, `file` a name in the store, `object` an id; each may be "".
 
     `needed` counts who needs it (20 at most), `needed_by` are the first of them. `repaired` says how, "" when it is not;
-    `kept` is where in the store the damaged bytes are now.
+    `kept` is where in the store the damaged bytes are now. `cached`: it is not on the remote, and the cache has it.
     """
 
     problem: str
@@ -78,6 +78,7 @@ class Finding:
     needed_by: tuple[NeededBy, ...]
     repaired: str = ""
     kept: str = ""
+    cached: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,7 @@ class Checked:
 def fsck(
     project: Project,
     *,
-    remote: str = "",
+    remote: str | None = None,
     quick: bool = False,
     sample: float = 0.0,
     seed: int = -1,
@@ -115,7 +116,9 @@ def fsck(
 ) -> Checked:
     """Check the cache, or a remote: every byte, or only sizes and tables (`quick`), or a `sample` (0.05) of the objects.
 
-    `repair` holds the cache alone. Raises `RemoteFailed` and `DiskRefused` when a store cannot be asked; damage is a finding.
+    `remote` "" is the default one. `repair` holds the cache alone.
+
+    Raises `RemoteFailed` and `DiskRefused` when a store cannot be asked; damage is a finding.
     """
     if quick and sample:
         raise UsageError("quick and a sample exclude one another", "dvcx fsck --help")
@@ -124,8 +127,8 @@ def fsck(
     mode = QUICK if quick else SAMPLE if sample else FULL
     chosen = seed if seed >= 0 else secrets.randbits(32)
     depth = Depth(mode, sample or float(not quick), chosen if sample else 0)
-    name = project.remote_name(remote) if remote else ""
-    if not repair or remote:
+    name = project.remote_name(remote) if remote is not None else ""
+    if not repair or name:
         with project.cache_reader_lock("dvcx fsck", emit):
             return _check(project, name, depth, repair=repair, jobs=jobs or project.jobs, emit=emit)
     if not os.path.isdir(project.cache_dir):
@@ -181,6 +184,7 @@ class _Case:
     elsewhere: dict[str, list[Wanted]]
     only_history: int = 0
     deviating: dict[Wanted, str] = field(default_factory=dict)
+    cached: set[str] = field(default_factory=set)
 
 
 # Opening what may be damaged
@@ -349,7 +353,10 @@ def _absent(case: _Case, emit: Emit) -> dict[Wanted, str]:
         spare = key in case.found.spare
         absent[item] = "no index names the pack or file it is in" if spare else ""
     if case.remote:
-        return {item: text or f"it is not on {case.store.label}" for item, text in absent.items()}
+        with contextlib.closing(case.project.cache(emit)) as cache:
+            held = cache.have(item.id for item in absent)
+        case.cached = {item.id for item in absent if held.get(item.id) in (b"", bytes.fromhex(item.seal))}
+        return {item: text or _not_there(case, item) for item, text in absent.items()}
     for name in _remotes(case.project, "") if absent else ():
         source = _opened(case.project, name, emit)
         if source is None:
@@ -361,6 +368,10 @@ def _absent(case: _Case, emit: Emit) -> dict[Wanted, str]:
             case.elsewhere[name] = there
         absent = {item: text for item, text in absent.items() if item not in there}
     return {item: text or _nowhere(case, item) for item, text in absent.items()}
+
+
+def _not_there(case: _Case, item: Wanted) -> str:
+    return f"it is not on {case.store.label}{'; the cache has it' if item.id in case.cached else ''}"
 
 
 def _nowhere(case: _Case, item: Wanted) -> str:
@@ -445,7 +456,8 @@ def _findings(case: _Case, lacking: Mapping[Wanted, str], done: Mended | None) -
         key = digest_bytes(item.id)
         repaired = (done.came.get(key, "an index names it again") if item.id in now else "") if done is not None else ""
         by = _needed_by(case, users[key], names)
-        found.append(Finding(ABSENT, "", item.id, text, len(users[key]), by, repaired))
+        cached = item.id in case.cached
+        found.append(Finding(ABSENT, "", item.id, text, len(users[key]), by, repaired, cached=cached))
     return found
 
 
@@ -459,7 +471,7 @@ def _repaired(
         if fault.name.startswith("packs/"):
             return "what is right in it is in another pack now" if kept or fault.problem == MISSING else ""
         return "moved away" if kept else ""
-    if fault.id in done.left:
+    if fault.id in done.left and fault.id not in done.came:
         return ""
     sealed = now.get(object_id)
     if sealed is not None and (not sealed or not fault.seal or sealed == fault.seal):

@@ -19,7 +19,18 @@ from dvcx.events import Began, Emit, Ended, ignore
 from dvcx.io.hashing import digest, digest_file, seal, xxh128
 from dvcx.io.store.quarantine import preserve, quarantine
 from dvcx.io.store.store import Store, Wanted, object_name, pack_name
-from dvcx.io.store.verify import FORGED, MISSING, Survey, digest_of, is_whole, loose_row, read_frames, read_table, recipes_in
+from dvcx.io.store.verify import (
+    FORGED,
+    MISSING,
+    UNREADABLE,
+    Survey,
+    digest_of,
+    is_whole,
+    loose_row,
+    read_frames,
+    read_table,
+    recipes_in,
+)
 from dvcx.io.store.writer import Writer
 from dvcx.ops.naming import remembered_trees
 from dvcx.ops.transfer import move
@@ -47,7 +58,8 @@ class Lost:
 class Mended:
     """Where damaged files are now, by their name in the store; where good copies came from, by raw id.
 
-    `left` are raw ids of bytes whose id is right and whose seal is not what it should be: they stay until a right copy comes.
+    `left` are raw ids of what stays until a right copy comes: bytes whose id is right and whose seal is not what it should be,
+    and what a remote fails to give.
     """
 
     kept: dict[str, str] = field(default_factory=dict)
@@ -112,6 +124,9 @@ def _set_aside(store: Store, found: Survey, done: Mended, scratch: str) -> dict[
     """
     stash: dict[bytes, str] = {}
     for fault in found.faults:
+        if fault.problem == UNREADABLE and not store.is_cache:
+            done.left.add(fault.id)
+            continue
         if fault.problem == MISSING or not fault.name.startswith(("objects/", "actions/")) or fault.name in done.kept:
             continue
         stays = bool(fault.id) and store.backend.size(fault.name) is not None

@@ -22,6 +22,7 @@ from dvcx.ops.remote import add as remote_add
 from dvcx.project import Project
 from tests import servers
 from tests.faults.forge import forge
+from tests.io.store.faulty import FaultyBackend
 from tests.ops.trying import again, commit_all, pointer, run_git, setting, wipe_cache, with_remote, write
 from tests.servers import S3Server
 
@@ -80,7 +81,7 @@ class Place:
         return f"objects/{digits[:2]}/{digits[2:]}"
 
     def check(self, **options: Any) -> Checked:
-        return fsck(again_with(self.project), remote=self.remote, **options)
+        return fsck(again_with(self.project), remote=self.remote or None, **options)
 
     def repaired(self, *problems: str) -> Checked:
         """Check finds these problems, repair ends them, and all data is right afterwards."""
@@ -490,6 +491,71 @@ def test_a_remote_that_does_not_answer(place: Place, tmp_path_factory: pytest.Te
         place.check()
     # Of the cache it is only information.
     assert fsck(again_with(place.project)).verdict == "sound"
+
+
+class Sick(FaultyBackend):
+    """A remote that does not give some of its files."""
+
+    def __init__(self, inner: Backend, sick: Callable[[str], bool]) -> None:
+        super().__init__(inner)
+        self._sick = sick
+
+    def _through(self, method: str, name: str, work: Callable[[], Any]) -> Any:
+        if method in ("read", "stream") and self._sick(name):
+            raise RemoteFailed(f"{name}: 500 Internal Server Error")
+        return super()._through(method, name, work)
+
+
+@pytest.fixture
+def sick(place: Place, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Beginnings of names that the remote does not give."""
+    if place.remote != "origin" or "://" in str(place.project.config.remote("origin")["url"]):
+        pytest.skip("a directory is enough")
+    names: list[str] = []
+    real = Project.remote_backend
+    monkeypatch.setattr(
+        Project, "remote_backend", lambda *args: Sick(real(*args), lambda name: name.startswith(tuple(names) or ("/",)))
+    )
+    return names
+
+
+@pytest.mark.parametrize("kind", ["object", "pack"])
+def test_a_file_that_a_remote_does_not_give(place: Place, sick: list[str], kind: str) -> None:
+    """It is reported, the rest is checked, and a repair takes nothing away."""
+    before = place.names("")
+    sick.append(place.object("big") if kind == "object" else place.names("packs")[0])
+    found = place.check()
+    assert {item.problem for item in found.findings} == {"unreadable"} and found.verdict == "damaged"
+    assert "500 Internal" in found.findings[0].text and found.objects_read > 0
+    assert any(item.needed_by for item in found.findings)
+    done = place.check(repair=True)
+    assert set(before) <= set(place.names(""))
+    if kind == "object":
+        assert [item.repaired for item in done.findings] == ["from the cache"]
+    sick.clear()
+    place.sound()
+
+
+def test_a_remote_that_gives_nothing(place: Place, sick: list[str]) -> None:
+    write(place.project, {name: BIG[number:] for number, name in enumerate("pqrs", 1)})
+    add(place.project, [*"pqrs"])
+    push(place.project)
+    sick += ["objects/", "packs/"]
+    with pytest.raises(RemoteFailed, match="500 Internal"):
+        place.check()
+
+
+def test_the_cache_has_what_was_not_pushed(place: Place) -> None:
+    if not place.remote:
+        pytest.skip("it is about a remote")
+    write(place.project, {"new": "never pushed"})
+    add(place.project, ["new"])
+    found = fsck(again_with(place.project), remote="")
+    assert found.verdict == "lacking" and [item.cached for item in found.findings] == [True]
+    assert found.findings[0].text == "it is not on remote 'origin'; the cache has it"
+    done = place.check(repair=True)
+    assert done.verdict == "repaired" and done.findings[0].repaired == "from the cache"
+    assert place.check().verdict == "sound"
 
 
 def test_a_project_with_nothing(project: Project) -> None:
