@@ -10,15 +10,16 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from dvcx.core.objects import ALGORITHMS, Digest, digest_bytes
-from dvcx.core.packing import KIND_RECIPE, KIND_TREE, Frame, IndexContent, Loose, PackInfo, encode_index
+from dvcx.core.packing import KIND_RECIPE, KIND_TREE, Frame, IndexContent, Loose, PackInfo, encode_index, split_index
 from dvcx.errors import DiskRefused, IntegrityError, NotFound, UnsafeInput
 from dvcx.events import Began, Emit, Ended, ignore
 from dvcx.io.hashing import digest, digest_file, seal, xxh128
 from dvcx.io.store.quarantine import preserve, quarantine
-from dvcx.io.store.store import Store, Wanted, object_name, pack_name
+from dvcx.io.store.store import MAX_INDEX, Store, Wanted, object_name, pack_name
 from dvcx.io.store.verify import (
     FORGED,
     MISSING,
@@ -403,8 +404,10 @@ def _reindex(store: Store, found: Survey, done: Mended, scratch: str, *, adopt: 
         with contextlib.suppress(NotFound):
             done.kept[index] = preserve(store.backend, index, scratch)
     written = set()
-    for content in _contents(store, found, sorted(packs & sound.keys()), loose):
-        data = encode_index(content, ALGORITHMS[store.algorithm], xxh128)
+    length = ALGORITHMS[store.algorithm]
+    contents = _contents(store, found, sorted(packs & sound.keys()), loose)
+    for content in chain.from_iterable(split_index(content, length, MAX_INDEX) for content in contents):
+        data = encode_index(content, length, xxh128)
         written.add(f"index/{seal(data).hex()}.index")
         store.backend.write(f"index/{seal(data).hex()}.index", data)
     for index in old:

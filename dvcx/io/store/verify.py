@@ -44,6 +44,7 @@ from dvcx.io.store.store import (
     REMOTE_MOST,
     Store,
     action_name,
+    index_readers,
     object_name,
     pack_name,
     read_store_json,
@@ -333,7 +334,8 @@ def _indexes(store: Store, found: Survey, tables: _Tables, jobs: int) -> None:
             return name, IndexContent([], []), ""  # taken away meanwhile, by a collector
 
     id_length = ALGORITHMS[store.algorithm]
-    for name, content, problem in pool.run(read, sorted(found.indexes.items()), workers=jobs):
+    workers = index_readers(found.indexes.values(), jobs)
+    for name, content, problem in pool.run(read, sorted(found.indexes.items()), workers=workers):
         if content is None:
             found.bad_indexes.add(name)
             found.faults.append(Fault(BROKEN, name, problem))

@@ -32,6 +32,7 @@ from dvcx.core.packing import (
     Loose,
     PackInfo,
     encode_index,
+    split_index,
 )
 from dvcx.errors import DiskRefused, IntegrityError, disk_refused, display
 from dvcx.io import pool
@@ -41,7 +42,7 @@ from dvcx.io.store import fresh, marks
 from dvcx.io.store.chunking import Later, Nearby, Spot, from_file, from_pieces, read_chunk, spots, windows
 from dvcx.io.store.leftovers import Leftovers
 from dvcx.io.store.packfile import OpenPack, create, fresh_name, move_into, write_all
-from dvcx.io.store.store import Store, Wanted, object_name, pack_name, stamp
+from dvcx.io.store.store import MAX_INDEX, Store, Wanted, object_name, pack_name, stamp
 from dvcx.io.store.verify import read_frames
 
 HELD = 32 << 20
@@ -132,7 +133,7 @@ class Writer:
         self._pack: OpenPack | None = None
         self._closing: list[Later] = []
         self._finished: list[_Finished] = []
-        self._index = ""
+        self._indexes: list[str] = []
         self._loose: list[Loose] = []
         self._recipes: dict[bytes, list[Recipe]] = {}
         self._unsent: set[bytes] = set()
@@ -803,7 +804,7 @@ class Writer:
         self._barrier()
         self._write_index()
         self._finished, self._loose, self._stamps = [], [], []
-        self._index = ""
+        self._indexes = []
         self._unnamed, self._named_at = 0, time.monotonic()
 
     def _barrier(self) -> None:
@@ -845,10 +846,12 @@ class Writer:
             marks.hold(self._store, self._reused)
         inside = {frame.id for pack in packs for frame in pack.frames if frame.kind == KIND_RECIPE} if self._recipes else ()
         recipes = tuple(recipe for key in inside for recipe in self._recipes.get(key, ()))
-        data = encode_index(IndexContent(packs, loose, recipes), self._id_length, xxh128)
-        self._index = f"index/{seal(data).hex()}.index"
-        self._store.backend.write(self._index, data)
-        self._store.catalog.learn(self._index, packs, loose, recipes)
+        for part in split_index(IndexContent(packs, loose, recipes), self._id_length, MAX_INDEX):
+            data = encode_index(part, self._id_length, xxh128)
+            name = f"index/{seal(data).hex()}.index"
+            self._indexes.append(name)
+            self._store.backend.write(name, data)
+            self._store.catalog.learn(name, *part)
         self._store.remember_loose(loose)
         if self._left is not None:
             self._left.named()
@@ -869,7 +872,7 @@ class Writer:
             self._pack = None
         # When only the sync after it failed, the index is there, and its packs are visible.
         local = self._store.local
-        named = not self._store.is_cache or (self._index and local is not None and os.path.lexists(local.path(self._index)))
+        named = not self._store.is_cache or any(local is not None and os.path.lexists(local.path(name)) for name in self._indexes)
         for pack in self._finished if not named else ():
             with contextlib.suppress(OSError):
                 # Another writer of the same pack may have put its own there, and may be naming it right now.
