@@ -319,6 +319,17 @@ def test_a_forged_length_on_a_branch(place: Place) -> None:
     place.everything_is_there()
 
 
+@pytest.mark.parametrize("damage", [flip, lambda data: b""], ids=["flipped", "emptied"])
+def test_the_right_one_of_two_seals_is_looked_for(place: Place, damage: Callable[[bytes], bytes]) -> None:
+    """A damaged object that records name with two seals: the copy of the true one comes."""
+    forge_record(place, "big", "blake3", "0" * 64)
+    place.change(place.object("big"), damage)
+    done = place.check(repair=True)
+    assert [bool(item.repaired) for item in done.findings if item.object] == [True]
+    assert [item.problem for item in place.check().findings] == ["record"]
+    place.everything_is_there()
+
+
 @pytest.mark.parametrize("name", ["big", "huge", "small", "sub"])
 def test_a_forged_record_that_stands_alone(place: Place, name: str) -> None:
     """Nobody confirms the seal that the bytes have: they stay until a right copy comes, and the finding stays."""
