@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,7 +10,7 @@ from typer import Context, Option
 
 from dvcx.cli import output
 from dvcx.cli.face import Face
-from dvcx.cli.frame import Verb, app
+from dvcx.cli.frame import AskingRemote, app
 from dvcx.cli.options import Jobs, NoWait
 from dvcx.errors import UsageError, display
 
@@ -22,12 +23,19 @@ SHOWN = 50
 CODES = {"sound": 0, "repaired": 0, "damaged": 4, "lacking": 5}
 
 
-@app.command("fsck", cls=Verb)
+@app.command("fsck", cls=AskingRemote)
 def fsck(
     ctx: Context,
     remote: Annotated[
-        str, Option("--remote", "-r", metavar="NAME", help="Check this remote instead of the cache.", show_default=False)
-    ] = "",
+        str | None,
+        Option(
+            "--remote",
+            "-r",
+            metavar="[NAME]",
+            help="Check a remote instead of the cache; the default remote without a name.",
+            show_default=False,
+        ),
+    ] = None,
     quick: Annotated[bool, Option("--quick", help="Read no objects: sizes, indexes and tables of packs only.")] = False,
     sample: Annotated[
         str, Option("--sample", metavar="SHARE", help="Read this share of the objects, such as 5%.", show_default=False)
@@ -49,6 +57,7 @@ def fsck(
     Examples:
       dvcx fsck
       dvcx fsck --repair
+      dvcx fsck --remote
       dvcx fsck --remote origin --sample 5%
 
     Exits: 3 4 5 6 7 8 9
@@ -59,10 +68,11 @@ def fsck(
     project = face.project(jobs=jobs, no_wait=no_wait)
     result = op(project, remote=remote, quick=quick, sample=_share(sample), seed=seed, repair=repair, jobs=jobs, emit=face.emit)
     code = CODES[result.verdict]
+    name = project.remote_name(remote) if remote is not None else ""
     if code:
-        face.answer(result, lambda: fsck_lines(face, result, remote))
+        face.answer(result, lambda: fsck_lines(face, result, name))
     else:
-        face.done(result, lambda: fsck_lines(face, result, remote))
+        face.done(result, lambda: fsck_lines(face, result, name))
     return code
 
 
@@ -117,7 +127,7 @@ def _finding_lines(face: Face, finding: Finding) -> Iterable[str]:
 
 def _verdict_lines(face: Face, result: Checked, remote: str) -> Iterable[str]:
     left = [finding for finding in result.findings if not finding.repaired]
-    of = f" --remote {display(remote)}" if remote else ""
+    of = f" --remote {shlex.quote(display(remote))}" if remote else ""
     if result.verdict == "sound":
         yield "everything is right"
         return
@@ -129,9 +139,15 @@ def _verdict_lines(face: Face, result: Checked, remote: str) -> Iterable[str]:
     tried = any(finding.repaired or finding.kept for finding in result.findings)
     word = "lost" if result.verdict == "lacking" else "damaged"
     yield f"{output.plural(len(left), 'problem')}: {word if not remote or word == 'damaged' else 'not on the remote'}"
-    if result.verdict == "lacking" and remote:
-        yield from face.next(f"dvcx push --remote {display(remote)}, from a project that has the data")
+    if all(finding.problem == "record" for finding in left):
+        yield "no store can repair a record: correct it, or let go of the branch or tag that holds it"
+    elif result.verdict == "lacking" and remote:
+        if any(finding.cached for finding in left):
+            yield from face.next(f"dvcx push --remote {shlex.quote(display(remote))}")
+        if not all(finding.cached for finding in left):
+            yield "what the cache has not comes from a project that has the data, by dvcx push there"
     elif not tried:
         yield from face.next(f"dvcx fsck{of} --repair")
     else:
-        yield from face.next("dvcx push from a project that has the data, then dvcx fsck --repair; or record it again")
+        yield "no good copy was found: run dvcx push in a project that has the data, or record it again; then"
+        yield from face.next(f"dvcx fsck{of} --repair")

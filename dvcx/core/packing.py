@@ -127,6 +127,37 @@ def encode_index(content: IndexContent, id_length: int, checksum: Checksum) -> b
     return body + checksum(body) + INDEX_END
 
 
+def split_index(content: IndexContent, id_length: int, most: int) -> Iterator[IndexContent]:
+    """The same in as many parts as it takes for each to have at most `most` bytes; each pack with the recipes it holds."""
+    row, loose_row, recipe_row = _row(id_length).size, _loose_row(id_length).size, _recipe_row(id_length).size
+    empty = HEADER_SIZE + 24 + INDEX_FOOTER_SIZE
+    lengths = {recipe: recipe_row + len(recipe.chunks) for recipe in content.recipes}
+    whole = empty + sum(48 + len(pack.frames) * row for pack in content.packs) + len(content.loose) * loose_row
+    if whole + sum(lengths.values()) <= most:
+        yield content
+        return
+    known: dict[tuple[bytes, bytes], list[Recipe]] = {}
+    for recipe in content.recipes:
+        known.setdefault((recipe.id, recipe.seal), []).append(recipe)
+    packs: list[PackInfo] = []
+    recipes: dict[Recipe, None] = {}
+    length = empty
+    for pack in content.packs:
+        held = [recipe for f in pack.frames if f.kind == KIND_RECIPE for recipe in known.get((f.id, f.seal), ())]
+        more = 48 + len(pack.frames) * row + sum(lengths[recipe] for recipe in held)
+        if packs and length + more > most:
+            yield IndexContent(packs, [], tuple(recipes))
+            packs, recipes, length = [], {}, empty
+        packs.append(pack)
+        recipes.update(dict.fromkeys(held))
+        length += more
+    if packs:
+        yield IndexContent(packs, [], tuple(recipes))
+    many = max(1, (most - empty) // loose_row)
+    for start in range(0, len(content.loose), many):
+        yield IndexContent([], content.loose[start : start + many])
+
+
 def decode_index(data: bytes, id_length: int, checksum: Checksum, where: str) -> IndexContent:
     """What an index says, checked completely. `id_length` is that of the store's algorithm."""
     if len(data) < 24 + 8 + 8 + INDEX_FOOTER_SIZE or data[-8:] != INDEX_END:

@@ -7,7 +7,8 @@ import json
 import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from dvcx.core.objects import digest_bytes
@@ -66,7 +67,7 @@ class Finding:
     """Something that is not right. `problem` is one word, `file` a name in the store, `object` an id; each may be "".
 
     `needed` counts who needs it (20 at most), `needed_by` are the first of them. `repaired` says how, "" when it is not;
-    `kept` is where in the store the damaged bytes are now.
+    `kept` is where in the store the damaged bytes are now. `cached`: it is not on the remote, and the cache has it.
     """
 
     problem: str
@@ -77,6 +78,7 @@ class Finding:
     needed_by: tuple[NeededBy, ...]
     repaired: str = ""
     kept: str = ""
+    cached: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,7 @@ class Checked:
 def fsck(
     project: Project,
     *,
-    remote: str = "",
+    remote: str | None = None,
     quick: bool = False,
     sample: float = 0.0,
     seed: int = -1,
@@ -114,7 +116,9 @@ def fsck(
 ) -> Checked:
     """Check the cache, or a remote: every byte, or only sizes and tables (`quick`), or a `sample` (0.05) of the objects.
 
-    `repair` holds the cache alone. Raises `RemoteFailed` and `DiskRefused` when a store cannot be asked; damage is a finding.
+    `remote` "" is the default one. `repair` holds the cache alone.
+
+    Raises `RemoteFailed` and `DiskRefused` when a store cannot be asked; damage is a finding.
     """
     if quick and sample:
         raise UsageError("quick and a sample exclude one another", "dvcx fsck --help")
@@ -123,8 +127,8 @@ def fsck(
     mode = QUICK if quick else SAMPLE if sample else FULL
     chosen = seed if seed >= 0 else secrets.randbits(32)
     depth = Depth(mode, sample or float(not quick), chosen if sample else 0)
-    name = project.remote_name(remote) if remote else ""
-    if not repair or remote:
+    name = project.remote_name(remote) if remote is not None else ""
+    if not repair or name:
         with project.cache_reader_lock("dvcx fsck", emit):
             return _check(project, name, depth, repair=repair, jobs=jobs or project.jobs, emit=emit)
     if not os.path.isdir(project.cache_dir):
@@ -179,6 +183,8 @@ class _Case:
     broken_records: list[Finding]
     elsewhere: dict[str, list[Wanted]]
     only_history: int = 0
+    deviating: dict[Wanted, str] = field(default_factory=dict)
+    cached: set[str] = field(default_factory=set)
 
 
 # Opening what may be damaged
@@ -261,7 +267,9 @@ def _needs(
         here = [root for root in here if _belongs(project, tracked, remote, root)]
     roots = [*here, *naming.in_history(project)]
     bad = {fault.id for fault in found.faults if fault.id and fault.id not in found.good}
-    needs = naming.needs(roots, lambda item: _is_good(found, item), bad, stores, others, index)
+    needs = naming.needs(
+        roots, lambda item: _is_good(found, item), bad, stores, others, index, lambda item: _deviates(found, item)
+    )
     return needs, frozenset(map(id, here)), broken, {}
 
 
@@ -281,29 +289,38 @@ def _is_good(found: Survey, item: Wanted) -> bool:
     return (not row[0] or row[0].hex() == item.seal) and (item.size < 0 or row[1] == item.size)
 
 
+def _deviates(found: Survey, item: Wanted) -> bool:
+    """Whether the object is here and right by its id, with another seal than the record says."""
+    row = found.good.get(digest_bytes(item.id))
+    return row is not None and bool(row[0]) and row[0].hex() != item.seal
+
+
 def _judge(case: _Case) -> None:
-    """Enter as faults what only records can tell: other seals, other lengths, trees that cannot be used."""
+    """Enter as faults what only records can tell: other seals, other lengths, trees that cannot be used.
+
+    A record that says of an object what other records, or its own bytes, contradict is itself the fault.
+    """
     found, store = case.found, case.store
     lengths: dict[bytes, int] = {}
     for item in case.needs.objects:
         key = digest_bytes(item.id)
-        lengths[key] = item.size
+        lengths.setdefault(key, item.size)
         row = found.good.get(key)
         if row is None:
             continue
-        if row[0] and row[0].hex() != item.seal:
+        if _deviates(found, item) and item.id in case.needs.confirmed:
+            case.deviating[item] = f"it names {item.id} with another seal than other records, and theirs is right"
+        elif _deviates(found, item):
             condemn(store, found, key, bytes.fromhex(item.seal), "its BLAKE3 seal is not that of the record which names it")
-        elif item.size >= 0 and row[1] != item.size and key in found.loose:
+        elif item.size >= 0 and row[1] != item.size and key in found.loose and not row[0]:
             found.good.drop(key)
             text = f"it has {row[1]} bytes instead of {item.size}"
             found.faults.append(Fault(TRUNCATED, object_name(item.id), text, key, bytes.fromhex(item.seal)))
         elif item.size >= 0 and row[1] != item.size:
-            need = case.needs.objects[item][0]
-            text = f"it says that {item.id} has {item.size} bytes, and it has {row[1]}"
-            case.broken_records.append(Finding(RECORD, need.root.record, item.id, text, 1, ()))
+            case.deviating[item] = f"it says that {item.id} has {item.size} bytes, and it has {row[1]}"
     for item, text in case.needs.unreadable.items():
         key = digest_bytes(item.id)
-        if key in found.good:
+        if key in found.good and item not in case.deviating:
             found.good.drop(key)
             found.faults.append(Fault(CORRUPT, _where(case, key), text, key, bytes.fromhex(item.seal)))
     for number, fault in enumerate(found.faults):
@@ -336,7 +353,10 @@ def _absent(case: _Case, emit: Emit) -> dict[Wanted, str]:
         spare = key in case.found.spare
         absent[item] = "no index names the pack or file it is in" if spare else ""
     if case.remote:
-        return {item: text or f"it is not on {case.store.label}" for item, text in absent.items()}
+        with contextlib.closing(case.project.cache(emit)) as cache:
+            held = cache.have(item.id for item in absent)
+        case.cached = {item.id for item in absent if held.get(item.id) in (b"", bytes.fromhex(item.seal))}
+        return {item: text or _not_there(case, item) for item, text in absent.items()}
     for name in _remotes(case.project, "") if absent else ():
         source = _opened(case.project, name, emit)
         if source is None:
@@ -348,6 +368,10 @@ def _absent(case: _Case, emit: Emit) -> dict[Wanted, str]:
             case.elsewhere[name] = there
         absent = {item: text for item, text in absent.items() if item not in there}
     return {item: text or _nowhere(case, item) for item, text in absent.items()}
+
+
+def _not_there(case: _Case, item: Wanted) -> str:
+    return f"it is not on {case.store.label}{'; the cache has it' if item.id in case.cached else ''}"
 
 
 def _nowhere(case: _Case, item: Wanted) -> str:
@@ -378,7 +402,8 @@ def _mend(case: _Case, lacking: Mapping[Wanted, str], jobs: int, emit: Emit) -> 
     for fault in case.found.faults:
         if fault.id and fault.id not in case.found.good:
             lost[fault.id] = Lost(f"{store.algorithm}:{fault.id.hex()}", fault.seal.hex())
-    for item in (*case.needs.objects, *lacking):
+    # Of one id that records name with several seals the last of these wins.
+    for item in sorted((*case.needs.objects, *lacking), key=lambda item: _credit(case, lost, item)):
         key = digest_bytes(item.id)
         if key in lost or item in lacking:
             lost[key] = Lost(item.id, item.seal, item.size, item.tree, _paths(case, item))
@@ -397,6 +422,12 @@ def _mend(case: _Case, lacking: Mapping[Wanted, str], jobs: int, emit: Emit) -> 
     return mend(project, store, case.found, lost, sources, jobs=jobs, compress=compress, scratch=scratch, emit=emit)
 
 
+def _credit(case: _Case, lost: Mapping[bytes, Lost], item: Wanted) -> tuple[bool, bool, int]:
+    """How much speaks for the seal a record says: the store says it too, the workspace does, so many need it."""
+    known = lost.get(digest_bytes(item.id))
+    return known is not None and known.seal == item.seal, bool(_paths(case, item)), len(case.needs.objects.get(item, ()))
+
+
 # The answer
 
 
@@ -405,11 +436,15 @@ def _findings(case: _Case, lacking: Mapping[Wanted, str], done: Mended | None) -
     for item, needs in case.needs.objects.items():
         users.setdefault(digest_bytes(item.id), []).extend(needs)
     told = [*(fault.id for fault in case.found.faults if fault.id in users), *(digest_bytes(item.id) for item in lacking)]
-    names = _revisions(case, [need for key in told[:ASKED] for need in users[key]])
+    needed = [*chain.from_iterable(case.needs.objects[item] for item in case.deviating)]
+    names = _revisions(case, [*needed, *(need for key in told[:ASKED] for need in users[key])])
     algorithm = case.store.algorithm
     ids = [f"{algorithm}:{key.hex()}" for key in {fault.id for fault in case.found.faults if fault.id}]
     now = case.store.have([*ids, *(item.id for item in lacking)]) if done is not None else {}
     found = list(case.broken_records)
+    for item, text in case.deviating.items():
+        needs = case.needs.objects[item]
+        found.append(Finding(RECORD, needs[0].root.record, item.id, text, len(needs), _needed_by(case, needs, names)))
     for fault in case.found.faults:
         object_id = f"{algorithm}:{fault.id.hex()}" if fault.id else ""
         needs = users.get(fault.id, [])
@@ -421,7 +456,8 @@ def _findings(case: _Case, lacking: Mapping[Wanted, str], done: Mended | None) -
         key = digest_bytes(item.id)
         repaired = (done.came.get(key, "an index names it again") if item.id in now else "") if done is not None else ""
         by = _needed_by(case, users[key], names)
-        found.append(Finding(ABSENT, "", item.id, text, len(users[key]), by, repaired))
+        cached = item.id in case.cached
+        found.append(Finding(ABSENT, "", item.id, text, len(users[key]), by, repaired, cached=cached))
     return found
 
 
@@ -435,6 +471,8 @@ def _repaired(
         if fault.name.startswith("packs/"):
             return "what is right in it is in another pack now" if kept or fault.problem == MISSING else ""
         return "moved away" if kept else ""
+    if fault.id in done.left and fault.id not in done.came:
+        return ""
     sealed = now.get(object_id)
     if sealed is not None and (not sealed or not fault.seal or sealed == fault.seal):
         return done.came.get(fault.id, "there is a good copy in another place of the store")

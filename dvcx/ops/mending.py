@@ -10,16 +10,28 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from dvcx.core.objects import ALGORITHMS, Digest, digest_bytes
-from dvcx.core.packing import KIND_RECIPE, KIND_TREE, Frame, IndexContent, Loose, PackInfo, encode_index
+from dvcx.core.packing import KIND_RECIPE, KIND_TREE, Frame, IndexContent, Loose, PackInfo, encode_index, split_index
 from dvcx.errors import DiskRefused, IntegrityError, NotFound, UnsafeInput
 from dvcx.events import Began, Emit, Ended, ignore
 from dvcx.io.hashing import digest, digest_file, seal, xxh128
 from dvcx.io.store.quarantine import preserve, quarantine
-from dvcx.io.store.store import Store, Wanted, object_name, pack_name
-from dvcx.io.store.verify import MISSING, Survey, digest_of, is_whole, loose_row, read_frames, read_table, recipes_in
+from dvcx.io.store.store import MAX_INDEX, Store, Wanted, object_name, pack_name
+from dvcx.io.store.verify import (
+    FORGED,
+    MISSING,
+    UNREADABLE,
+    Survey,
+    digest_of,
+    is_whole,
+    loose_row,
+    read_frames,
+    read_table,
+    recipes_in,
+)
 from dvcx.io.store.writer import Writer
 from dvcx.ops.naming import remembered_trees
 from dvcx.ops.transfer import move
@@ -45,10 +57,15 @@ class Lost:
 
 @dataclass(slots=True)
 class Mended:
-    """Where damaged files are now, by their name in the store; where good copies came from, by raw id."""
+    """Where damaged files are now, by their name in the store; where good copies came from, by raw id.
+
+    `left` are raw ids of what stays until a right copy comes: bytes whose id is right and whose seal is not what it should be,
+    and what a remote fails to give.
+    """
 
     kept: dict[str, str] = field(default_factory=dict)
     came: dict[bytes, str] = field(default_factory=dict)
+    left: set[bytes] = field(default_factory=set)
 
 
 def mend(
@@ -88,6 +105,7 @@ def mend(
             _from_stash(store, writer, wanting, _in_trash(store, wanting), done)
         if wanting:
             _from_stash(store, writer, wanting, _all_kept(store), done)
+        _leave(store, found, writer, done)
         writer.commit()
     _take_away(store, found, done)
     _heal(store, found)
@@ -107,6 +125,9 @@ def _set_aside(store: Store, found: Survey, done: Mended, scratch: str) -> dict[
     """
     stash: dict[bytes, str] = {}
     for fault in found.faults:
+        if fault.problem == UNREADABLE and not store.is_cache:
+            done.left.add(fault.id)
+            continue
         if fault.problem == MISSING or not fault.name.startswith(("objects/", "actions/")) or fault.name in done.kept:
             continue
         stays = bool(fault.id) and store.backend.size(fault.name) is not None
@@ -118,7 +139,10 @@ def _set_aside(store: Store, found: Survey, done: Mended, scratch: str) -> dict[
 
 
 def _take_away(store: Store, found: Survey, done: Mended) -> None:
-    """Remove damaged objects that nothing took the place of; their bytes are in quarantine."""
+    """Remove damaged objects that nothing took the place of; their bytes are in quarantine.
+
+    Bytes whose id is right stay unless a right copy came: the record that says another seal may be the forgery.
+    """
     for fault in found.faults:
         if not fault.id or fault.name not in done.kept or not fault.name.startswith("objects/"):
             continue
@@ -128,7 +152,9 @@ def _take_away(store: Store, found: Survey, done: Mended) -> None:
             continue
         except DiskRefused:
             key = sealed = b""  # it still cannot be read
-        if key != fault.id or fault.seal not in (b"", sealed):
+        if key == fault.id and fault.seal not in (b"", sealed) and fault.id not in done.came:
+            done.left.add(fault.id)
+        elif key != fault.id or fault.seal not in (b"", sealed):
             store.backend.delete(fault.name)
 
 
@@ -147,6 +173,39 @@ def _keep(store: Store, found: Survey, writer: Writer, wanting: dict[bytes, Lost
             elif frame.id not in wanting:
                 store.forget([frame.id])
                 wanting[frame.id] = _lost(store, frame)
+
+
+def _leave(store: Store, found: Survey, writer: Writer, done: Mended) -> None:
+    """Take over, under the seal they have, objects of broken packs whose id is right, where no right copy came."""
+    forged: dict[str, set[bytes]] = {}
+    for fault in found.faults:
+        if fault.problem == FORGED and fault.name.startswith("packs/") and not (fault.id in done.came or fault.id in found.good):
+            forged.setdefault(fault.name, set()).add(fault.id)
+    for pack in found.broken:
+        wanted = forged.get(pack_name(pack))
+        for frame in _table(store, found, pack) if wanted else ():
+            if wanted and frame.id in wanted and frame.kind != KIND_RECIPE:
+                data = _frame_bytes(store, pack, frame)
+                names = digest(data, store.algorithm)
+                if digest_bytes(names.id) == frame.id:
+                    writer.keep(frame._replace(seal=bytes.fromhex(names.seal)), data)
+                    done.left.add(frame.id)
+
+
+def _table(store: Store, found: Survey, pack: str) -> Sequence[Frame]:
+    try:
+        return read_table(store, pack, found.packs[pack])
+    except (IntegrityError, NotFound):
+        return ()
+
+
+def _frame_bytes(store: Store, pack: str, frame: Frame) -> bytes:
+    """What a frame decodes to, right or wrong; b"" when it does not decode."""
+    try:
+        stored = store.backend.read(pack_name(pack), frame.offset, frame.stored)
+        return bytes(store.decode(frame, memoryview(stored), pack_name(pack)))
+    except (IntegrityError, NotFound):
+        return b""
 
 
 def _lost(store: Store, frame: Frame) -> Lost:
@@ -340,13 +399,15 @@ def _reindex(store: Store, found: Survey, done: Mended, scratch: str, *, adopt: 
         if all(index in old for index in indexes):
             packs.add(pack)
     for content in told.values():
-        loose += [row for row in content.loose if row.id in found.good and row.id in found.loose]
+        loose += [row for row in content.loose if row.id in found.loose and (row.id in found.good or row.id in done.left)]
     for index in told.keys() - done.kept.keys():
         with contextlib.suppress(NotFound):
             done.kept[index] = preserve(store.backend, index, scratch)
     written = set()
-    for content in _contents(store, found, sorted(packs & sound.keys()), loose):
-        data = encode_index(content, ALGORITHMS[store.algorithm], xxh128)
+    length = ALGORITHMS[store.algorithm]
+    contents = _contents(store, found, sorted(packs & sound.keys()), loose)
+    for content in chain.from_iterable(split_index(content, length, MAX_INDEX) for content in contents):
+        data = encode_index(content, length, xxh128)
         written.add(f"index/{seal(data).hex()}.index")
         store.backend.write(f"index/{seal(data).hex()}.index", data)
     for index in old:
@@ -363,7 +424,7 @@ def _is_true(store: Store, found: Survey, content: IndexContent, sound: Mapping[
         if set(recipes_in(store, name, pack.frames)) - set(content.recipes):
             return False
     return all(
-        (row.id in found.loose and row.id in found.good)
+        (row.id in found.loose and (row.id in found.good or row.id in done.left))
         or (row.id in done.came and store.backend.size(object_name(f"{store.algorithm}:{row.id.hex()}")) == row.size)
         for row in content.loose
     )

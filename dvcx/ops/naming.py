@@ -46,10 +46,14 @@ class Need(NamedTuple):
 
 
 class Needs(NamedTuple):
-    """Objects that are needed and not good, each with who needs it; and why trees of the first store cannot be used."""
+    """Objects that are needed and not good, each with who needs it; and why trees of the first store cannot be used.
+
+    `confirmed` are ids that one record names with another seal than the store has, and another with the very seal it has.
+    """
 
     objects: Mapping[Wanted, list[Need]]
     unreadable: Mapping[Wanted, str]
+    confirmed: frozenset[str] = frozenset()
 
 
 def in_workspace(tracked: Tracked) -> list[Root]:
@@ -88,17 +92,18 @@ def _named_by(version: Version, data: bytes) -> Iterator[Root]:
 
 
 def needs(
-    roots: Iterable[Root],
+    roots: Sequence[Root],
     good: Callable[[Wanted], bool],
     bad: Collection[bytes],
     stores: Sequence[Store],
     more: Callable[[], Iterable[Store]],
     index: StatIndex,
+    deviates: Callable[[Wanted], bool] = lambda item: False,
 ) -> Needs:
     """Walk from roots to every object below that is not `good` in the first of `stores`.
 
     A tree is read once: from the first store that has it right, or as the stat index remembers it. One that is among the
-    `bad` ids is looked for in `more` stores, too.
+    `bad` ids is looked for in `more` stores, too. `deviates` tells of an object that is not good that its seal is the reason.
     """
     objects: dict[Wanted, list[Need]] = {}
     walk = _Walk(good, bad, stores, more, index)
@@ -109,7 +114,23 @@ def needs(
             users = objects.setdefault(lacking, [])
             if len(users) < USERS:
                 users.append(Need(join(root.path, path) if path else root.path, root))
-    return Needs(objects, walk.unreadable)
+    disputed = {item.id for item in objects if deviates(item)}
+    confirmed: set[str] = set()
+
+    def agrees(item: Wanted) -> bool:
+        if item.id in disputed and good(item):
+            confirmed.add(item.id)
+        return True
+
+    if disputed:
+        # Rare, so the records are walked a second time rather than every name they hold remembered.
+        again = _Walk(agrees, bad, stores, more, index)
+        for root in roots:
+            if root.content.kind == TREE:
+                again.below(wanted(root.content), 0, root.path)
+            else:
+                agrees(wanted(root.content))
+    return Needs(objects, walk.unreadable, frozenset(confirmed))
 
 
 class _Walk:

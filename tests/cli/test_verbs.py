@@ -367,3 +367,8 @@ def test_fsck(project: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     assert (project / ".dvcx/cache" / result["findings"][0]["kept"]).read_bytes() == b"x"
     assert "everything is right" in _ok("fsck", "--remote", "origin", cwd=project)
     assert dvcx_run("fsck", "--remote", "nobody", cwd=project).returncode == 5
+    (project / "more.csv").write_text("never pushed")
+    _ok("add", "more.csv", cwd=project)
+    for words in (["--remote"], ["-r", "--quick"], ["--remote", "origin"]):
+        ran = dvcx_run("fsck", *words, cwd=project)
+        assert ran.returncode == 5 and ran.stdout.splitlines()[-1] == "next: dvcx push --remote origin"

@@ -257,3 +257,22 @@ def test_ranges_are_merged_over_small_holes_up_to_a_size() -> None:
     assert list(packing.merge_ranges([], gap=1, most=1)) == []
     big = frame(16, 10_000)
     assert list(packing.merge_ranges([big], gap=1, most=1)) == [[big]]
+
+
+def test_a_large_index_is_split() -> None:
+    """Every pack is in one part with its recipes, every loose object in one, and no part is larger than told."""
+    packs = [
+        PackInfo(bytes([n]) * 32, 1000, [Frame(bytes([n, at]) * 8, bytes(32), 0 if at else 3, 0, 16, 1, 1) for at in range(5)])
+        for n in range(20)
+    ]
+    recipes = tuple(Recipe(bytes([number, 0]) * 8, bytes(32), 9, bytes(40)) for number in range(20))
+    loose = [Loose(bytes([number]) * 16, bytes(32), 0, 7) for number in range(50)]
+    content = IndexContent(packs, loose, recipes)
+    assert list(packing.split_index(content, 16, 1 << 20)) == [content]
+    parts = list(packing.split_index(content, 16, 1500))
+    assert len(parts) > 5 and max(len(packing.encode_index(part, 16, xxh128)) for part in parts) <= 1500
+    assert [pack for part in parts for pack in part.packs] == packs
+    assert [row for part in parts for row in part.loose] == loose
+    assert [recipe for part in parts for recipe in part.recipes] == list(recipes)
+    for part in parts:
+        assert {recipe.id for recipe in part.recipes} == {pack.frames[0].id for pack in part.packs}

@@ -22,6 +22,7 @@ from dvcx.ops.remote import add as remote_add
 from dvcx.project import Project
 from tests import servers
 from tests.faults.forge import forge
+from tests.io.store.faulty import FaultyBackend
 from tests.ops.trying import again, commit_all, pointer, run_git, setting, wipe_cache, with_remote, write
 from tests.servers import S3Server
 
@@ -80,7 +81,7 @@ class Place:
         return f"objects/{digits[:2]}/{digits[2:]}"
 
     def check(self, **options: Any) -> Checked:
-        return fsck(again_with(self.project), remote=self.remote, **options)
+        return fsck(again_with(self.project), remote=self.remote or None, **options)
 
     def repaired(self, *problems: str) -> Checked:
         """Check finds these problems, repair ends them, and all data is right afterwards."""
@@ -281,6 +282,70 @@ def test_a_forged_object(place: Place) -> None:
     assert place.read(name) == BIG
 
 
+def forge_record(place: Place, name: str, key: str, value: str) -> None:
+    """A branch holds a commit in which this pointer says something else."""
+    path = Path(place.project.root, f"{name}.dvcx")
+    right = path.read_text()
+    old = str(pointer(place.project, f"{name}.dvcx")[key])
+    assert right.count(old) == 1
+    run_git(place.project, "checkout", "-q", "-b", "forged")
+    path.write_text(right.replace(old, value))
+    run_git(place.project, "add", "-A")
+    run_git(place.project, "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "forged")
+    run_git(place.project, "checkout", "-q", "-")
+    assert path.read_text() == right
+
+
+@pytest.mark.parametrize("name", ["big", "huge", "small", "many", "sub"])
+def test_one_forged_record_on_a_branch(place: Place, name: str) -> None:
+    """The bytes are those of the id and of the other record's seal: the record is the finding, and nothing is touched."""
+    forge_record(place, name, "blake3", "0" * 64)
+    before = place.names("")
+    for options in ({}, {"repair": True}):
+        found = place.check(**options)
+        assert [(item.problem, item.file) for item in found.findings] == [("record", f"{name}.dvcx")], found.findings
+        assert "another seal than other records" in found.findings[0].text and found.verdict == "damaged"
+        assert [need.revision for need in found.findings[0].needed_by] == ["forged"]
+        assert place.names("") == before
+    place.everything_is_there()
+
+
+def test_a_forged_length_on_a_branch(place: Place) -> None:
+    forge_record(place, "big", "size", "12345")
+    before = place.names("")
+    for options in ({}, {"repair": True}):
+        found = place.check(**options)
+        assert [item.problem for item in found.findings] == ["record"] and place.names("") == before
+    place.everything_is_there()
+
+
+@pytest.mark.parametrize("damage", [flip, lambda data: b""], ids=["flipped", "emptied"])
+def test_the_right_one_of_two_seals_is_looked_for(place: Place, damage: Callable[[bytes], bytes]) -> None:
+    """A damaged object that records name with two seals: the copy of the true one comes."""
+    forge_record(place, "big", "blake3", "0" * 64)
+    place.change(place.object("big"), damage)
+    done = place.check(repair=True)
+    assert [bool(item.repaired) for item in done.findings if item.object] == [True]
+    assert [item.problem for item in place.check().findings] == ["record"]
+    place.everything_is_there()
+
+
+@pytest.mark.parametrize("name", ["big", "huge", "small", "sub"])
+def test_a_forged_record_that_stands_alone(place: Place, name: str) -> None:
+    """Nobody confirms the seal that the bytes have: they stay until a right copy comes, and the finding stays."""
+    path = Path(place.project.root, f"{name}.dvcx")
+    right = path.read_text()
+    path.write_text(right.replace(str(pointer(place.project, f"{name}.dvcx")["blake3"]), "0" * 64))
+    shutil.rmtree(f"{place.project.root}/.git")
+    problems = [item.problem for item in place.check().findings]
+    assert "forged" in problems
+    done = place.check(repair=True)
+    assert done.verdict == "damaged" and "forged" in [item.problem for item in done.findings if not item.repaired]
+    assert "forged" in [item.problem for item in place.check().findings]
+    path.write_text(right)
+    place.sound()
+
+
 def test_a_missing_object(place: Place) -> None:
     name = place.object("big")
     place.change(name, None)
@@ -437,6 +502,71 @@ def test_a_remote_that_does_not_answer(place: Place, tmp_path_factory: pytest.Te
         place.check()
     # Of the cache it is only information.
     assert fsck(again_with(place.project)).verdict == "sound"
+
+
+class Sick(FaultyBackend):
+    """A remote that does not give some of its files."""
+
+    def __init__(self, inner: Backend, sick: Callable[[str], bool]) -> None:
+        super().__init__(inner)
+        self._sick = sick
+
+    def _through(self, method: str, name: str, work: Callable[[], Any]) -> Any:
+        if method in ("read", "stream") and self._sick(name):
+            raise RemoteFailed(f"{name}: 500 Internal Server Error")
+        return super()._through(method, name, work)
+
+
+@pytest.fixture
+def sick(place: Place, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Beginnings of names that the remote does not give."""
+    if place.remote != "origin" or "://" in str(place.project.config.remote("origin")["url"]):
+        pytest.skip("a directory is enough")
+    names: list[str] = []
+    real = Project.remote_backend
+    monkeypatch.setattr(
+        Project, "remote_backend", lambda *args: Sick(real(*args), lambda name: name.startswith(tuple(names) or ("/",)))
+    )
+    return names
+
+
+@pytest.mark.parametrize("kind", ["object", "pack"])
+def test_a_file_that_a_remote_does_not_give(place: Place, sick: list[str], kind: str) -> None:
+    """It is reported, the rest is checked, and a repair takes nothing away."""
+    before = place.names("")
+    sick.append(place.object("big") if kind == "object" else place.names("packs")[0])
+    found = place.check()
+    assert {item.problem for item in found.findings} == {"unreadable"} and found.verdict == "damaged"
+    assert "500 Internal" in found.findings[0].text and found.objects_read > 0
+    assert any(item.needed_by for item in found.findings)
+    done = place.check(repair=True)
+    assert set(before) <= set(place.names(""))
+    if kind == "object":
+        assert [item.repaired for item in done.findings] == ["from the cache"]
+    sick.clear()
+    place.sound()
+
+
+def test_a_remote_that_gives_nothing(place: Place, sick: list[str]) -> None:
+    write(place.project, {name: BIG[number:] for number, name in enumerate("pqrs", 1)})
+    add(place.project, [*"pqrs"])
+    push(place.project)
+    sick += ["objects/", "packs/"]
+    with pytest.raises(RemoteFailed, match="500 Internal"):
+        place.check()
+
+
+def test_the_cache_has_what_was_not_pushed(place: Place) -> None:
+    if not place.remote:
+        pytest.skip("it is about a remote")
+    write(place.project, {"new": "never pushed"})
+    add(place.project, ["new"])
+    found = fsck(again_with(place.project), remote="")
+    assert found.verdict == "lacking" and [item.cached for item in found.findings] == [True]
+    assert found.findings[0].text == "it is not on remote 'origin'; the cache has it"
+    done = place.check(repair=True)
+    assert done.verdict == "repaired" and done.findings[0].repaired == "from the cache"
+    assert place.check().verdict == "sound"
 
 
 def test_a_project_with_nothing(project: Project) -> None:

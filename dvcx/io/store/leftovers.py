@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
-from dvcx.core.chunking import Recipe
-from dvcx.core.packing import KIND_BLOB, KIND_RECIPE, KIND_TREE, Loose, PackInfo
+from dvcx.core.chunking import Recipe, unpacked
+from dvcx.core.objects import ALGORITHMS
+from dvcx.core.packing import KIND_BLOB, KIND_RECIPE, KIND_TREE, Frame, Loose, PackInfo
 from dvcx.errors import DvcxError
 from dvcx.io import pool
 from dvcx.io.store.store import Store, read_pack_table
@@ -43,6 +44,8 @@ class Leftovers:
         self._packs: dict[bytes, list[PackInfo]] | None = None
         self._remembered: dict[bytes, _Line] | None = None
         self._refused: set[bytes] = set()
+        self._expected: dict[bytes, bytes] = {}
+        self._given: set[bytes] = set()
         self._file = -1
 
     def pack_with(self, key: bytes, sealed: bytes) -> Found | None:
@@ -57,6 +60,10 @@ class Leftovers:
             if found is not None:
                 return found
         return None
+
+    def expect(self, key: bytes, sealed: bytes) -> None:
+        """A blob with these names is being sent: a pack with a recipe of it under another seal is not to be named."""
+        self._expected[key] = sealed
 
     def _read_tables(self) -> dict[bytes, list[PackInfo]]:
         packs: dict[bytes, list[PackInfo]] = {}
@@ -89,7 +96,19 @@ class Leftovers:
                     recipes[frame.id] = self._store.read_recipe(pack.name.hex(), frame)
                 except DvcxError:
                     return None
-        return Found(pack, recipes)
+                if self._expected.get(frame.id, frame.seal) != frame.seal:
+                    return None
+        return Found(pack, recipes) if self._holds_chunks(frames, recipes.values()) else None
+
+    def _holds_chunks(self, frames: Collection[Frame], recipes: Iterable[Recipe]) -> bool:
+        """Whether each chunk of these recipes is in their pack, in one that was given before, or in the store."""
+        length = ALGORITHMS[self._store.algorithm]
+        here = self._given | {frame.id for frame in frames}
+        asked = {key for recipe in recipes for key, _ in unpacked(recipe.chunks, length)} - here
+        if len(self._store.have(f"{self._store.algorithm}:{key.hex()}" for key in asked)) < len(asked):
+            return False
+        self._given = here
+        return True
 
     # Loose objects
 

@@ -58,7 +58,9 @@ INDEX_READERS = 16
 MANY = 2000
 """About so many objects it is quicker to read the whole catalog than to ask for each."""
 MAX_TREE = 1 << 30
-MAX_INDEX = 4 << 30
+MAX_INDEX = 512 << 20
+INDEX_BYTES = 1 << 30
+"""Indexes of so many bytes are read at once."""
 MAX_STORE_JSON = 64 << 10
 TAIL = 64 << 10
 MAX_WHOLE = 80 << 20
@@ -381,7 +383,8 @@ class Store:
 
         def read() -> Iterator[Learned]:
             # Over a network each is an answer to wait for; on a disk threads only wait for one another.
-            for name, found in zip(names, pool.run(look_at, names, workers=1 if self.local else INDEX_READERS), strict=True):
+            workers = 1 if self.local else index_readers(map(indexes.__getitem__, names), INDEX_READERS)
+            for name, found in zip(names, pool.run(look_at, names, workers=workers), strict=True):
                 if isinstance(found, DvcxError):
                     assert broken is not None
                     bad.add(name)
@@ -893,6 +896,11 @@ def join_tree(content: Content, read: Callable[[Wanted], bytes], label: str) -> 
     if totals(entries) != (content.size, content.files):
         raise IntegrityError(f"{label}: tree {content.id}: its totals are not those of the record", "restore the record from git")
     return entries, objects
+
+
+def index_readers(sizes: Iterable[int], workers: int) -> int:
+    """How many threads may read indexes of these sizes, so that memory stays bounded."""
+    return max(1, min(workers, INDEX_BYTES // max(1, *sizes, 1)))
 
 
 def read_pack_table(backend: Backend, name: str, size: int, where: str) -> list[Frame]:

@@ -27,6 +27,7 @@ from dvcx.core.packing import (
     decode_index,
     encode_index,
     merge_ranges,
+    split_index,
 )
 from dvcx.errors import IntegrityError, NotFound, RemoteFailed, UnsafeInput, disk_refused
 from dvcx.io.hashing import Hasher, digest, mismatch, seal, xxh128
@@ -239,7 +240,7 @@ def carry_out(
         going.discard(pack_name(pack.name.hex()))
     old = set(indexes)
     if indexes or fresh_packs:
-        old.discard(_reindex(store, indexes.values(), fresh_packs, recipes, going, {item.id for item in sweep.loose}))
+        old -= _reindex(store, indexes.values(), fresh_packs, recipes, going, {item.id for item in sweep.loose})
     names = [*sorted(old), *sorted(going), *loose, *actions]
     sizes = {**there.indexes, **{pack_name(name): file.size for name, file in there.packs.items()}}
     for name in names:
@@ -287,8 +288,8 @@ def _reindex(
     recipes: Mapping[tuple[bytes, bytes], Recipe],
     going: set[str],
     gone: set[bytes],
-) -> str:
-    """Write one index in place of several, without what goes; its name, "" when nothing is left to name."""
+) -> set[str]:
+    """Write one index (of very much: several) in place of old ones, without what goes; the names, none when nothing is left."""
     packs: dict[bytes, PackInfo] = {pack.name: pack for pack in fresh_packs}
     loose: dict[bytes, Loose] = {}
     for content in old:
@@ -296,12 +297,15 @@ def _reindex(
         loose.update({item.id: item for item in content.loose if item.id not in gone})
     held = {(frame.id, frame.seal) for pack in packs.values() for frame in pack.frames if frame.kind == KIND_RECIPE}
     if not packs and not loose:
-        return ""
+        return set()
     known = tuple(recipes[key] for key in sorted(held) if key in recipes)
-    data = encode_index(IndexContent(list(packs.values()), list(loose.values()), known), ALGORITHMS[store.algorithm], xxh128)
-    name = f"index/{seal(data).hex()}.index"
-    store.backend.write(name, data)
-    return name
+    names = set()
+    length = ALGORITHMS[store.algorithm]
+    for part in split_index(IndexContent(list(packs.values()), list(loose.values()), known), length, MAX_INDEX):
+        data = encode_index(part, length, xxh128)
+        names.add(f"index/{seal(data).hex()}.index")
+        store.backend.write(f"index/{seal(data).hex()}.index", data)
+    return names
 
 
 def _repack(

@@ -44,6 +44,7 @@ from dvcx.io.store.store import (
     REMOTE_MOST,
     Store,
     action_name,
+    index_readers,
     object_name,
     pack_name,
     read_store_json,
@@ -63,7 +64,9 @@ BROKEN = "broken"
 MISSING = "missing"
 """An index names it and it is not there."""
 UNREADABLE = "unreadable"
-"""The disk fails to give the bytes."""
+"""The disk, or a remote for this one file, fails to give the bytes."""
+REFUSED = 3
+"""So many files of a remote in a row that cannot be read are no damage: the remote fails."""
 
 FULL, QUICK, SAMPLE = "full", "quick", "sample"
 _MANY = 256
@@ -163,6 +166,7 @@ class Survey:
     catalog_was_wrong: bool = False
     objects_read: int = 0
     bytes_read: int = 0
+    refused: int = 0
 
     def loose_is_named(self, key: bytes) -> bool:
         """Whether readers look for this loose object."""
@@ -208,6 +212,9 @@ def condemn(store: Store, found: Survey, key: bytes, seal: bytes, text: str) -> 
                 frames = read_table(store, pack, found.packs[pack])
                 found.stale.update(found.named.get(pack, ()))
             found.broken[pack] = [frame for frame in frames if frame.id != key]
+            found.faults.append(Fault(FORGED, pack_name(pack), text, key, seal))
+    for recipe, pack in found.recipes.items():
+        if recipe.id == key:
             found.faults.append(Fault(FORGED, pack_name(pack), text, key, seal))
 
 
@@ -327,7 +334,8 @@ def _indexes(store: Store, found: Survey, tables: _Tables, jobs: int) -> None:
             return name, IndexContent([], []), ""  # taken away meanwhile, by a collector
 
     id_length = ALGORITHMS[store.algorithm]
-    for name, content, problem in pool.run(read, sorted(found.indexes.items()), workers=jobs):
+    workers = index_readers(found.indexes.values(), jobs)
+    for name, content, problem in pool.run(read, sorted(found.indexes.items()), workers=workers):
         if content is None:
             found.bad_indexes.add(name)
             found.faults.append(Fault(BROKEN, name, problem))
@@ -400,7 +408,14 @@ def _packs(store: Store, found: Survey, tables: _Tables, jobs: int, emit: Emit) 
             fault = Fault(TRUNCATED, pack_name(pack), f"it has {size} bytes instead of {other}")
             report = _Report(pack, False, [], [fault], 0)
         else:
-            report = _check_pack(store, pack, size, said[0][2] if said else 0, found.depth)
+            try:
+                report = _check_pack(store, pack, size, said[0][2] if said else 0, found.depth)
+                found.refused = 0
+            except RemoteFailed as error:
+                fault = _refused(found, pack_name(pack), error)
+                # It stays: nobody knows what is wrong with it.
+                emit(Advanced(1, size))
+                return _Report(pack, True, [], [fault], 0)
             if report.faults and not store.is_cache:
                 # It may have been the network: what is wrong twice is wrong.
                 report = _check_pack(store, pack, size, 0, found.depth)
@@ -485,7 +500,9 @@ def _by_index(store: Store, found: Survey, report: _Report, said: list[tuple[str
     right, faults = [], list(report.faults)
     for frame in frames:
         fault: Fault | None = Fault(CORRUPT, name, "it lies behind the end of its pack", frame.id, frame.seal)
-        if frame.offset + frame.stored <= size and report.faults[0].problem != UNREADABLE:
+        if report.faults[0].problem == UNREADABLE:
+            fault = Fault(UNREADABLE, name, "its pack cannot be read", frame.id, frame.seal)
+        elif frame.offset + frame.stored <= size:
             stored = store.backend.read(name, frame.offset, frame.stored)
             wrong: list[Fault] = []
             if frame.kind == KIND_RECIPE:
@@ -658,7 +675,11 @@ def _loose(store: Store, found: Survey, jobs: int, emit: Emit) -> None:
     def check(part: list[tuple[bytes, int]]) -> list[_Seen]:
         seen = [_check_loose(store, found, key, size) for key, size in part]
         if not store.is_cache:
-            seen = [item if item.fault is None else _check_loose(store, found, item.key, item.size) for item in seen]
+            doubtful = (CORRUPT, FORGED, TRUNCATED, BROKEN)
+            seen = [
+                _check_loose(store, found, item.key, item.size) if item.fault and item.fault.problem in doubtful else item
+                for item in seen
+            ]
         emit(Advanced(len(seen), sum(item.size for item in seen)))
         return seen
 
@@ -686,6 +707,14 @@ def _loose(store: Store, found: Survey, jobs: int, emit: Emit) -> None:
     store.catalog.forget_checks([fault.id for fault in found.faults if fault.id])
     if not store.is_cache:
         _lost_loose(store, found)
+
+
+def _refused(found: Survey, name: str, error: RemoteFailed) -> Fault:
+    """One file that a remote does not give; raised when several in a row are like that."""
+    found.refused += 1
+    if found.refused >= REFUSED:
+        raise error
+    return Fault(UNREADABLE, name, error.message)
 
 
 def _portions(items: list[tuple[bytes, int]]) -> Iterator[list[tuple[bytes, int]]]:
@@ -717,9 +746,12 @@ def _check_loose(store: Store, found: Survey, key: bytes, size: int) -> _Seen:
     except NotFound:
         return _Seen(key, size, b"", None, gone=True)
     except (IntegrityError, DiskRefused, RemoteFailed) as error:
-        if isinstance(error, RemoteFailed) and not _vanished(store, name):
-            raise
+        if isinstance(error, RemoteFailed):
+            if _vanished(store, name):
+                return _Seen(key, size, b"", None, gone=True)
+            return _Seen(key, size, b"", _refused(found, name, error)._replace(id=key, seal=sealed))
         return _Seen(key, size, b"", Fault(_kind_of(error), name, error.message, key, sealed))
+    found.refused = 0
     key_found, seal_found, total, mark = seal_stamp
     fault = _compare(name, key, sealed, key_found, seal_found)
     if fault is not None and total == 0:
@@ -804,15 +836,14 @@ def _recipes(store: Store, found: Survey) -> None:
     """Enter blobs with a recipe and all chunks as good; whoever lacks a chunk is a fault."""
     id_length = ALGORITHMS[store.algorithm]
     lacking: dict[Recipe, Fault] = {}
-    bad = {fault.id for fault in found.faults}
+    bad = {fault.id: UNREADABLE if fault.problem == UNREADABLE else CORRUPT for fault in found.faults}
     for recipe, pack in found.recipes.items():
         absent = [key for key, size in unpacked(recipe.chunks, id_length) if (found.good.get(key) or (b"", -1))[1] != size]
         if not absent:
             found.good.add(recipe.id, recipe.seal, recipe.size)
             continue
-        what = "corrupt" if absent[0] in bad else "missing"
-        text = f"{len(absent):,} of its chunks {'is' if len(absent) == 1 else 'are'} {what}, {absent[0].hex()} first"
-        problem = CORRUPT if absent[0] in bad else MISSING
+        problem = bad.get(absent[0], MISSING)
+        text = f"{len(absent):,} of its chunks {'is' if len(absent) == 1 else 'are'} {problem}, {absent[0].hex()} first"
         lacking[recipe] = Fault(problem, pack_name(pack), text, recipe.id, recipe.seal)
     found.faults += [fault for recipe, fault in lacking.items() if recipe.id not in found.good]
     for recipe in found.spare_recipes:

@@ -32,6 +32,7 @@ from dvcx.core.packing import (
     Loose,
     PackInfo,
     encode_index,
+    split_index,
 )
 from dvcx.errors import DiskRefused, IntegrityError, disk_refused, display
 from dvcx.io import pool
@@ -41,7 +42,8 @@ from dvcx.io.store import fresh, marks
 from dvcx.io.store.chunking import Later, Nearby, Spot, from_file, from_pieces, read_chunk, spots, windows
 from dvcx.io.store.leftovers import Leftovers
 from dvcx.io.store.packfile import OpenPack, create, fresh_name, move_into, write_all
-from dvcx.io.store.store import Store, Wanted, object_name, pack_name, stamp
+from dvcx.io.store.store import MAX_INDEX, Store, Wanted, object_name, pack_name, stamp
+from dvcx.io.store.verify import read_frames
 
 HELD = 32 << 20
 NOT_COMPRESSED = 256
@@ -132,9 +134,10 @@ class Writer:
         self._pack: OpenPack | None = None
         self._closing: list[Later] = []
         self._finished: list[_Finished] = []
-        self._index = ""
+        self._indexes: list[str] = []
         self._loose: list[Loose] = []
-        self._recipes: dict[bytes, Recipe] = {}
+        self._recipes: dict[bytes, list[Recipe]] = {}
+        self._unsent: set[bytes] = set()
         self._pending: list[_Pending] = []
         self._stamps: list[tuple[bytes, bytes, str]] = []
         self._spots: dict[bytes, Spot] = {}
@@ -230,7 +233,8 @@ class Writer:
         pack = self._left.pack_with(key, sealed)
         if pack is not None:
             self._finished.append(_Finished(pack.info))
-            self._recipes.update(pack.recipes)
+            for recipe in pack.recipes.values():
+                self._recipes.setdefault(recipe.id, []).append(recipe)
             held = {frame.id: frame.seal for frame in pack.info.frames if frame.kind != KIND_RECIPE}
             self._new.update(held)
             self._taken.update(held)
@@ -255,12 +259,16 @@ class Writer:
                 self._count_taken(key, len(data))
                 return False
             self._new[key] = sealed
-            self._count(len(data), len(data))
             kind = KIND_TREE if tree else KIND_BLOB
-            if self._packed and len(data) < SMALL:
-                self._append(key, sealed, kind, data)
-            else:
-                self._place(names, kind, data)
+            try:
+                if self._packed and len(data) < SMALL:
+                    self._append(key, sealed, kind, data)
+                else:
+                    self._place(names, kind, data)
+            except BaseException:
+                self._new.pop(key)
+                raise
+            self._count(len(data), len(data))
             return True
 
     def _count(self, size: int, fresh: int) -> None:
@@ -293,7 +301,7 @@ class Writer:
             if recipe is None:
                 self._append(frame.id, frame.seal, frame.kind, data)
                 return
-            self._recipes[frame.id] = recipe
+            self._recipes.setdefault(frame.id, []).append(recipe)
             self._append_frame(frame.id, frame.seal, frame.kind, RAW, data, len(data))
 
     def _place(self, names: Digest, kind: int, data: bytes) -> None:
@@ -630,6 +638,21 @@ class Writer:
                 self._heard(item.size)
                 return
             self._new[key] = sealed
+        try:
+            self._send_whole(item, source)
+        except BaseException:
+            # Not sent: the next try must not take it for taken.
+            with self._lock:
+                self._new.pop(key)
+            raise
+        self._heard(item.size)
+        with self._lock:
+            self._count(item.size, item.size)
+            self._sent_loose(Loose(key, sealed, KIND_BLOB, item.size))
+            self._step()
+
+    def _send_whole(self, item: Wanted, source: Store) -> None:
+        """Upload an object, verified before it goes."""
         if source.is_loose(item.id):
             path = source.loose_path(item.id)
             fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -637,7 +660,7 @@ class Writer:
                 before = os.fstat(fd)
                 found, total = digest_fd(fd, source.algorithm)
                 if found != (item.id, item.seal) or total != item.size:
-                    raise mismatch(found, names, f"{source.label}: {object_name(item.id)}")
+                    raise mismatch(found, Digest(item.id, item.seal), f"{source.label}: {object_name(item.id)}")
                 self._store.backend.upload(object_name(item.id), path, self._check_stopped)
                 after = os.fstat(fd)
                 # Not ctime: another process may link it. A replaced or rewritten object must not be named by the index.
@@ -647,18 +670,26 @@ class Writer:
                 os.close(fd)
         else:
             self._store.backend.write(object_name(item.id), source.read(item))
-        self._heard(item.size)
-        with self._lock:
-            self._count(item.size, item.size)
-            self._sent_loose(Loose(key, sealed, KIND_BLOB, item.size))
-            self._step()
 
     # Large blobs to a remote
 
     def _send_chunks(self, item: Wanted, source: Store) -> Sent:
         """Send what the remote lacks of a large blob: cut, hashed and verified in one reading, the recipe last."""
+        try:
+            return self._send_cut(item, source)
+        except BaseException:
+            # Threads have ended by now; what they prepared is in no pack.
+            with self._lock:
+                for chunk in self._unsent:
+                    self._new.pop(chunk, None)
+                self._unsent.clear()
+            raise
+
+    def _send_cut(self, item: Wanted, source: Store) -> Sent:
         key, sealed = digest_bytes(item.id), bytes.fromhex(item.seal)
         self._store.check_recipe_seal(item.id, item.seal)
+        if self._left is not None:
+            self._left.expect(key, sealed)
         where = f"{source.label}: {object_name(item.id)}"
         hasher = Hasher(source.algorithm)
         chunks: list[Chunk] = []
@@ -695,18 +726,45 @@ class Writer:
                         key_, sealed_, size = prepared.chunk
                         with self._lock:
                             self._append_frame(key_, sealed_, KIND_CHUNK, prepared.encoding, prepared.stored, size)
+                            self._unsent.discard(key_)
                     self._heard(prepared.chunk.size)
         found = hasher.digest()
         if found != (item.id, item.seal) or total != item.size:
             raise mismatch(found, Digest(item.id, item.seal), where)
         with self._lock:
-            self._count(item.size, fresh)
-            if key not in self._recipes:
+            recipe = Recipe(key, sealed, total, packed([(chunk.id, chunk.size) for chunk in chunks], self._id_length))
+            # One that was found there may say other chunks.
+            if recipe not in self._recipes.get(key, ()):
                 data = encode_recipe(total, chunks, self._id_length, xxh128)
-                short = packed([(chunk.id, chunk.size) for chunk in chunks], self._id_length)
-                self._recipes[key] = Recipe(key, sealed, total, short)
-                self._append_frame(key, sealed, KIND_RECIPE, RAW, data, len(data))
+                if key in self._recipes:
+                    self._disown(key)
+                known = self._recipes.setdefault(key, [])
+                known.append(recipe)
+                try:
+                    self._append_frame(key, sealed, KIND_RECIPE, RAW, data, len(data))
+                except BaseException:
+                    known.remove(recipe)
+                    raise
+            self._count(item.size, fresh)
         return Sent(total, fresh)
+
+    def _disown(self, key: bytes) -> None:
+        """Found packs with a wrong recipe of this blob are not named: what is right in them goes into a pack of ours."""
+        theirs = (key, KIND_RECIPE)
+        for pack in [pack for pack in self._finished if any((f.id, f.kind) == theirs for f in pack.info.frames)]:
+            self._finished.remove(pack)
+            frames = [frame for frame in pack.info.frames if (frame.id, frame.kind) != theirs]
+            for frame, data in read_frames(self._store, pack.info.name.hex(), frames):
+                if data is None:
+                    raise IntegrityError(
+                        f"{self._store.label}: {pack_name(pack.info.name.hex())}: an interrupted push left it, and it is damaged",
+                        "run dvcx push again; remove the file if that does not help",
+                    )
+                if frame.kind == KIND_RECIPE:
+                    self._append_frame(frame.id, frame.seal, frame.kind, RAW, data, len(data))
+                else:
+                    self._append(frame.id, frame.seal, frame.kind, data)
+        self._recipes.pop(key)
 
     def _prepare(self, data: memoryview) -> _Prepared:
         """A chunk with its names; to be stored unless the remote or this batch has it."""
@@ -716,6 +774,7 @@ class Writer:
             if self._has(chunk.id, chunk.seal, names):
                 return _Prepared(chunk, RAW, None)
             self._new[chunk.id] = chunk.seal
+            self._unsent.add(chunk.id)
         return _Prepared(chunk, *self._encoded(data))
 
     # Making it durable, then visible
@@ -749,7 +808,7 @@ class Writer:
         self._barrier()
         self._write_index()
         self._finished, self._loose, self._stamps = [], [], []
-        self._index = ""
+        self._indexes = []
         self._unnamed, self._named_at = 0, time.monotonic()
 
     def _barrier(self) -> None:
@@ -793,11 +852,13 @@ class Writer:
             if self._store.listed_at != looked:
                 self._known = None  # of before that collection
         inside = {frame.id for pack in packs for frame in pack.frames if frame.kind == KIND_RECIPE} if self._recipes else ()
-        recipes = tuple(self._recipes[key] for key in inside if key in self._recipes)
-        data = encode_index(IndexContent(packs, loose, recipes), self._id_length, xxh128)
-        self._index = f"index/{seal(data).hex()}.index"
-        self._store.backend.write(self._index, data)
-        self._store.catalog.learn(self._index, packs, loose, recipes)
+        recipes = tuple(recipe for key in inside for recipe in self._recipes.get(key, ()))
+        for part in split_index(IndexContent(packs, loose, recipes), self._id_length, MAX_INDEX):
+            data = encode_index(part, self._id_length, xxh128)
+            name = f"index/{seal(data).hex()}.index"
+            self._indexes.append(name)
+            self._store.backend.write(name, data)
+            self._store.catalog.learn(name, *part)
         self._store.remember_loose(loose)
         self._unnamed_reused.clear()
         if self._left is not None:
@@ -819,7 +880,7 @@ class Writer:
             self._pack = None
         # When only the sync after it failed, the index is there, and its packs are visible.
         local = self._store.local
-        named = not self._store.is_cache or (self._index and local is not None and os.path.lexists(local.path(self._index)))
+        named = not self._store.is_cache or any(local is not None and os.path.lexists(local.path(name)) for name in self._indexes)
         for pack in self._finished if not named else ():
             with contextlib.suppress(OSError):
                 # Another writer of the same pack may have put its own there, and may be naming it right now.

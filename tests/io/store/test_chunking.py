@@ -14,14 +14,17 @@ import pytest
 import zstandard
 
 from dvcx.core import chunking as core
+from dvcx.core.chunking import Chunk, encode_recipe, unpacked
 from dvcx.core.objects import digest_bytes
-from dvcx.core.packing import KIND_CHUNK, KIND_RECIPE
-from dvcx.errors import IntegrityError, NotFound, RemoteFailed
+from dvcx.core.packing import KIND_CHUNK, KIND_RECIPE, RAW
+from dvcx.errors import DiskRefused, IntegrityError, NotFound, RemoteFailed
+from dvcx.io.hashing import xxh128
 from dvcx.io.store import chunking
 from dvcx.io.store import writer as writing
 from dvcx.io.store.backend import Listed
 from dvcx.io.store.local import LocalBackend
 from dvcx.io.store.memory import MemoryBackend
+from dvcx.io.store.packfile import OpenPack
 from dvcx.io.store.store import Store, object_name, pack_name, read_pack_table
 from dvcx.io.store.writer import Summary, Writer, fresh_bytes
 from tests.io.store.shelves import Shelf, Thing, cache_shelf, thing, things
@@ -385,6 +388,52 @@ def test_a_corrupt_file_is_not_sent(bench: Bench) -> None:
     assert bench.send(item).objects == 1 and bench.fetch(item).reads([item])
 
 
+@pytest.mark.parametrize("mib", [3, 20])
+def test_what_was_not_sent_is_not_taken_for_sent(bench: Bench, mib: int) -> None:
+    """The cache's copy is wrong, then right again: the same writer sends it at the second try."""
+    item = thing(big(1, mib))
+    bench.keep(item)
+    path = Path(bench.cache.backend.url, object_name(item.names.id))
+    path.chmod(0o644)
+    path.write_bytes(item.data[:-1] + b"?")
+    cache, store = bench.cache.open(), bench.open(write=True)
+    with Writer(store, bench.remote.scratch) as writer:
+        for _ in range(2):
+            with pytest.raises(IntegrityError, match="hash mismatch"):
+                writer.receive(item.wanted, cache)
+        path.write_bytes(item.data)
+        writer.receive(item.wanted, cache)
+        assert writer.commit().objects == 1
+    store.close()
+    cache.close()
+    assert bench.fetch(item).reads([item])
+
+
+@pytest.mark.parametrize("method", ["_append_frame", "_encoded"])
+def test_chunks_that_reached_no_pack_are_sent_by_the_next_try(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    item = thing(big(1))
+    bench.keep(item)
+    cache, store = bench.cache.open(), bench.open(write=True)
+    with Writer(store, bench.remote.scratch) as writer:
+        real, calls = getattr(writer, method), iter(range(1000))
+
+        def once(*args: object) -> object:
+            if next(calls) == 3:
+                raise DiskRefused("full", "")
+            return real(*args)
+
+        monkeypatch.setattr(writer, method, once)
+        with pytest.raises(DiskRefused):
+            writer.receive(item.wanted, cache)
+        writer.receive(item.wanted, cache)
+        assert writer.commit().objects == 1
+    store.close()
+    cache.close()
+    assert bench.fetch(item).reads([item])
+
+
 def test_another_seal_under_one_id_is_refused(bench: Bench) -> None:
     """A recipe on the remote whose blob has this id and another seal: "up to date" would be a lie."""
     item = thing(big(1))
@@ -512,6 +561,45 @@ def test_a_pack_that_cannot_be_trusted_is_not_named(counted: tuple[Bench, Counti
         assert again() == len(item.data)
         for found in bench.remote.names("packs"):
             backend.delete(found)
+
+
+@pytest.mark.parametrize("wrong", ["seal", "chunks", "lacking"])
+def test_a_found_recipe_is_not_trusted(counted: tuple[Bench, Counting], wrong: str) -> None:
+    """A pack that no index names holds our chunks, and a recipe of our blob that says something else."""
+    bench, backend = counted
+    item = thing(big(1))
+    bench.keep(item)
+    bench.send(item)
+    (name,), (index,) = bench.remote.names("packs"), bench.remote.names("index")
+    store = bench.open()
+    content = store.read_index(index, store.backend.size(index) or 0)
+    store.close()
+    data = backend.read(name)
+    for found in (name, index):
+        backend.delete(found)
+    length = 16
+    (right,) = content.recipes
+    chunks = unpacked(right.chunks, length)
+    sealed = bytes(32) if wrong == "seal" else right.seal
+    listed = {"seal": chunks, "chunks": chunks[::-1], "lacking": [(bytes(16), chunks[0][1]), *chunks[1:]]}[wrong]
+    (bench.base / "forging").mkdir()
+    pack = OpenPack(str(bench.base / "forging/pack"), length)
+    seals = {}
+    for frame in sorted(content.packs[0].frames, key=lambda frame: frame.offset):
+        seals[frame.id] = frame.seal
+        if frame.kind != KIND_RECIPE:
+            stored = data[frame.offset : frame.offset + frame.stored]
+            pack.append(frame.id, frame.seal, frame.kind, frame.encoding, stored, frame.size)
+    recipe = encode_recipe(right.size, [Chunk(key, seals.get(key, bytes(32)), size) for key, size in listed], length, xxh128)
+    pack.append(right.id, sealed, KIND_RECIPE, RAW, recipe, len(recipe))
+    forged = pack_name(pack.finish(sync=False).name.hex())
+    backend.write(forged, (bench.base / "forging/pack").read_bytes())
+    bench.send(item, client="another")
+    store = bench.open("b")
+    store.sync()
+    assert store.catalog.recipes([right.id])[right.id] == [right]
+    store.close()
+    assert bench.fetch(item).reads([item])
 
 
 def test_a_fetch_goes_on_where_it_stopped(counted: tuple[Bench, Counting], monkeypatch: pytest.MonkeyPatch) -> None:

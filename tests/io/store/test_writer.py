@@ -87,6 +87,16 @@ def test_a_pack_is_closed_when_it_is_full(shelf: Shelf, monkeypatch: pytest.Monk
     assert shelf.reads(some)
 
 
+def test_an_index_is_split_rather_than_too_large(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writing, "PACK_SIZE", 10_000)
+    monkeypatch.setattr(writing, "MAX_INDEX", 5_000)
+    items = [*things(300), *(thing(bytes([number]) * (2 << 20)) for number in range(3))]
+    shelf.fill(items)
+    sizes = [item.size for item in shelf.backend.list("index")]
+    assert len(sizes) > 4 and max(sizes) <= 5_000
+    assert shelf.client("b").reads(items)
+
+
 def test_putting_twice_is_once(shelf: Shelf) -> None:
     some = things(3)
     store = shelf.open(write=True)
