@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from dvcx.core.holding import Holding
 from dvcx.core.packing import SMALL
 from dvcx.errors import IntegrityError, NotFound, RemoteFailed
 from dvcx.events import ignore
@@ -22,7 +23,7 @@ from dvcx.ops.checkout import checkout
 from dvcx.ops.pull import pull
 from dvcx.ops.push import push
 from dvcx.ops.repro import repro
-from dvcx.ops.status import Holding, status
+from dvcx.ops.status import status
 from dvcx.project import Project
 from tests.faults.forge import forge
 from tests.io.store.conftest import rclone, s3_server, seaweedfs  # noqa: F401
