@@ -72,6 +72,8 @@ def carry_out(
 
 def _note_use(cache: Store, plan: Placement, rows: Mapping[str, Row], files: int) -> None:
     """What was placed, and what the cache alone holds from now on, was used: a collection counts its age from today."""
+    if not fresh.may_age(cache):
+        return
     used: list[bytes] | None = None
     if files + len(plan.overwritten) <= fresh.MANY:
         ids = {entry.id for _, entry in (*plan.files, *plan.directories, *plan.overwritten)}

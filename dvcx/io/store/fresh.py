@@ -34,6 +34,15 @@ def freshen(store: Store, ids: Collection[bytes] | None) -> None:
         _freshen(store, ids)
 
 
+def may_age(store: Store) -> bool:
+    """Whether anything in the cache can be older than a day: else no use of it needs to be noted. One stat for each pack."""
+    if store.local is None:
+        return False
+    now = time.time()
+    packs = store.catalog.packs()
+    return bool(store.loose_directories()) or any(_is_old(store.local.path(pack_name(name)), now) for name in packs)
+
+
 def _freshen(store: Store, ids: Collection[bytes] | None) -> None:
     assert store.local is not None
     now = time.time()

@@ -21,6 +21,7 @@ def test_use_is_noted_once_a_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ids = fresh.keys_of([item.names.id for item in (*packed[:5], *alone[:2])])
     fresh.freshen(store, ids)
     assert fresh.used(store) == {}, "young ones need no note"
+    assert fresh.may_age(store), "there are loose ones, which are not looked at one by one"
     monkeypatch.setattr(fresh, "newest", lambda found: found.st_mtime - 30 * DAY)
     for _ in range(3):
         fresh.freshen(store, ids)
@@ -36,6 +37,16 @@ def test_use_is_noted_once_a_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert fresh.days(store) == ["2020-01-01", day]
     fresh.forget(store, day)
     assert fresh.days(store) == [day] and (tmp_path / "cache/fresh/notes").exists()
+    store.close()
+
+
+def test_whether_anything_can_be_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shelf = cache_shelf(tmp_path)
+    shelf.fill(things(120))
+    store = shelf.open(write=True)
+    assert not fresh.may_age(store)
+    monkeypatch.setattr(fresh, "newest", lambda found: found.st_mtime - 30 * DAY)
+    assert fresh.may_age(store)
     store.close()
 
 
