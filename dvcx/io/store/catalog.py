@@ -215,14 +215,6 @@ class Catalog:
         """Every recipe the indexes name."""
         yield from map(Recipe._make, self._rows("SELECT DISTINCT id, seal, size, chunks FROM recipes"))
 
-    def recipe_frames(self) -> dict[str, list[Frame]]:
-        """Where the recipes lie, by pack."""
-        sql = "SELECT pack, id, seal, offset, stored FROM recipes ORDER BY pack, offset"
-        found: dict[str, list[Frame]] = {}
-        for pack, key, sealed, offset, stored in self._rows(sql):
-            found.setdefault(self._packs[pack], []).append(Frame(key, sealed, KIND_RECIPE, 0, offset, stored, stored))
-        return found
-
     def everything(self) -> Iterator[tuple[str, bytes, int, int]]:
         """(pack, id, bytes there, kind) of every object, pack by pack ("" for loose ones), and of every recipe after them."""
         for sql in (
