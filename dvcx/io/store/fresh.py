@@ -46,10 +46,7 @@ def may_age(store: Store) -> bool:
         return False
     now = time.time()
     paths = (store.local.path(pack_name(name)) for name in store.catalog.packs())
-    for count, path in enumerate(chain(paths, _loose_paths(store))):
-        if count >= LOOKED_AT or _is_old(path, now):
-            return True
-    return False
+    return any(count >= LOOKED_AT or _is_old(path, now) for count, path in enumerate(chain(paths, _loose_paths(store))))
 
 
 def _loose_paths(store: Store) -> Iterator[str]:
