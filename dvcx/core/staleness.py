@@ -191,7 +191,7 @@ def action_key(stage: Stage, now: Snapshot) -> bytes:
         )
     absent = [path for path in sorted(stage.deps) if now.contents.get(path) is None]
     deps = [[path, *_names(content)] for path in sorted(stage.deps) if (content := now.contents.get(path)) is not None]
-    record = {
+    record: dict[str, Any] = {
         "dvcx": VERSION,
         "cmd": stage.cmd,
         "wdir": stage.wdir,

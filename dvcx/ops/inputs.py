@@ -108,7 +108,8 @@ def condition_files(stage: Stage) -> list[str]:
     from dvcx.core.pipeline.conditions import files_of, parse_condition
 
     where = _when(stage)
-    return [resolve(stage.wdir, file or PARAMS_FILE, where) for text in stage.when for file in files_of(parse_condition(text, where))]
+    read = [file for text in stage.when for file in files_of(parse_condition(text, where))]
+    return [resolve(stage.wdir, file or PARAMS_FILE, where) for file in read]
 
 
 def _holds(stage: Stage, text: str, values: Mapping[str, Mapping[str, Any] | None]) -> bool:
@@ -184,7 +185,7 @@ def _imported(project: Project, stage: Stage, want: Want, index: Remembers, rule
     from dvcx.core.pipeline.closure import closure, dump_code, load_code, search_roots
 
     root = project.root
-    memory = f"{project.state_dir}/code-{seal(f'{stage.address}\0{spec(want)}'.encode()).hex()[:16]}"
+    memory = f"{project.state_dir}/code-{seal(f'{stage.address} {spec(want)}'.encode()).hex()[:16]}"
     known: dict[str, Code] = {}
     with contextlib.suppress(OSError, ValueError, TypeError), open(memory, "rb") as file:
         known = load_code(json.loads(file.read(MAX_MEMORY)))

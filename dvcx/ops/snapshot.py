@@ -85,9 +85,10 @@ def snapshot(
     now = Snapshot(known, params, {path: text for path, text in details.items() if text}, not_pulled)
     if gated or any(stage.wants or stage.execution.env for stage in chosen):
         # Few projects have any; the others do not pay for them.
+        outputs = [out.path for stage in parts.stages for out in stage.outs]
         now = replace(
             now,
-            used=used_files(project, chosen, [out.path for stage in parts.stages for out in stage.outs], index=index, rules=rules),
+            used=used_files(project, chosen, outputs, index=index, rules=rules),
             env=environment_digests((name for stage in chosen for name in stage.execution.env), command_environment()),
             unwanted=unwanted(gated, params),
         )

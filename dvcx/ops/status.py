@@ -114,7 +114,8 @@ def answer(project: Project, targets: Sequence[str], *, remote: str | None, abse
         for verdict in verdicts
     )
     remotes = _remotes(project, tracked, targets, remote, emit) if remote is not None else ()
-    clean = not data and all(verdict.state in (FRESH, SKIPPED) for verdict in verdicts) and not any(held.missing for held in remotes)
+    settled = all(verdict.state in (FRESH, SKIPPED) for verdict in verdicts)
+    clean = not data and settled and not any(held.missing for held in remotes)
     return Status(tuple(data), found, len(paths), clean, remotes)
 
 

@@ -93,7 +93,7 @@ def holds(test: Condition, values: Callable[[str], Mapping[str, Any]], where: st
                 f"compare it: {name} == {_shown(operands[0])}",
             )
         return operands[0]
-    return _compare(test.sign, *operands, where)
+    return _compare(test.sign, operands[0], operands[1], where)
 
 
 def _operand(part: Any, values: Callable[[str], Mapping[str, Any]], where: str) -> Any:

@@ -45,7 +45,7 @@ def link(stages: Sequence[Stage]) -> tuple[Stage, ...]:
     groups: dict[str, list[Stage]] = {}
     for stage in stages:
         if stage.group:
-            groups.setdefault(address(stage.file, stage.group), []).append(stage)
+            groups.setdefault(_group(stage), []).append(stage)
     return tuple(_linked(stage, known, groups) for stage in stages)
 
 
@@ -57,7 +57,7 @@ def needs(stage: Stage, stages: Mapping[str, Stage]) -> list[str]:
             if want.value in stages:
                 found.append(want.value)
             else:
-                found += [name for name, other in stages.items() if other.group and address(other.file, other.group) == want.value]
+                found += [name for name, other in stages.items() if other.group and _group(other) == want.value]
     return found
 
 
@@ -81,6 +81,10 @@ def not_read(stage: Stage, want: Want, outputs: Iterable[str]) -> tuple[str, ...
 def may_match(path: str) -> bool:
     """Whether a wildcard may name the file `path`: dvcx's own records and what is in `PASSED_OVER` it never does."""
     return not is_record(path) and PASSED_OVER.isdisjoint(path.split("/"))
+
+
+def _group(stage: Stage) -> str:
+    return address(stage.file, stage.group)
 
 
 def _linked(stage: Stage, known: Mapping[str, Stage], groups: Mapping[str, Sequence[Stage]]) -> Stage:
