@@ -242,6 +242,15 @@ def lock_entry(stage: Stage, before: Snapshot, after: Snapshot) -> LockEntry:
     )
 
 
+def read_files(stage: Stage, now: Snapshot) -> dict[str, Content | None]:
+    """Every path a stage reads, listed or found by a wildcard or an import, with what is there; without params files."""
+    found: dict[str, Content | None] = {}
+    for want in files_wanted(stage):
+        found.update({path: used.content for path, used in now.used.get((stage.address, spec(want)), {}).items()})
+    found.update({path: now.contents.get(path) for path in stage.deps})
+    return found
+
+
 def _missing_inputs(stage: Stage, now: Snapshot) -> Iterator[Reason]:
     for path in stage.deps:
         if now.contents.get(path) is None and path not in stage.optional:

@@ -12,7 +12,7 @@ from dvcx.core.paths import several
 from dvcx.core.pipeline.graph import Graph, build, order
 from dvcx.core.pipeline.schema import Stage
 from dvcx.core.records import LockEntry
-from dvcx.core.staleness import WOULD_RUN, Snapshot, forecast, judge
+from dvcx.core.staleness import NOT_WANTED, WOULD_RUN, Snapshot, forecast, judge, not_wanted
 from dvcx.errors import Busy, Conflict, DvcxError, display
 from dvcx.events import Emit, Noted, StageEnded, ignore
 from dvcx.ops import placed, records
@@ -156,6 +156,8 @@ def _turn(
         now = snapshot(shop.project, [stage], lock, index=shop.index, rules=shop.rules, emit=shop.emit, parts=parts)
     finally:
         parts.close()
+    if stage.address in now.unwanted:
+        return StageRun(stage.address, NOT_WANTED, (not_wanted(stage, now.unwanted[stage.address]).text,), 0.0)
     reasons = judge(stage, lock.get(stage.address), now)
     words = tuple(reason.text for reason in reasons)
     if not reasons and not force:
@@ -203,5 +205,6 @@ def _forecast(
     runs = []
     for verdict in verdicts:
         reasons = tuple(reason.text for reason in verdict.reasons) or (("--force",) if force else ())
-        runs.append(StageRun(verdict.stage.address, WOULD_RUN if force else verdict.plan, reasons, 0.0))
+        how = WOULD_RUN if force and verdict.plan != NOT_WANTED else verdict.plan
+        runs.append(StageRun(verdict.stage.address, how, reasons, 0.0))
     return Reproduced(tuple(runs), 0)

@@ -17,7 +17,7 @@ from dvcx.core.paths import parent
 from dvcx.core.pipeline.schema import Stage, file_name
 from dvcx.core.plans import Placement, plan_placement
 from dvcx.core.records import Action, LockEntry, decode_action, encode_action
-from dvcx.core.staleness import ALWAYS, Reason, Snapshot, action_key, lock_entry
+from dvcx.core.staleness import ALWAYS, Reason, Snapshot, action_key, lock_entry, read_files
 from dvcx.errors import DvcxError, NotFound, StageFailed, display
 from dvcx.events import Emit, Noted, StageBegan
 from dvcx.io import git, place
@@ -288,9 +288,10 @@ def recover(project: Project, stages: Sequence[Stage], emit: Emit) -> None:
 
 def _take_outputs(shop: Workshop, stage: Stage, before: Snapshot, key: str) -> LockEntry:
     project = shop.project
-    after = observe(project, stage.deps, index=shop.index, rules=shop.rules, emit=shop.emit)
-    for path in stage.deps:
-        if after[path] != before.contents[path]:
+    inputs = read_files(stage, before)
+    after = observe(project, inputs, index=shop.index, rules=shop.rules, emit=shop.emit)
+    for path, content in inputs.items():
+        if after[path] != content:
             raise StageFailed(
                 f"stage '{display(stage.address)}': its dependency {display(path)} changed while the command ran",
                 "a command may not write what it reads: declare it as an output, or run again when nobody else writes it",
