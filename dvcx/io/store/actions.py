@@ -13,7 +13,7 @@ from dvcx.core.records import (
     encode_action,
     encode_request,
 )
-from dvcx.errors import IntegrityError, NotFound
+from dvcx.errors import IntegrityError, NotFound, UnsafeInput
 from dvcx.io.hashing import seal
 from dvcx.io.store.backend import Backend
 from dvcx.io.store.store import action_name, request_name
@@ -44,7 +44,7 @@ def keep_action(backend: Backend, action: Action, label: str) -> Kept:
     """Keep a result unless there is another one of the same action, which stays; a broken one is replaced."""
     try:
         there = read_action(backend, action.key, label)
-    except (IntegrityError, NotFound):
+    except (IntegrityError, UnsafeInput):
         there = None
     if there is not None and there.outs != action.outs:
         return Kept(there, False)
