@@ -9,6 +9,7 @@ from dvcx.cli.face import Face
 from dvcx.cli.frame import Verb, app
 from dvcx.cli.options import Remote
 from dvcx.cli.values import A, All, AllBranches, AllTags, B, Csv, Files, Layout, Markdown, Precision, Rev, Target
+from dvcx.core.metrics import PRECISION
 
 app = app()
 
@@ -37,7 +38,7 @@ def show(
     from dvcx.ops.metrics import show as op
 
     face: Face = ctx.obj
-    layout = Layout(face, md=md, csv=csv, precision=precision)
+    layout = Layout(face, md=md, csv=csv, precision=precision, default=PRECISION)
     project = face.project()
     asked = face.paths(project, files or ())
     result = op(project, asked, rev=rev or (), all_branches=all_branches, all_tags=all_tags, remote=remote)
@@ -70,7 +71,7 @@ def diff(
     from dvcx.ops.metrics import diff as op
 
     face: Face = ctx.obj
-    layout = Layout(face, md=md, csv=csv, precision=precision)
+    layout = Layout(face, md=md, csv=csv, precision=precision, default=PRECISION)
     project = face.project()
     result = op(project, a, b, targets=face.paths(project, targets or ()), all=all, remote=remote)
     values.compare(face, result, layout, change=True, noun="metrics")

@@ -38,7 +38,12 @@ Csv = Annotated[bool, Option("--csv", help="Print comma-separated values, number
 Precision = Annotated[
     int,
     Option(
-        "--precision", min=1, max=17, metavar="N", help=f"Significant digits of decimal numbers; {PRECISION}.", show_default=False
+        *("--precision",),
+        min=0,
+        max=17,
+        metavar="N",
+        help=f"Significant digits of decimal numbers: {PRECISION} of metrics, all of parameters, and all in CSV.",
+        show_default=False,
     ),
 ]
 
@@ -48,12 +53,12 @@ NOTHING = "–"
 class Layout:
     """Which of the ways to print a table was asked for."""
 
-    def __init__(self, face: Face, *, md: bool, csv: bool, precision: int = 0) -> None:
+    def __init__(self, face: Face, *, md: bool, csv: bool, precision: int, default: int = 0) -> None:
         if md + csv + face.json > 1:
             raise UsageError("--json, --md and --csv exclude one another", "choose one of them")
         self.md = md
         self.csv = csv
-        self.precision = precision or (0 if csv else PRECISION)
+        self.precision = precision or (0 if csv else default)
 
     def value(self, value: Value) -> str:
         """A value as one cell."""
@@ -102,7 +107,7 @@ def _compared(face: Face, result: Compared, layout: Layout, change: bool, noun: 
     if not result.differences and not layout.csv:
         yield f"no {noun} differ from {display(old)} to {display(result.b) or 'the workspace'}"
         return
-    rows = [["path", "key", old, new, *(["change", ""] if change and not layout.csv else ["change", "verdict"] if change else [])]]
+    rows = [["path", "key", old, new, *(["change", "verdict" if layout.csv else ""] if change else [])]]
     styles = [""]
     for row in result.differences:
         cells = [_path(face, layout, row.path), row.key]

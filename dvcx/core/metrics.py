@@ -156,7 +156,8 @@ def directions_of(meta: Mapping[str, Any], where: str) -> dict[str, str]:
     for key, word in pairs.items():
         if word not in (HIGHER, LOWER):
             shown = f"'{display(str(word)[:80])}'" + (f" for '{display(key[:80])}'" if key else "")
-            raise UsageError(f"{where}: meta: 'better' must be higher or lower, not {shown}", "for example: better: {loss: lower}")
+            message = f"{where}: meta: 'better' must be higher or lower, not {shown}"
+            raise UsageError(message, "for example: better: {loss: lower}")
     return {str(key): str(word) for key, word in pairs.items()}
 
 

@@ -61,7 +61,10 @@ def diff(
 
 
 def read_metrics(data: bytes, where: str) -> Values:
-    """The metrics in the file `where`: YAML, JSON or TOML, flat, or the last row of a CSV or TSV. Raises `UsageError` for a list."""
+    """The metrics in the file `where`: YAML, JSON or TOML, flat, or the last row of a CSV or TSV.
+
+    Raises `UsageError` for a list, and what reading those formats raises.
+    """
     if where.lower().endswith(TABLES):
         from dvcx.io.tables import read_table
 
@@ -71,7 +74,8 @@ def read_metrics(data: bytes, where: str) -> Values:
     found = load_values(data, where)
     if isinstance(found, list):
         raise UsageError(
-            f"{display(where)}: metrics must be 'key: value' or a single value, not a list", "declare it as a plot: plots draw lists"
+            f"{display(where)}: metrics must be 'key: value' or a single value, not a list",
+            "declare it below plots: plots draw lists",
         )
     return {} if found is None else flatten(found)
 
@@ -85,7 +89,7 @@ def _values(view: View, targets: Sequence[str], problems: list[Problem]) -> dict
 
 def _declared(view: View) -> list[str]:
     """The paths of all metrics: outputs of stages, and the lists at the top."""
-    named = [path for pipeline in view.tracked.pipelines.values() for path in pipeline.metrics]
+    named = [path for pipeline in getattr(view.tracked, "pipelines", {}).values() for path in pipeline.metrics]
     return list(dict.fromkeys([*(out.path for out in _outs(view)), *named]))
 
 
@@ -94,5 +98,5 @@ def _outs(view: View) -> Iterator[Out]:
 
 
 def _directions(view: View) -> dict[str, dict[str, str]]:
-    declared = ((out.path, json.loads(out.meta)) for out in _outs(view) if out.meta)
+    declared = ((out.path, json.loads(getattr(out, "meta", "") or "{}")) for out in _outs(view))
     return {path: directions_of(meta, display(path)) for path, meta in declared if isinstance(meta, dict) and "better" in meta}

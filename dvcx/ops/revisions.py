@@ -314,7 +314,8 @@ def _from_git(project: Project, commit: str, paths: list[str], limit: int) -> di
         for path in paths:
             found.update(_from_git(project, commit, [path], limit))
     for path in paths:
-        data = found.setdefault(path, None)
+        data = found.get(path)
+        found[path] = data
         if isinstance(data, bytes) and len(data) > limit:
             found[path] = UnsafeInput(f"{display(path)}: it is larger than {amount(limit)}", "keep less in it")
     return found
