@@ -89,7 +89,7 @@ def _values(view: View, targets: Sequence[str], problems: list[Problem]) -> dict
 
 def _declared(view: View) -> list[str]:
     """The paths of all metrics: outputs of stages, and the lists at the top."""
-    named = [path for pipeline in getattr(view.tracked, "pipelines", {}).values() for path in pipeline.metrics]
+    named = [path for pipeline in view.tracked.pipelines.values() for path in pipeline.metrics]
     return list(dict.fromkeys([*(out.path for out in _outs(view)), *named]))
 
 
@@ -98,5 +98,5 @@ def _outs(view: View) -> Iterator[Out]:
 
 
 def _directions(view: View) -> dict[str, dict[str, str]]:
-    declared = ((out.path, json.loads(getattr(out, "meta", "") or "{}")) for out in _outs(view))
+    declared = ((out.path, json.loads(out.meta)) for out in _outs(view) if out.meta)
     return {path: directions_of(meta, display(path)) for path, meta in declared if isinstance(meta, dict) and "better" in meta}

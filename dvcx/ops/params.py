@@ -62,8 +62,9 @@ def diff(
 
 def _values(view: View, targets: Sequence[str], deps: bool, problems: list[Problem]) -> dict[str, Values]:
     used = _used(view)
-    paths = targets or tuple(dict.fromkeys((*used, *(() if deps else (DEFAULT,)))))
-    silent = () if DEFAULT in used or targets else (DEFAULT,)
+    named = [path for pipeline in view.tracked.pipelines.values() for path in pipeline.params]
+    paths = targets or tuple(dict.fromkeys((*used, *(() if deps else (*named, DEFAULT)))))
+    silent = () if DEFAULT in used or DEFAULT in named or targets else (DEFAULT,)
     keys = used if deps else {}
 
     def load(data: bytes, where: str) -> Values:
@@ -76,10 +77,10 @@ def _values(view: View, targets: Sequence[str], deps: bool, problems: list[Probl
 
 
 def _used(view: View) -> dict[str, tuple[str, ...]]:
-    """The files of parameters that stages depend on, and the keys they use of each: none stands for all."""
+    """The files of parameters that stages use, and the keys they use of each: none stands for all."""
     found: dict[str, tuple[str, ...] | None] = {}
     for stage in view.tracked.stages:
-        for of in stage.params:
+        for of in (*stage.params, *stage.used):
             known = found.get(of.file, ())
             found[of.file] = None if known is None or not of.keys else (*known, *(key for key in of.keys if key not in known))
     return {file: keys or () for file, keys in found.items()}

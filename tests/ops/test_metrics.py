@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dvcx.errors import NotFound
+from dvcx.errors import NotFound, UsageError
 from dvcx.ops.metrics import diff, show
 from dvcx.ops.push import push
 from dvcx.ops.repro import repro
@@ -106,3 +106,22 @@ def test_what_is_gone_new_or_broken(trained: Project) -> None:
     assert "not a list" in problem.message
     with pytest.raises(NotFound, match="is at none of the revisions"):
         diff(trained, targets=["nowhere.json"])
+
+
+def test_what_is_better_is_declared(trained: Project) -> None:
+    text = Path(trained.root, "dvcx.yaml").read_text()
+    text = text.replace("- log.csv\n", "- log.csv: {meta: {better: {loss: lower}}}\n")
+    text = text.replace("{cache: false}", "{cache: false, meta: {better: higher, owner: ada}}")
+    write(trained, {"dvcx.yaml": text + "metrics: [in.json]\n"})
+    rows = {(row.path, row.key): (row.direction, row.verdict) for row in diff(trained, "one").differences}
+    assert rows == {
+        ("in.json", "acc"): ("", ""),
+        ("in.json", "f1"): ("", ""),
+        ("log.csv", "epoch"): ("", ""),
+        ("log.csv", "loss"): ("lower", "better"),
+        ("plain.yaml", "acc"): ("higher", "better"),
+        ("plain.yaml", "f1"): ("higher", ""),
+    }
+    write(trained, {"dvcx.yaml": text.replace("better: higher", "better: up")})
+    with pytest.raises(UsageError, match="'better' must be higher or lower, not 'up'"):
+        diff(trained, "one")
