@@ -13,7 +13,7 @@ from dvcx.core.paths import contains
 from dvcx.core.pipeline.dependencies import CODE, files_wanted, fixed_part, spec
 from dvcx.core.pipeline.params import MISSING, differences, pick, same, select
 from dvcx.core.pipeline.schema import Stage, Want
-from dvcx.core.records import VERSION, LockEntry, Used, canonical
+from dvcx.core.records import LockEntry, Request, Used, encode_request
 from dvcx.errors import NotFound, display
 
 # Kinds of reasons.
@@ -180,8 +180,8 @@ def not_wanted(stage: Stage, condition: str) -> Reason:
     return _reason(WHEN, stage.address, f"when: {condition} is false")
 
 
-def action_key(stage: Stage, now: Snapshot) -> bytes:
-    """The canonical bytes whose BLAKE3 is the key of the stage's action (docs/format.md, "Action").
+def request(stage: Stage, now: Snapshot) -> Request:
+    """The stage's action as it can be run anywhere.
 
     Raises `NotFound` when a dependency, a file of params or a parameter is missing.
     """
@@ -189,29 +189,46 @@ def action_key(stage: Stage, now: Snapshot) -> bytes:
         raise NotFound(
             f"stage '{display(stage.address)}': {reason.text}", "create it, restore it (dvcx checkout), or repair dvcx.yaml"
         )
-    absent = [path for path in sorted(stage.deps) if now.contents.get(path) is None]
-    deps = [[path, *_names(content)] for path in sorted(stage.deps) if (content := now.contents.get(path)) is not None]
-    record: dict[str, Any] = {
-        "dvcx": VERSION,
-        "cmd": stage.cmd,
-        "wdir": stage.wdir,
-        "deps": deps,
-        "params": {of.file: select(now.params[of.file] or {}, of.keys) for of in stage.params},
-        "outs": sorted(out.path for out in stage.outs),
-    }
-    if absent:
-        record["absent"] = absent
-    if files_wanted(stage):
-        used = {spec(want): now.used[stage.address, spec(want)] for want in files_wanted(stage)}
-        record["used"] = {name: [[path, *_names(*files[path])] for path in sorted(files)] for name, files in used.items()}
-    if stage.execution.env:
-        record["env"] = {name: now.env.get(name) or None for name in stage.execution.env}
-    return canonical(record)
+    files = read_files(stage, now)
+    code = _code(stage, now.used)
+    return Request(
+        stage.cmd,
+        stage.wdir,
+        {path: content for path, content in files.items() if content is not None and path not in code},
+        {of.file: select(now.params[of.file] or {}, of.keys) for of in stage.params},
+        tuple(sorted(out.path for out in stage.outs)),
+        {name: now.env.get(name, "") for name in stage.execution.env},
+        code,
+    )
 
 
-def _names(content: Content, code: str = "") -> list[Any]:
-    """What of a file is part of a key: all its bytes, or only what its code says."""
-    return [code] if code else [content.id, content.seal, content.executable]
+def _code(stage: Stage, used: Mapping[tuple[str, str], Mapping[str, Used]]) -> dict[str, str]:
+    """Files of which only what their code says counts, with its digest; none that another dependency takes byte by byte."""
+    found: dict[str, str] = {}
+    whole = set(stage.deps)
+    for want in files_wanted(stage):
+        for path, file in used.get((stage.address, spec(want)), {}).items():
+            if file.code:
+                found[path] = file.code
+            else:
+                whole.add(path)
+    return {path: digest for path, digest in found.items() if path not in whole}
+
+
+def recorded_request(stage: Stage, entry: LockEntry) -> Request:
+    """The action that the last good run of the stage was, as far as the stage still has the same wdir and outputs."""
+    deps = dict(entry.deps)
+    code: dict[str, str] = {}
+    for files in entry.used.values():
+        deps.update({path: file.content for path, file in files.items() if not file.code})
+        code.update({path: file.code for path, file in files.items() if file.code})
+    code = {path: digest for path, digest in code.items() if path not in deps}
+    return Request(entry.cmd, stage.wdir, deps, entry.params, tuple(sorted(entry.outs)), entry.env, code)
+
+
+def action_key(stage: Stage, now: Snapshot) -> bytes:
+    """The canonical bytes whose BLAKE3 is the key of the stage's action. Raises what `request` raises."""
+    return encode_request(request(stage, now))
 
 
 def lock_entry(stage: Stage, before: Snapshot, after: Snapshot) -> LockEntry:
