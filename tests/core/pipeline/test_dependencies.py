@@ -128,14 +128,6 @@ def test_the_lock_keeps_it_in_one_line_per_file() -> None:
     assert b'"TOKEN": "' + b"cd" * 32 in data
 
 
-def test_an_old_key_is_as_it_was() -> None:
-    old = stage("old", deps=("data",), outs=("model",))
-    assert action_key(old, NOW) == (
-        b'{"cmd":"old","deps":[["data","xxh128:' + b"1" * 32 + b'","' + b"1" * 64 + b'",false]],"dvcx":1,"outs":["model"],'
-        b'"params":{},"wdir":""}'
-    )
-
-
 def test_a_stage_that_is_not_wanted_is_left_alone() -> None:
     first, second = stage("first", deps=("data",), outs=("mid",)), stage("second", deps=("mid",), outs=("model",))
     now = dataclasses.replace(NOW, contents={**NOW.contents, "mid": content("8")}, unwanted={"first": "a == 1"})
