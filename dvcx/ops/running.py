@@ -14,7 +14,7 @@ from dvcx.core.changes import as_entry, files_below
 from dvcx.core.objects import TREE, Content, Entry
 from dvcx.core.packing import SMALL
 from dvcx.core.paths import parent
-from dvcx.core.pipeline.schema import Stage
+from dvcx.core.pipeline.schema import Stage, file_name
 from dvcx.core.plans import Placement, plan_placement
 from dvcx.core.records import Action, LockEntry, decode_action, encode_action
 from dvcx.core.staleness import ALWAYS, Reason, Snapshot, action_key, lock_entry
@@ -237,7 +237,7 @@ def _keep_aside(project: Project, aside: str, emit: Emit) -> None:
 def _put_back(shop: Workshop, stage: Stage, aside: str, moved: Mapping[str, str]) -> None:
     """Old outputs come back; what the failed run wrote is kept for a look."""
     root = shop.project.root
-    failed = f"{shop.project.state_dir}/failed/{stage.name}"
+    failed = f"{shop.project.state_dir}/failed/{file_name(stage.name)}"
     place.remove_below(failed)
     for number, out in enumerate(stage.outs):
         if out.persist:
