@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dvcx.core.changes import ADDED, DELETED, MODIFIED, RENAMED, Change, differences, file_changes
-from dvcx.core.objects import BLOB, TREE, Content, Entry
+from dvcx.core.objects import BLOB, Content, Entry
 from dvcx.core.paths import contains
 from dvcx.core.pipeline.graph import Graph
 from dvcx.core.reasons import line_changes, token_changes
+from dvcx.core.records import canonical
 from dvcx.core.staleness import COMMAND, UPSTREAM, WOULD_RESTORE, Reason, Verdict
 from dvcx.errors import DvcxError, amount, display
 from dvcx.events import Emit
@@ -33,19 +34,22 @@ _STATES = (MODIFIED, RENAMED, DELETED, ADDED)
 LINES, MORE, ABOVE = "lines", "more", "above"
 
 
+Value = str | int | float | bool | None
+
+
 @dataclass(frozen=True, slots=True)
 class Cause:
     """One cause, in words: its `kind`, the path, parameter or stage it is about, what was and what is, and its own causes.
 
-    `old` and `new` are null, or plain values: of a parameter, a command or one of its words, or a content as records have it.
-    A cause of kind `more` stands for those that were left out: `new` is their number.
+    `old` and `new` are null where there is nothing to name: else the value of a parameter (a list or mapping as JSON), the
+    command or words of it, the id of a content. A cause of kind `more` stands for what was left out: `new` is the number.
     """
 
     kind: str
     subject: str
     text: str
-    old: Any = None
-    new: Any = None
+    old: Value = None
+    new: Value = None
     causes: tuple[Cause, ...] = ()
 
 
@@ -203,13 +207,10 @@ def _of_change(change: Change) -> Cause:
     return Cause(change.state, change.path, text, change.old_path or None)
 
 
-def _plain(value: Any) -> Any:
-    """A value as JSON has it; a content as records do."""
+def _plain(value: Any) -> Value:
+    """A value of a reason as one that JSON knows without nesting."""
     if isinstance(value, Content):
-        found = {"kind": value.kind, "hash": value.id, "blake3": value.seal, "size": value.size}
-        return {**found, "files": value.files} if value.kind == TREE else found
-    if isinstance(value, Mapping):
-        return {str(key): _plain(inner) for key, inner in value.items()}
-    if isinstance(value, tuple | list):
-        return [_plain(inner) for inner in value]
-    return value if value is None or isinstance(value, str | int | float | bool) else str(value)
+        return value.id
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    return canonical(value).decode("utf-8", "replace") if isinstance(value, Mapping | tuple | list) else str(value)
