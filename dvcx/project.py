@@ -101,12 +101,6 @@ class Project:
             yield
 
     @contextlib.contextmanager
-    def repro_lock(self, command: str, emit: Emit) -> Iterator[None]:
-        """Hold the right to run stages, which lasts longer than holding the project."""
-        with self._hold(f"{self.state_dir}/repro.lock", command, emit):
-            yield
-
-    @contextlib.contextmanager
     def _hold(self, path: str, command: str, emit: Emit, *, shared: bool = False, mode: int = 0) -> Iterator[None]:
         timeout = float(self.config.get("core.lock_timeout"))
         tell = lambda text: emit(Noted(text))  # noqa: E731
@@ -114,10 +108,10 @@ class Project:
             yield
 
     @contextlib.contextmanager
-    def cache_writer_lock(self, command: str, emit: Emit) -> Iterator[None]:
+    def cache_writer_lock(self, command: str, emit: Emit, *, reap: bool = True) -> Iterator[None]:
         """Hold the cache against its collector; writers and readers do not exclude one another.
 
-        Who comes while nobody else writes takes away what a killed writer left. A store that was opened before this is to
+        Who comes while nobody else writes takes away what a killed writer left, unless `reap` is off. A store that was opened before this is to
         be synced again: what a collection moved meanwhile is not there any more (a `Writer` does so).
         """
         path = f"{self.cache_dir}/lock"
@@ -125,14 +119,18 @@ class Project:
             yield
             return
         self._make_cache()
+        if reap:
+            self._reap_cache(path, command)
+        with self._hold(path, command, emit, shared=True, mode=self._lock_mode):
+            yield
+
+    def _reap_cache(self, path: str, command: str) -> None:
         with contextlib.suppress(Busy), lock.hold(path, command=command, timeout=0, mode=self._lock_mode):
             from dvcx.io.store.local import LocalBackend
 
             backend = LocalBackend(self.cache_dir)
             backend.reap(0, only=("objects", "packs", "index"))
             backend.reap(REAP_AFTER, only=("",))  # store.json is written before this lock is taken
-        with self._hold(path, command, emit, shared=True, mode=self._lock_mode):
-            yield
 
     @contextlib.contextmanager
     def cache_reader_lock(self, command: str, emit: Emit) -> Iterator[None]:
