@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -27,7 +27,11 @@ NOT_AS_RECORDED = "output is not as recorded"
 
 # States of a verdict: nothing to do, only outputs to put back, will run, will run if something before it changes.
 FRESH, MISSING_OUTS, STALE, MAYBE = "fresh", "missing", "stale", "upstream"
-_COMING = {MAYBE: "may run first", MISSING_OUTS: "will be restored first"}
+
+# What a run would do with a stage: the words of a dry run, of `why` and of `status`.
+UNCHANGED, WOULD_RESTORE, WOULD_RUN, MIGHT_RUN = "unchanged", "would restore", "would run", "might run"
+_COMING = {WOULD_RUN: "will be rewritten by", MIGHT_RUN: "may be rewritten by", WOULD_RESTORE: "will be restored by"}
+_FIRST = {WOULD_RUN: "will run first", MIGHT_RUN: "may run first", WOULD_RESTORE: "will be restored first"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,19 +50,35 @@ class Snapshot:
 
 
 class Reason(NamedTuple):
-    """One cause to run a stage: its `kind`, the path, key or stage it is about, and a line for people."""
+    """One cause to run a stage: its `kind`, the path, key or stage it is about, and a line for people.
+
+    `old` and `new` are what was compared, as far as it says more than the line: contents, values of a parameter, commands.
+    `details` are the causes of this cause, where whoever found it knows them. `why` shows any kind, known or new.
+    """
 
     kind: str
     subject: str
     text: str
+    old: Any = None
+    new: Any = None
+    details: tuple[Reason, ...] = ()
 
 
 class Verdict(NamedTuple):
-    """What a run of everything would do with a stage, and all causes. `state` is fresh, missing, stale or upstream."""
+    """What a run of everything would do with a stage, and all causes. `state` is fresh, missing, stale or upstream.
+
+    `plan` is unchanged, would restore, would run or might run. `outs` is the known result that would be restored.
+    """
 
     stage: Stage
     state: str
     reasons: tuple[Reason, ...] = ()
+    plan: str = UNCHANGED
+    outs: Mapping[str, Content] | None = None
+
+
+Known = Callable[[Stage, Snapshot, LockEntry | None, tuple[Reason, ...]], Mapping[str, Content] | None]
+"""Gives the outputs that would be restored for a stage with these reasons to run, None when it has to run."""
 
 
 def judge(stage: Stage, locked: LockEntry | None, now: Snapshot) -> tuple[Reason, ...]:
@@ -80,7 +100,11 @@ def judge(stage: Stage, locked: LockEntry | None, now: Snapshot) -> tuple[Reason
         return tuple(reasons)
     before, after = _command(locked.cmd), _command(stage.cmd)
     if before != after:
-        reasons.append(_reason(COMMAND, stage.address, f"command changed: {_both(_shown(locked.cmd), _shown(stage.cmd))}"))
+        reasons.append(
+            _reason(
+                COMMAND, stage.address, f"command changed: {_both(_shown(locked.cmd), _shown(stage.cmd))}", locked.cmd, stage.cmd
+            )
+        )
     reasons += _judge_deps(stage, locked, now)
     reasons += _judge_params(stage, locked, now)
     reasons += _judge_outs(stage, locked, now)
@@ -88,25 +112,47 @@ def judge(stage: Stage, locked: LockEntry | None, now: Snapshot) -> tuple[Reason
 
 
 def forecast(
-    stages: Iterable[Stage], lock: Mapping[str, LockEntry], now: Snapshot, upstream: Mapping[str, Collection[str]]
+    stages: Iterable[Stage],
+    lock: Mapping[str, LockEntry],
+    now: Snapshot,
+    upstream: Mapping[str, Collection[str]],
+    known: Known | None = None,
 ) -> tuple[Verdict, ...]:
     """What a run of everything would do, for stages in the order they run. `upstream` is `Graph.upstream`.
 
-    A stage behind one that will run has an UPSTREAM reason; when that is its only one, it may turn out to be fresh.
-    An input that is missing because the stage that writes it has yet to run is no cause of its own.
+    A stage behind one that will run has an UPSTREAM reason; when that is its only one, it may turn out to be fresh. Behind
+    one whose result is `known` it is judged by that result. Without `known` nobody looked: outputs that are missing are
+    taken to be in the cache, and nothing else is. An input that is missing because the stage that writes it has yet to run
+    is no cause of its own.
     """
     verdicts: dict[str, Verdict] = {}
+    contents, details = dict(now.contents), dict(now.details)
+    then = Snapshot(contents, now.params, details, now.not_pulled)
     for stage in stages:
-        reasons = judge(stage, lock.get(stage.address), now)
-        if not stage.frozen:
-            waits = [verdicts[need] for need in upstream.get(stage.address, ()) if need in verdicts]
-            waits = [verdict for verdict in waits if verdict.state != FRESH]
-            coming = [out.path for verdict in waits for out in verdict.stage.outs]
-            reasons = (
-                *(reason for reason in reasons if reason.kind != DEP_MISSING or not _overlaps(reason.subject, coming)),
-                *(_waits_for(verdict) for verdict in waits),
-            )
-        verdicts[stage.address] = Verdict(stage, _state(reasons), reasons)
+        before = () if stage.frozen else upstream.get(stage.address, ())
+        waits = [
+            verdict
+            for verdict in (verdicts[need] for need in before if need in verdicts)
+            if verdict.plan != UNCHANGED and not _settled(verdict, stage, now)
+        ]
+        coming = [out.path for verdict in waits for out in verdict.stage.outs]
+        locked = lock.get(stage.address)
+        reasons = (
+            *(
+                reason
+                for reason in judge(stage, locked, then)
+                if reason.kind != DEP_MISSING or not _overlaps(reason.subject, coming)
+            ),
+            *(_waits_for(verdict, stage) for verdict in waits),
+        )
+        state = _state(reasons)
+        outs = known(stage, then, locked, reasons) if known and reasons and not waits else None
+        plan = WOULD_RESTORE if outs is not None else _plan(state, bool(waits), known is not None)
+        verdicts[stage.address] = Verdict(stage, state, reasons, plan, outs)
+        for path, content in (outs or {}).items():
+            if contents.get(path) != content:
+                contents[path] = content
+                details.pop(path, None)
     return tuple(verdicts.values())
 
 
@@ -178,7 +224,13 @@ def _judge_deps(stage: Stage, locked: LockEntry, now: Snapshot) -> Iterator[Reas
         elif path not in locked.deps:
             yield _reason(DEP_NEW, path, f"new dependency {path}")
         elif not _is(content, locked.deps[path]):
-            yield _reason(DEP_CHANGED, path, f"{path}: {now.details.get(path) or _change(locked.deps[path], content)}")
+            yield _reason(
+                DEP_CHANGED,
+                path,
+                f"{path}: {now.details.get(path) or _change(locked.deps[path], content)}",
+                locked.deps[path],
+                content,
+            )
     for path in locked.deps:
         if path not in stage.deps:
             yield _reason(DEP_GONE, path, f"{path} is no longer a dependency")
@@ -219,12 +271,12 @@ def _judge_params(stage: Stage, locked: LockEntry, now: Snapshot) -> Iterator[Re
 def _differences(file: str, old: object, new: object, key: str) -> Iterator[Reason]:
     for name, before, after in differences(old, new, key):
         if before is MISSING:
-            text = f"{file}: {name} added ({_value(after)})"
+            text = f"{file}: {name} added ({value_text(after)})"
         elif after is MISSING:
-            text = f"{file}: {name} removed (was {_value(before)})"
+            text = f"{file}: {name} removed (was {value_text(before)})"
         else:
-            text = f"{file}: {name} {_value(before)} → {_value(after)}"
-        yield _reason(PARAM_CHANGED, f"{file}:{name}", text)
+            text = f"{file}: {name} {value_text(before)} → {value_text(after)}"
+        yield _reason(PARAM_CHANGED, f"{file}:{name}", text, _plain(before), _plain(after))
 
 
 def _judge_outs(stage: Stage, locked: LockEntry, now: Snapshot) -> Iterator[Reason]:
@@ -237,7 +289,9 @@ def _judge_outs(stage: Stage, locked: LockEntry, now: Snapshot) -> Iterator[Reas
             yield _reason(OUT_MISSING, path, f"{path}: output is missing")
         elif not _is(content, locked.outs[path]):
             detail = now.details.get(path)
-            yield _reason(OUT_CHANGED, path, f"{path}: {NOT_AS_RECORDED}" + (f" ({detail})" if detail else ""))
+            yield _reason(
+                OUT_CHANGED, path, f"{path}: {NOT_AS_RECORDED}" + (f" ({detail})" if detail else ""), locked.outs[path], content
+            )
     paths = {out.path for out in stage.outs}
     for path in locked.outs:
         if path not in paths:
@@ -256,9 +310,33 @@ def _change(old: Content, new: Content) -> str:
     return "changed"
 
 
-def _waits_for(verdict: Verdict) -> Reason:
+def _settled(verdict: Verdict, stage: Stage, now: Snapshot) -> bool:
+    """Whether everything `stage` reads of what `verdict` would restore is known by content: whole dependencies."""
+    if verdict.outs is None:
+        return False
+    params = [of.file for of in stage.params]
+    read = [path for path in verdict.outs if _overlaps(path, (*stage.deps, *params))]
+    changed = [path for path in read if verdict.outs[path] != now.contents.get(path)]
+    return bool(read) and all(path in stage.deps and not _overlaps(path, params) for path in changed)
+
+
+def _waits_for(verdict: Verdict, stage: Stage) -> Reason:
     name = verdict.stage.address
-    return _reason(UPSTREAM, name, f"{name} {_COMING.get(verdict.state, 'will run first')}")
+    reads = (*stage.deps, *(of.file for of in stage.params))
+    paths = [out.path for out in verdict.stage.outs if _overlaps(out.path, reads)]
+    if not paths:
+        return _reason(UPSTREAM, name, f"{name} {_FIRST[verdict.plan]}")
+    more = f" and {len(paths) - 2:,} more" if len(paths) > 3 else ""
+    named = ", ".join(paths[: 2 if more else 3])
+    return _reason(UPSTREAM, name, f"{named}{more} {_COMING[verdict.plan]} {name}")
+
+
+def _plan(state: str, waits: bool, asked: bool) -> str:
+    if state == FRESH:
+        return UNCHANGED
+    if state == MISSING_OUTS and not asked:
+        return WOULD_RESTORE
+    return MIGHT_RUN if state == MAYBE or (state == MISSING_OUTS and waits) else WOULD_RUN
 
 
 def _state(reasons: Collection[Reason]) -> str:
@@ -317,10 +395,15 @@ def _window(text: str, start: int) -> str:
     return ("…" if start else "") + text[start : start + 120] + ("…" if len(text) > start + 120 else "")
 
 
-def _value(value: object) -> str:
+def value_text(value: object) -> str:
+    """A parameter's value for people, cut to 60 characters."""
     text = f"'{value}'" if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 60 else text[:59] + "…"
 
 
-def _reason(kind: str, subject: str, text: str) -> Reason:
-    return Reason(kind, subject, display(text))
+def _plain(value: Any) -> Any:
+    return None if value is MISSING else value
+
+
+def _reason(kind: str, subject: str, text: str, old: Any = None, new: Any = None) -> Reason:
+    return Reason(kind, subject, display(text), old, new)

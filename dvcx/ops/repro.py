@@ -12,11 +12,12 @@ from dvcx.core.paths import several
 from dvcx.core.pipeline.graph import Graph, build, order
 from dvcx.core.pipeline.schema import Stage
 from dvcx.core.records import LockEntry
-from dvcx.core.staleness import FRESH, MAYBE, MISSING_OUTS, Snapshot, forecast, judge
+from dvcx.core.staleness import WOULD_RUN, Snapshot, forecast, judge
 from dvcx.errors import Busy, Conflict, DvcxError, display
 from dvcx.events import Emit, Noted, StageEnded, ignore
 from dvcx.ops import placed, records
 from dvcx.ops.add import add
+from dvcx.ops.known import KnownResults
 from dvcx.ops.looking import observe
 from dvcx.ops.placed import Parts, mark_of
 from dvcx.ops.records import Tracked
@@ -190,16 +191,17 @@ def _forecast(
     chosen = order(graph, targets, downstream=downstream, single=single_item)
     index = project.stat_index(emit)
     parts = Parts(project, tracked, index, emit)
+    known = KnownResults(project, emit)
     try:
         now: Snapshot = snapshot(project, chosen, tracked.lock, index=index, rules=project.rules(), emit=emit, parts=parts)
+        verdicts = forecast(chosen, tracked.lock, now, graph.upstream, known)
         index.flush()
     finally:
+        known.close()
         parts.close()
         index.close()
-    words = {FRESH: "unchanged", MISSING_OUTS: "would restore", MAYBE: "might run"}
     runs = []
-    for verdict in forecast(chosen, tracked.lock, now, graph.upstream):
+    for verdict in verdicts:
         reasons = tuple(reason.text for reason in verdict.reasons) or (("--force",) if force else ())
-        how = "would run" if force else words.get(verdict.state, "would run")
-        runs.append(StageRun(verdict.stage.address, how, reasons, 0.0))
+        runs.append(StageRun(verdict.stage.address, WOULD_RUN if force else verdict.plan, reasons, 0.0))
     return Reproduced(tuple(runs), 0)

@@ -15,6 +15,7 @@ from dvcx.core.staleness import FRESH, forecast
 from dvcx.errors import NotFound
 from dvcx.events import Emit, ignore
 from dvcx.ops import records
+from dvcx.ops.known import KnownResults
 from dvcx.ops.looking import entry_at, observe, stored_trees
 from dvcx.ops.placed import Parts
 from dvcx.ops.records import Tracked
@@ -44,11 +45,15 @@ class DataChange:
 
 @dataclass(frozen=True, slots=True)
 class StageStatus:
-    """What `repro` would do with a stage (fresh, missing, stale, upstream) and every reason, in words."""
+    """How a stage is (fresh, missing, stale, upstream) and every reason, in words.
+
+    `plan` is what `repro` would do with it: unchanged, would restore, would run or might run.
+    """
 
     stage: str
     state: str
     reasons: tuple[str, ...]
+    plan: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +70,7 @@ class Status:
     remotes: tuple[Holding, ...] = ()
 
 
-def status(
-    project: Project, targets: Sequence[str] = (), *, remote: str | None = None, emit: Emit = ignore
-) -> Status:
+def status(project: Project, targets: Sequence[str] = (), *, remote: str | None = None, emit: Emit = ignore) -> Status:
     """Compare the workspace with the records; targets are tracked paths, directories around them, or stages.
 
     With `remote` ("" is the default one) what is needed is compared with what is really there, too, which raises
@@ -76,9 +79,7 @@ def status(
     return answer(project, targets, remote=remote, absent_as_recorded=False, emit=emit)
 
 
-def answer(
-    project: Project, targets: Sequence[str], *, remote: str | None, absent_as_recorded: bool, emit: Emit
-) -> Status:
+def answer(project: Project, targets: Sequence[str], *, remote: str | None, absent_as_recorded: bool, emit: Emit) -> Status:
     """The work of `status`. `absent_as_recorded` takes data that is not in the workspace to be what its record says."""
     targets = several(targets)
     tracked = records.load(project)
@@ -86,6 +87,7 @@ def answer(
     stages, paths = chosen(tracked, targets)
     index = project.stat_index(emit)
     parts = Parts(project, tracked, index, emit)
+    known = KnownResults(project, emit)
     try:
         rules = project.rules()
         seen = observe(project, [*paths, *stage_paths(stages)], index=index, rules=rules, emit=emit)
@@ -99,14 +101,16 @@ def answer(
         if absent_as_recorded:
             data = [change for change in data if change.state != NOT_PULLED]
         now = snapshot(project, stages, tracked.lock, index=index, rules=rules, emit=emit, parts=parts, seen=seen)
-        ordered = [stage for stage in order(graph) if stage in stages]
-        verdicts = forecast(ordered, tracked.lock, now, graph.upstream)
+        named = {stage.address for stage in stages}
+        ordered = [stage for stage in order(graph) if stage.address in named]
+        verdicts = forecast(ordered, tracked.lock, now, graph.upstream, known)
         index.flush()
     finally:
+        known.close()
         parts.close()
         index.close()
     found = tuple(
-        StageStatus(verdict.stage.address, verdict.state, tuple(reason.text for reason in verdict.reasons))
+        StageStatus(verdict.stage.address, verdict.state, tuple(reason.text for reason in verdict.reasons), verdict.plan)
         for verdict in verdicts
     )
     remotes = _remotes(project, tracked, targets, remote, emit) if remote is not None else ()

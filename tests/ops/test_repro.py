@@ -138,7 +138,7 @@ def test_a_missing_output_is_put_back_without_running(chain: Project) -> None:
     for name in ("mid", "end"):
         Path(chain.root, name).unlink()
     dry = repro(chain, dry_run=True)
-    assert hows(dry) == {"upper": "would restore", "first": "might run", "last": "would restore", "aside": "unchanged"}
+    assert hows(dry) == {"upper": "would restore", "first": "unchanged", "last": "would restore", "aside": "unchanged"}
     assert hows(repro(chain)) == {"upper": "restored", "first": "unchanged", "last": "restored", "aside": "unchanged"}
     assert text(chain, "mid") == "ABC" and runs(chain, "upper") == 1
 
@@ -226,7 +226,7 @@ def test_a_dry_run_tells_and_does_nothing(chain: Project) -> None:
     write(chain, {"in": "other"})
     dry = repro(chain, dry_run=True)
     assert hows(dry) == {"upper": "would run", "first": "might run", "last": "might run", "aside": "unchanged"}
-    assert dry.runs[0].reasons == ("in: changed",) and dry.runs[1].reasons == ("upper will run first",)
+    assert dry.runs[0].reasons == ("in: changed",) and dry.runs[1].reasons == ("mid will be rewritten by upper",)
     assert hows(repro(chain, dry_run=True, force=True)) == dict.fromkeys(ALL_RAN, "would run")
     assert pointer(chain, "in.dvcx")["hash"] == digest(b"abc", "xxh128").id  # not even recorded
 
