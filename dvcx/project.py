@@ -163,12 +163,12 @@ class Project:
         """Whether the cache lies in this project. Another one may use it still."""
         return self.cache_dir == f"{self.root}/{MARK}/cache"
 
-    def stat_index(self, emit: Emit) -> StatIndex:
-        """The stat index of the workspace."""
-        from dvcx.io.statindex import StatIndex
+    def stat_index(self, emit: Emit, *, shared: bool = False) -> StatIndex:
+        """The stat index of the workspace. `shared`: several threads may use it."""
+        from dvcx.io.statindex import SharedIndex, StatIndex
 
         self._make_state()
-        return StatIndex(f"{self.state_dir}/statindex.sqlite", _warn(emit))
+        return (SharedIndex if shared else StatIndex)(f"{self.state_dir}/statindex.sqlite", _warn(emit))
 
     def cache(self, emit: Emit, *, write: bool = False) -> Store:
         """The project's cache. `write` prepares it for new objects."""

@@ -9,7 +9,8 @@ from bisect import insort
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from dvcx.core.pipeline.schema import Execution, Stage
+from dvcx.core.pipeline.execution import Execution
+from dvcx.core.pipeline.schema import Stage
 
 PASSED_OVER = 16
 """A stage that waits for much is passed over so often by later ones; then nothing starts before it."""
@@ -65,6 +66,11 @@ class Queue:
         if self._looking or self._granted:
             return False
         return self._stopped or not self._left
+
+    @property
+    def more(self) -> bool:
+        """Whether another taker might get something now."""
+        return bool(self._ready or self._wanting) and not self._stopped
 
     @property
     def left(self) -> int:
@@ -135,6 +141,12 @@ class Queue:
     def stop(self) -> None:
         """Nothing starts any more; what is under way goes on."""
         self._stopped = True
+
+    def abandon(self) -> None:
+        """Nothing starts any more, and what was under way is nobody's: whoever had it has gone."""
+        self._stopped = True
+        self._looking.clear()
+        self._granted.clear()
 
     def _fits(self, needs: Execution) -> bool:
         if self._alone or len(self._granted) >= self._capacity.jobs or not self._mutexes.isdisjoint(needs.mutex):

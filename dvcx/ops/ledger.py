@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dvcx.core.paths import join, parent
 from dvcx.core.pipeline.schema import Stage
-from dvcx.core.records import LockEntry, encode_journal, encode_journal_line, encode_lock
+from dvcx.core.records import MAX_LOCK, LockEntry, encode_journal, encode_journal_line, encode_lock
 from dvcx.errors import disk_refused
 from dvcx.io import files
 from dvcx.io.hashing import seal
@@ -51,6 +52,11 @@ class Ledger:
         entry = self._book(stage).entries.get(stage.name)
         return None if entry is None else records.above(entry, parent(stage.file))
 
+    def is_current(self, stage: Stage) -> bool:
+        """Whether nobody else has written since we looked. Asking needs only the lock that threads share."""
+        book = self._books.get(join(parent(stage.file), records.LOCK))
+        return book is not None and book.seen == self._look(book)
+
     def record(self, stage: Stage, entry: LockEntry) -> None:
         """A stage is finished: note it so that a killed dvcx loses nothing. Its objects must be durable by now."""
         book = self._book(stage)
@@ -71,6 +77,20 @@ class Ledger:
     def unfolded(self) -> bool:
         """Whether anything is noted that is not in its dvcx.lock."""
         return any(book.unfolded for book in self._books.values())
+
+    def find(self, stages: Sequence[Stage]) -> list[Stage]:
+        """Those of the stages that a journal names which somebody left behind; `fold` will write it."""
+        found = []
+        for name in {join(parent(stage.file), records.LOCK) for stage in stages}:
+            if not os.path.exists(records.journal_path(self._project.state_dir, name)):
+                continue
+            data = files.read_record(self._project.root, name, MAX_LOCK)
+            noted = records.journal(self._project.state_dir, name, data)
+            mine = [stage for stage in stages if join(parent(stage.file), records.LOCK) == name]
+            found += [stage for stage in mine if stage.name in noted]
+            for stage in mine[:1]:
+                self._book(stage)
+        return found
 
     def fold(self) -> None:
         """Write every dvcx.lock that lacks what was noted, durably, and drop its journal."""

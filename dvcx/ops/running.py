@@ -20,11 +20,12 @@ from dvcx.core.plans import Placement, plan_placement
 from dvcx.core.records import Action, LockEntry, decode_action, encode_action
 from dvcx.core.staleness import ALWAYS, Reason, Snapshot, action_key, lock_entry
 from dvcx.errors import Busy, DvcxError, NotFound, StageFailed, display
-from dvcx.events import Emit, Noted, StageBegan, Warned
-from dvcx.io import git, lock, place, runs
+from dvcx.events import Emit, Noted, StageBegan
+from dvcx.io import git, lock, machine, place, processes, runs
 from dvcx.io.files import atomic_write, open_parent, private_directory
 from dvcx.io.hashing import seal
-from dvcx.io.runners.local import STOPPED, Leash, Outcome, run_commands
+from dvcx.io.interpreter import Fingerprints
+from dvcx.io.runners.local import STOPPED, Leash, Outcome, end_group, run_commands
 from dvcx.io.statindex import StatIndex
 from dvcx.io.store.intake import Intake
 from dvcx.io.store.store import Store, action_name, wanted
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
 MARK = "DVCX_STAGE"
 KEPT_FAILED = 10
 """So many failed attempts' outputs are kept for a look."""
+WAIT = 0.05
+"""Seconds between two tries to take a lock that another process's command holds."""
 _TAKE_AGAIN = 3
 
 
@@ -60,6 +63,7 @@ class Floor:
     facts: Callable[[Sequence[str], str], Mapping[str, str]]
     several: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
+    stopping: threading.Event = field(default_factory=threading.Event)
     fresh: list[Stage] = field(default_factory=list)
     reaped: bool = False
 
@@ -92,6 +96,98 @@ class Done(NamedTuple):
 
     entry: LockEntry
     seconds: float
+
+
+@contextlib.contextmanager
+def alone_with(shop: Workshop, stage: Stage) -> Iterator[bool]:
+    """Hold a stage and its mutexes against every other `repro` in the project; whether somebody else had them first.
+
+    Raises `Stopped` when everything is to end while it waits, `Busy` when nobody wants to wait. What a killed `repro` left of
+    the stage is ended and put back.
+    """
+    path = stage_file(shop.project, stage.address)
+    with contextlib.ExitStack() as held:
+        waited = _take(shop, stage, path, held)
+        for name in sorted(stage.execution.mutex):
+            _take(shop, stage, f"{shop.project.state_dir}/stages/mutex-{_short(name)}", held)
+        if shop.floor.stopping.is_set():
+            raise Stopped(f"stage '{display(stage.address)}' was not started", "run dvcx repro again")
+        _end_orphan(stage, f"{path}.group")
+        aside = aside_of(shop.project, stage.address)
+        if os.path.lexists(aside):
+            with shop.holding(stage):
+                bring_back(shop.project, aside, shop.emit)
+        yield waited
+
+
+def _take(shop: Workshop, stage: Stage, path: str, held: contextlib.ExitStack) -> bool:
+    """Take a lock that a command of another process may hold for days; whether it was held."""
+    waited = False
+    command = f"dvcx repro ({stage.address})"
+    while True:
+        try:
+            held.enter_context(lock.hold(path, command=command, timeout=0))
+            return waited
+        except lock.NoLocks:
+            raise
+        except Busy:
+            if not shop.project.config.get("core.lock_timeout"):
+                raise
+            if not waited:
+                shop.emit(Noted(f"{display(stage.address)}: waiting for {lock.holder(path)}"))
+            waited = True
+        if shop.floor.stopping.wait(WAIT):
+            raise Stopped(f"stage '{display(stage.address)}' was not started", "run dvcx repro again")
+
+
+def _end_orphan(stage: Stage, note: str) -> None:
+    """End a command that outlived a killed dvcx, so that it does not write beside the next one. Linux tells whether it is ours."""
+    try:
+        with open(note, encoding="ascii") as file:
+            group = int(file.read(32))
+    except (OSError, ValueError):
+        return
+    if processes.belongs(group, f"{MARK}={stage.address}"):
+        end_group(group)
+    with contextlib.suppress(OSError):
+        os.unlink(note)
+
+
+def current_entry(shop: Workshop, stage: Stage) -> LockEntry | None:
+    """What the lock says of a stage by now, whoever wrote it."""
+    ledger = shop.floor.ledger
+    with shop.floor.lock:
+        if ledger.is_current(stage):
+            return ledger.entry(stage)
+    with shop.holding(stage):
+        return ledger.entry(stage)
+
+
+def facts_of(project: Project, environment: Mapping[str, str]) -> Callable[[Sequence[str], str], Mapping[str, str]]:
+    """Tells what run records say besides the run itself: host, commit, interpreter. Looked up when the first stage runs."""
+    fingerprints = Fingerprints(environment)
+    held = threading.Lock()
+    once: dict[str, str] = {}
+
+    def facts(commands: Sequence[str], directory: str) -> Mapping[str, str]:
+        with held:
+            if not once:
+                once.update(host=machine.host(), commit=_commit(project))
+            found = next((at for at in (fingerprints.of(line, directory) for line in commands) if at.path), None)
+        known = {} if found is None else {"interpreter": found.path, "version": found.version, "packages": found.packages}
+        return {**once, **known}
+
+    return facts
+
+
+def _commit(project: Project) -> str:
+    """The commit that is checked out; "" without one."""
+    if project.git is None:
+        return ""
+    try:
+        return git.resolve(project.git, "HEAD")
+    except DvcxError:
+        return ""
 
 
 def restore(shop: Workshop, stage: Stage, now: Snapshot, locked: LockEntry | None, reasons: Sequence[Reason]) -> LockEntry | None:
