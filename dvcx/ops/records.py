@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from dvcx.core.globs import Globs
 from dvcx.core.objects import Content
 from dvcx.core.paths import contains, join, parent, relative, resolve, several
 from dvcx.core.pipeline.graph import build
-from dvcx.core.pipeline.schema import Stage, address, dump_stages, load_stages, parse_stages
+from dvcx.core.pipeline.memory import dump_pipeline, load_pipeline
+from dvcx.core.pipeline.schema import Pipeline, Stage, address, parse_pipeline, split_address
 from dvcx.core.records import (
     MAX_LOCK,
     MAX_POINTER,
@@ -37,11 +38,15 @@ MAX_PIPELINE = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Tracked:
-    """All records. `pointers` by tracked path with the pointer's file; lock entries by stage address, project paths."""
+    """All records. `pointers` by tracked path with the pointer's file; lock entries by stage address, project paths.
+
+    `pipelines` are what each dvcx.yaml says, by its path in the project.
+    """
 
     pointers: Mapping[str, tuple[str, Pointer]]
     stages: tuple[Stage, ...]
     lock: Mapping[str, LockEntry]
+    pipelines: Mapping[str, Pipeline] = field(default_factory=dict)
 
     def contents(self) -> dict[str, Content]:
         """Recorded content of every tracked path: pointers, and the cached outputs of stages that have run."""
@@ -90,7 +95,7 @@ def load(project: Project, rev: str = "") -> Tracked:
 
 def _tracked(project: Project, names: Sequence[str], read: Callable[[str, int], bytes | None], prefix: str) -> Tracked:
     pointers: dict[str, tuple[str, Pointer]] = {}
-    stages: list[Stage] = []
+    pipelines: dict[str, Pipeline] = {}
     entries: dict[str, LockEntry] = {}
     for name in names:
         base = name.rpartition("/")[2]
@@ -101,7 +106,7 @@ def _tracked(project: Project, names: Sequence[str], read: Callable[[str, int], 
         elif base == PIPELINE:
             data = read(name, MAX_PIPELINE)
             if data is not None:
-                stages.extend(_stages(project, data, name, prefix))
+                pipelines[name] = _pipeline(project, data, name, prefix)
         elif name.endswith(POINTER_SUFFIX) and base != POINTER_SUFFIX:
             data = read(name, MAX_POINTER)
             if data is not None:
@@ -112,8 +117,9 @@ def _tracked(project: Project, names: Sequence[str], read: Callable[[str, int], 
                 pointers[path] = (name, pointer)
     if not prefix:
         entries.update(_finished_since(project, names, read))
+    stages = tuple(stage for pipeline in pipelines.values() for stage in pipeline.stages)
     build(stages, pointers)
-    return Tracked(pointers, tuple(stages), entries)
+    return Tracked(pointers, stages, entries, pipelines)
 
 
 def _finished_since(
@@ -155,8 +161,8 @@ def read_lock(project: Project, name: str) -> tuple[bytes | None, dict[str, Lock
     return data, {**lock, **journal(project.state_dir, name, data)}
 
 
-def _stages(project: Project, data: bytes, name: str, prefix: str) -> tuple[Stage, ...]:
-    """The stages of one dvcx.yaml; parsing YAML is remembered in the state directory by the digest of its bytes."""
+def _pipeline(project: Project, data: bytes, name: str, prefix: str) -> Pipeline:
+    """What one dvcx.yaml says; parsing YAML is remembered in the state directory by the digest of its bytes."""
     if not data.strip():
         raise IntegrityError(
             f"{display(prefix + name)}: it is empty: truncated?", f"restore it: git checkout -- {display(name)}; or remove it"
@@ -171,19 +177,19 @@ def _stages(project: Project, data: bytes, name: str, prefix: str) -> tuple[Stag
     except OSError:
         head = body = b""
     if head == key.encode():
-        remembered = load_stages(body, name)
+        remembered = load_pipeline(body, name)
         if remembered is not None:
             return remembered
     from dvcx.io import yaml
 
-    stages = parse_stages(yaml.load(data, prefix + name), name)
+    pipeline = parse_pipeline(yaml.load(data, prefix + name), name)
     try:
         files.private_directory(project.state_dir)
-        files.atomic_write(path, key.encode() + b"\n" + dump_stages(stages), mode=0o600, fsync=False)
+        files.atomic_write(path, key.encode() + b"\n" + dump_pipeline(pipeline), mode=0o600, fsync=False)
     except DvcxError:
         # Only a memory: a disk that refuses it must not fail a question.
-        return stages
-    return stages
+        return pipeline
+    return pipeline
 
 
 def _lock_entries(data: bytes, name: str, prefix: str) -> dict[str, LockEntry]:
@@ -237,8 +243,8 @@ def write_lock(project: Project, changed: Mapping[str, LockEntry | None]) -> lis
     """Put lock entries (by stage address; None takes one out) into the locks they belong to; the files written."""
     by_file: dict[str, dict[str, LockEntry | None]] = {}
     for key, entry in changed.items():
-        pipeline, _, stage = key.rpartition(":")
-        by_file.setdefault(pipeline or PIPELINE, {})[stage] = entry
+        pipeline, stage = split_address(key)
+        by_file.setdefault(pipeline, {})[stage] = entry
     written = []
     for pipeline, entries in by_file.items():
         base = parent(pipeline)
