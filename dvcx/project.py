@@ -111,8 +111,8 @@ class Project:
     def cache_writer_lock(self, command: str, emit: Emit, *, reap: bool = True) -> Iterator[None]:
         """Hold the cache against its collector; writers and readers do not exclude one another.
 
-        Who comes while nobody else writes takes away what a killed writer left, unless `reap` is off. A store that was opened before this is to
-        be synced again: what a collection moved meanwhile is not there any more (a `Writer` does so).
+        Who comes while nobody else writes takes away what a killed writer left, unless `reap` is off. A store that was opened
+        before this is to be synced again: what a collection moved meanwhile is not there any more (a `Writer` does so).
         """
         path = f"{self.cache_dir}/lock"
         if lock.is_held(path):

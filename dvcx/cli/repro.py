@@ -36,7 +36,7 @@ def repro(
     ] = False,
     jobs: Annotated[
         int,
-        Option("--jobs", "-j", min=0, metavar="N", help="Stages at a time; 0, the default: one for each core.", show_default=False),
+        Option("--jobs", "-j", min=0, metavar="N", help="Stages at a time; 0: one for each core.", show_default=False),
     ] = 0,
     no_wait: NoWait = False,
 ) -> int:

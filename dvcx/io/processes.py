@@ -32,7 +32,7 @@ def available() -> bool:
 
 
 def belongs(group: int, variable: str) -> bool:
-    """Whether a process of this group still runs with `variable` ("NAME=value") in its environment. False where nobody can tell."""
+    """Whether a process of this group runs with `variable` ("NAME=value") in its environment; False where nobody can tell."""
     wanted = variable.encode("utf-8", "surrogateescape")
     try:
         pids = [name for name in os.listdir("/proc") if name.isdecimal()]

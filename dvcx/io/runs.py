@@ -10,7 +10,7 @@ import time
 from typing import NamedTuple
 
 from dvcx.core.records import VERSION
-from dvcx.errors import DvcxError, NotFound, display
+from dvcx.errors import DvcxError, NotFound, disk_refused, display
 from dvcx.io.files import atomic_write, private_directory
 
 KEPT_RUNS = 2000
@@ -21,13 +21,25 @@ MAX_RECORD = 1 << 20
 RUNNING, RAN, FAILED, STOPPED, LOST = "running", "ran", "failed", "stopped", "lost"
 
 
+class Facts(NamedTuple):
+    """Where a command ran: host, git commit, the program that runs it, its version and a digest of its installed packages.
+
+    Each is "" where nobody knows. No variable of the environment is ever among them.
+    """
+
+    host: str = ""
+    commit: str = ""
+    interpreter: str = ""
+    version: str = ""
+    packages: str = ""
+
+
 class Run(NamedTuple):
     """One attempt to run a stage. Times in unix seconds, `wall` and CPU times in seconds, `memory` in bytes.
 
     `state` is running, ran, failed, stopped (by Ctrl-C) or lost (dvcx itself was killed). `exit_code` is negative for a signal
     and None while nobody knows it. `memory` is the peak of the largest single process the command started and waited for.
-    `interpreter` is the program that runs the command, its `version` and a digest of its installed `packages`, where known.
-    `kept` is where the outputs of a failed attempt lie. No variable of the environment is ever in it.
+    `kept` is where the outputs of a failed attempt lie.
     """
 
     run: str
@@ -43,14 +55,10 @@ class Run(NamedTuple):
     memory: int = 0
     exit_code: int | None = None
     error: str = ""
-    host: str = ""
     pid: int = 0
-    commit: str = ""
     key: str = ""
-    interpreter: str = ""
-    version: str = ""
-    packages: str = ""
     kept: str = ""
+    facts: Facts = Facts()
 
 
 def new_name() -> str:
@@ -65,7 +73,7 @@ def directory(state_dir: str, name: str) -> str:
 
 
 def begin(state_dir: str, run: Run) -> int:
-    """Make the record of a run that begins; the descriptor of its log, to be closed by the caller. Both are for the owner alone."""
+    """Make the record of a run that begins; the descriptor of its log, which the caller closes. Both are for the owner alone."""
     private_directory(f"{state_dir}/runs")
     here = directory(state_dir, run.run)
     private_directory(here)
@@ -74,14 +82,12 @@ def begin(state_dir: str, run: Run) -> int:
     try:
         return os.open(f"{here}/log", flags, 0o600)
     except OSError as error:
-        from dvcx.errors import disk_refused
-
         raise disk_refused(error, "making the log of the run", here) from None
 
 
 def write(state_dir: str, run: Run) -> None:
     """Make a record say this."""
-    record = {"dvcx": VERSION, **run._asdict()}
+    record = {"dvcx": VERSION, **run._asdict(), "facts": run.facts._asdict()}
     data = json.dumps(record, indent=2).encode() + b"\n"
     atomic_write(f"{directory(state_dir, run.run)}/run.json", data, mode=0o600, keep_mode=False, fsync=False)
 
@@ -104,6 +110,7 @@ def read(state_dir: str, name: str) -> Run | None:
         record.pop("dvcx")
         for key in ("command", "reasons"):
             record[key] = tuple(str(part) for part in record[key])
+        record["facts"] = Facts(**{key: str(value) for key, value in record["facts"].items() if key in Facts._fields})
         run = Run(**{key: value for key, value in record.items() if key in Run._fields})._replace(run=name)
         return run._replace(state=LOST) if run.state == RUNNING and not _alive(run.pid) else run
     except (OSError, ValueError, TypeError, KeyError, AttributeError):

@@ -106,7 +106,7 @@ class Crew:
             self._leash.pull()
         elif count:
             what = "the stage that runs" if count == 1 else f"the {count} stages that run"
-            self._emit(Noted(f"interrupted: {what} may finish, no other starts; Ctrl-C again ends {'it' if count == 1 else 'them'}"))
+            self._emit(Noted(f"interrupted: {what} may finish, nothing else starts; Ctrl-C again ends it all"))
 
     def _end(self, threads: list[threading.Thread]) -> None:
         """Whatever ended the watch: no command outlives it, and no thread touches the project any more."""

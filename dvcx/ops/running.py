@@ -24,7 +24,7 @@ from dvcx.events import Emit, Noted, StageBegan
 from dvcx.io import git, lock, machine, place, processes, runs
 from dvcx.io.files import atomic_write, open_parent, private_directory
 from dvcx.io.hashing import seal
-from dvcx.io.interpreter import Fingerprints
+from dvcx.io.interpreter import Fingerprints, Interpreter
 from dvcx.io.runners.local import STOPPED, Leash, Outcome, end_group, run_commands
 from dvcx.io.statindex import StatIndex
 from dvcx.io.store.intake import Intake
@@ -60,7 +60,7 @@ class Floor:
 
     ledger: Ledger
     leash: Leash
-    facts: Callable[[Sequence[str], str], Mapping[str, str]]
+    facts: Callable[[Sequence[str], str], runs.Facts]
     several: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
     stopping: threading.Event = field(default_factory=threading.Event)
@@ -141,7 +141,7 @@ def _take(shop: Workshop, stage: Stage, path: str, held: contextlib.ExitStack) -
 
 
 def _end_orphan(stage: Stage, note: str) -> None:
-    """End a command that outlived a killed dvcx, so that it does not write beside the next one. Linux tells whether it is ours."""
+    """End a command that outlived a killed dvcx: it must not write beside the next one. Linux tells whether it is ours."""
     try:
         with open(note, encoding="ascii") as file:
             group = int(file.read(32))
@@ -163,19 +163,19 @@ def current_entry(shop: Workshop, stage: Stage) -> LockEntry | None:
         return ledger.entry(stage)
 
 
-def facts_of(project: Project, environment: Mapping[str, str]) -> Callable[[Sequence[str], str], Mapping[str, str]]:
+def facts_of(project: Project, environment: Mapping[str, str]) -> Callable[[Sequence[str], str], runs.Facts]:
     """Tells what run records say besides the run itself: host, commit, interpreter. Looked up when the first stage runs."""
     fingerprints = Fingerprints(environment)
     held = threading.Lock()
-    once: dict[str, str] = {}
+    commit: list[str] = []
 
-    def facts(commands: Sequence[str], directory: str) -> Mapping[str, str]:
+    def facts(commands: Sequence[str], directory: str) -> runs.Facts:
         with held:
-            if not once:
-                once.update(host=machine.host(), commit=_commit(project))
-            found = next((at for at in (fingerprints.of(line, directory) for line in commands) if at.path), None)
-        known = {} if found is None else {"interpreter": found.path, "version": found.version, "packages": found.packages}
-        return {**once, **known}
+            if not commit:
+                commit.append(_commit(project))
+            found = [fingerprints.of(line, directory) for line in commands]
+        at = next((at for at in found if at.path), Interpreter())
+        return runs.Facts(machine.host(), commit[0], at.path, at.version, at.packages)
 
     return facts
 
@@ -265,9 +265,16 @@ def _attempts(
     tries = stage.execution.retries + 1
     texts = tuple(reason.text for reason in reasons)
     for attempt in range(1, tries + 1):
-        facts = shop.floor.facts(commands, directory)
         record = runs.Run(
-            runs.new_name(), stage.address, runs.RUNNING, tuple(commands), texts, attempt, pid=os.getpid(), key=key, **facts
+            runs.new_name(),
+            stage.address,
+            runs.RUNNING,
+            tuple(commands),
+            texts,
+            attempt,
+            pid=os.getpid(),
+            key=key,
+            facts=shop.floor.facts(commands, directory),
         )
         with Listener(shop.project.state_dir, record, shop.emit, alone=not shop.floor.several) as listener:
             outcome = _command(shop, stage, commands, directory, listener)
