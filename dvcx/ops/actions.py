@@ -246,17 +246,26 @@ class Results:
 
     @contextlib.contextmanager
     def _asked(self, name: str) -> Iterator[Store | None]:
-        """The store of a remote, None when it is empty or did not answer before."""
+        """The store of a remote, None when it is empty or does not answer. A failure of the block ends it quietly."""
         try:
-            yield self._open(name)
+            store = self._open(name)
         except RemoteFailed as error:
-            if self._patient:
-                raise
-            with self._guard:
-                told = self._stores.get(name, error) is None
-                self._stores[name] = None
-            if not told:
-                self._emit(Noted(f"remote '{display(name)}' is not asked for results: {error.message}"))
+            self._give_up(name, error)
+            store = None
+        try:
+            yield store
+        except RemoteFailed as error:
+            self._give_up(name, error)
+
+    def _give_up(self, name: str, error: RemoteFailed) -> None:
+        """Tell once that a remote fails, and do not ask it again."""
+        if self._patient:
+            raise error
+        with self._guard:
+            told = self._stores.get(name, error) is None
+            self._stores[name] = None
+        if not told:
+            self._emit(Noted(f"remote '{display(name)}' is not asked for results: {error.message}"))
 
     def _open(self, name: str) -> Store | None:
         with self._opening[name]:
