@@ -99,6 +99,7 @@ def _with(
     project: Project, data: bytes, file: str, name: str, record: dict[str, object], *, force: bool
 ) -> tuple[Stage, bool, bytes]:
     """The stage, whether it replaces one, and the file's new bytes; everything the whole project says against it is raised."""
+    from dvcx.core.pipeline.publish import HEADER
     from dvcx.io import yaml
     from dvcx.io.yaml.editing import set_stage
 
@@ -106,7 +107,7 @@ def _with(
     replaced = any(stage.name == name and stage.file == file for stage in tracked.stages)
     if replaced and not force:
         raise Conflict(f"{display(file)} has a stage '{display(name)}' already", "--force replaces it; or choose another --name")
-    fresh = set_stage(data, name, record, file)
+    fresh = set_stage(data or HEADER.encode(), name, record, file)
     stages = parse_stages(yaml.load(fresh, file), file)
     others = [stage for stage in tracked.stages if stage.file != file]
     build([*others, *stages], tracked.pointers)
