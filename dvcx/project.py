@@ -211,13 +211,16 @@ class Project:
             )
         return chosen
 
-    def remote(self, name: str, emit: Emit, *, write: bool = False) -> Store:
-        """The store of a remote ("" is the default one). `write` prepares it for new objects."""
+    def remote(self, name: str, emit: Emit, *, write: bool = False, patience: float = 0.0) -> Store:
+        """The store of a remote ("" is the default one). `write` prepares it for new objects.
+
+        `patience`: seconds without progress after which it fails, where that is less than its timeout.
+        """
         from dvcx.io.store.store import create_store, open_store
 
         self._make_state()
         name = self.remote_name(name)
-        backend = self.remote_backend(name, emit)
+        backend = self.remote_backend(name, emit, patience=patience)
         url = self.config.remote(name)["url"]
         warn = _warn(emit)
         label = f"remote '{name}'"
@@ -274,7 +277,7 @@ class Project:
 
         return f"{self.state_dir}/remote-{seal(url.encode()).hex()[:16]}"
 
-    def remote_backend(self, name: str, emit: Emit) -> Backend:
+    def remote_backend(self, name: str, emit: Emit, *, patience: float = 0.0) -> Backend:
         """The bytes of a remote under their names. What fails and may pass is tried again, which `emit` hears of."""
         from dvcx.io.store.backend import timeout_of
         from dvcx.io.store.retry import open_retrying
@@ -283,6 +286,9 @@ class Project:
         options = dict(self.config.remote(name))
         url = options.pop("url")
         timeout = timeout_of({key: str(value) for key, value in options.items()})
+        if patience and patience < timeout:
+            timeout = patience
+            options["timeout"] = f"{timeout:g}"
         return open_retrying(
             lambda: open_backend(url, options, base=self.root), timeout=timeout, label=f"remote '{name}'", warn=_warn(emit)
         )

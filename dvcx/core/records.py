@@ -24,6 +24,7 @@ LOCK_FILE = "dvcx.lock"
 _CONTENT_KEYS = frozenset({"path", "kind", "hash", "blake3", "size", "files", "exec"})
 _POINTER_KEYS = _CONTENT_KEYS | {"dvcx", "desc", "labels", "meta", "remote", "push", "source"}
 _LOCK_STAGE_KEYS = frozenset({"cmd", "deps", "params", "outs"})
+_REQUEST_KEYS = frozenset({"dvcx", "cmd", "wdir", "deps", "params", "outs"})
 
 
 class Pointer(NamedTuple):
@@ -50,6 +51,20 @@ class Action(NamedTuple):
 
     key: str
     outs: Mapping[str, Content]
+
+
+class Request(NamedTuple):
+    """An action as it can be run anywhere: its key is the BLAKE3 of its bytes. Project paths; params by file; sorted outs.
+
+    `env` holds, by name, the BLAKE3 of the value of each variable that counts ("" for one that is not set).
+    """
+
+    cmd: str | tuple[str, ...]
+    wdir: str
+    deps: Mapping[str, Content]
+    params: Mapping[str, Mapping[str, Any]]
+    outs: tuple[str, ...]
+    env: Mapping[str, str] = MappingProxyType({})
 
 
 def is_record(path: str) -> bool:
@@ -122,7 +137,52 @@ def decode_action(data: bytes, where: str) -> Action:
     record = _load(data, where, MAX_ACTION)
     if set(record) != {"dvcx", "key", "outs"}:
         raise _malformed(where, "it must hold 'dvcx', 'key' and 'outs'")
-    return Action(check_seal(record["key"], where), _contents(record["outs"], f"{where}: outs"))
+    outs = _contents(record["outs"], f"{where}: outs")
+    for path in outs:
+        check_path(path, f"{where}: outs")
+    return Action(check_seal(record["key"], where), outs)
+
+
+def encode_request(request: Request) -> bytes:
+    """The canonical bytes of a request, whose BLAKE3 is the action's key (docs/format.md, "Action")."""
+    record: dict[str, Any] = {
+        "dvcx": VERSION,
+        "cmd": request.cmd,
+        "wdir": request.wdir,
+        "deps": [[path, *_row(request.deps[path])] for path in sorted(request.deps)],
+        "params": request.params,
+        "outs": sorted(request.outs),
+    }
+    if request.env:
+        record["env"] = request.env
+    return canonical(record)
+
+
+def decode_request(data: bytes, where: str) -> Request:
+    """A request from its bytes; the caller compares their BLAKE3 with the key.
+
+    Raises `IntegrityError` for what is malformed or of another version, `UnsafeInput` for hostile values.
+    """
+    record = _load(data, where, MAX_ACTION)
+    if not _REQUEST_KEYS <= set(record) <= _REQUEST_KEYS | {"env"}:
+        raise _malformed(where, "it holds other keys than a request of an action")
+    cmd, params, env, outs = record["cmd"], record["params"], record.get("env", {}), record["outs"]
+    if not isinstance(cmd, str) and not _is_texts(cmd):
+        raise _malformed(where, "cmd must be text or a list of text")
+    if not isinstance(params, dict) or not all(isinstance(value, dict) for value in params.values()):
+        raise _malformed(where, "params must map files to values")
+    if not isinstance(env, dict) or not all(isinstance(value, str) for value in env.values()):
+        raise _malformed(where, "env must map names to digests")
+    if not _is_texts(outs) or len(set(outs)) != len(outs) or not isinstance(record["deps"], list):
+        raise _malformed(where, "outs must be different paths, and deps a list")
+    if record["wdir"] != "":
+        check_path(record["wdir"], f"{where}: wdir")
+    for path in (*outs, *params):
+        check_path(path, where)
+    deps = [_dep(row, f"{where}: deps[{number}]") for number, row in enumerate(record["deps"])]
+    if len(dict(deps)) != len(deps):
+        raise _malformed(where, "a path of deps twice")
+    return Request(cmd if isinstance(cmd, str) else tuple(cmd), record["wdir"], dict(deps), params, tuple(outs), env)
 
 
 def canonical(value: Any) -> bytes:
@@ -137,6 +197,20 @@ def _dump(record: Mapping[str, Any], what: str, *, indent: int | None = None) ->
         return json.dumps(record, indent=indent, ensure_ascii=False).encode() + b"\n"
     except UnicodeEncodeError:
         raise UnsafeInput(f"{display(what)}: a name or command in it is not valid UTF-8", "write it in UTF-8") from None
+
+
+def _row(content: Content) -> tuple[object, ...]:
+    return content.kind, content.id, content.seal, content.size, content.files, content.executable
+
+
+def _dep(row: object, where: str) -> tuple[str, Content]:
+    if not isinstance(row, list) or len(row) != 7:
+        raise _malformed(where, "it must be path, kind, id, seal, size, files and exec")
+    path, kind, object_id, sealed, size, files, executable = row
+    record = {"kind": kind, "hash": object_id, "blake3": sealed, "size": size, "exec": executable}
+    if kind == TREE:
+        record["files"] = files
+    return check_path(path, where), _content(record, where)
 
 
 def _content_record(path: str, content: Content) -> dict[str, Any]:

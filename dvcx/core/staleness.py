@@ -12,7 +12,7 @@ from dvcx.core.objects import Content
 from dvcx.core.paths import contains
 from dvcx.core.pipeline.params import MISSING, differences, pick, same, select
 from dvcx.core.pipeline.schema import Stage
-from dvcx.core.records import VERSION, LockEntry, canonical
+from dvcx.core.records import LockEntry, Request, encode_request
 from dvcx.errors import NotFound, display
 
 # Kinds of reasons.
@@ -156,8 +156,8 @@ def forecast(
     return tuple(verdicts.values())
 
 
-def action_key(stage: Stage, now: Snapshot) -> bytes:
-    """The canonical bytes whose BLAKE3 is the key of the stage's action (docs/format.md, "Action").
+def request(stage: Stage, now: Snapshot) -> Request:
+    """The stage's action as it can be run anywhere.
 
     Raises `NotFound` when a dependency, a file of params or a parameter is missing.
     """
@@ -165,21 +165,23 @@ def action_key(stage: Stage, now: Snapshot) -> bytes:
         raise NotFound(
             f"stage '{display(stage.address)}': {reason.text}", "create it, restore it (dvcx checkout), or repair dvcx.yaml"
         )
-    deps = []
-    for path in sorted(stage.deps):
-        content = now.contents[path]
-        assert content is not None
-        deps.append([path, content.id, content.seal, content.executable])
-    return canonical(
-        {
-            "dvcx": VERSION,
-            "cmd": stage.cmd,
-            "wdir": stage.wdir,
-            "deps": deps,
-            "params": {of.file: select(now.params[of.file] or {}, of.keys) for of in stage.params},
-            "outs": sorted(out.path for out in stage.outs),
-        }
+    return Request(
+        stage.cmd,
+        stage.wdir,
+        {path: content for path in stage.deps if (content := now.contents.get(path)) is not None},
+        {of.file: select(now.params[of.file] or {}, of.keys) for of in stage.params},
+        tuple(sorted(out.path for out in stage.outs)),
     )
+
+
+def recorded_request(stage: Stage, entry: LockEntry) -> Request:
+    """The action that the last good run of the stage was, as far as the stage still has the same wdir and outputs."""
+    return Request(entry.cmd, stage.wdir, entry.deps, entry.params, tuple(sorted(entry.outs)))
+
+
+def action_key(stage: Stage, now: Snapshot) -> bytes:
+    """The canonical bytes whose BLAKE3 is the key of the stage's action. Raises what `request` raises."""
+    return encode_request(request(stage, now))
 
 
 def lock_entry(stage: Stage, before: Snapshot, after: Snapshot) -> LockEntry:

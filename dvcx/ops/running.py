@@ -16,7 +16,7 @@ from dvcx.core.packing import SMALL
 from dvcx.core.paths import parent
 from dvcx.core.pipeline.schema import Stage, file_name
 from dvcx.core.plans import Placement, plan_placement
-from dvcx.core.records import Action, LockEntry, decode_action, encode_action
+from dvcx.core.records import Action, LockEntry
 from dvcx.core.staleness import ALWAYS, Reason, Snapshot, action_key, lock_entry
 from dvcx.errors import DvcxError, NotFound, StageFailed, display
 from dvcx.events import Emit, Noted, StageBegan
@@ -25,11 +25,12 @@ from dvcx.io.files import atomic_write, open_parent, private_directory
 from dvcx.io.hashing import seal
 from dvcx.io.runners.local import run_commands
 from dvcx.io.statindex import StatIndex
+from dvcx.io.store.actions import read_action
 from dvcx.io.store.intake import Intake
-from dvcx.io.store.store import Store, action_name
+from dvcx.io.store.store import Store
 from dvcx.io.store.writer import Writer
 from dvcx.io.workspace import Rules, look
-from dvcx.ops import records
+from dvcx.ops import actions, records
 from dvcx.ops.looking import observe, stored_trees, workspace_trees
 from dvcx.ops.placing import ASIDE, carry_out, find_strangers, keep, unsaved
 from dvcx.ops.transfer import needed
@@ -141,10 +142,10 @@ def _check_all_here(stage: Stage, now: Snapshot) -> None:
 
 def _known_outs(shop: Workshop, key: str) -> Mapping[str, Content] | None:
     try:
-        action = decode_action(shop.cache.backend.read(action_name(key)), f"{shop.cache.label}: {action_name(key)}")
+        action = read_action(shop.cache.backend, key, shop.cache.label)
     except DvcxError:
         return None
-    return action.outs if action.key == key else None
+    return action.outs if action is not None else None
 
 
 def _save_unsaved(shop: Workshop, overwritten: Sequence[tuple[str, Entry]]) -> None:
@@ -314,7 +315,7 @@ def _take_outputs(shop: Workshop, stage: Stage, before: Snapshot, key: str) -> L
         entry = lock_entry(stage, before, Snapshot(outs))
         writer.commit()
     if complete and outs and not stage.always_changed:
-        shop.cache.backend.write(action_name(key), encode_action(Action(key, outs)))
+        actions.keep_here(shop.cache, Action(key, outs), shop.emit)
     return entry
 
 

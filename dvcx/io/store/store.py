@@ -937,6 +937,11 @@ def action_name(key: str) -> str:
     return f"actions/{key[:2]}/{key}.json"
 
 
+def request_name(key: str) -> str:
+    """The name in a store of the request to run this action."""
+    return f"actions/{key[:2]}/{key}.request.json"
+
+
 def stamp(found: os.stat_result) -> str:
     """What must stay the same for a file to count as untouched."""
     return f"{found.st_ino} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"

@@ -14,22 +14,26 @@ def load_params(data: bytes, where: str) -> dict[str, Any]:
 
     An empty file has none. Raises what `load` raises, for all three, and `UsageError` for a file that is no mapping.
     """
+    value = load_values(data, where)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise UsageError(f"{display(where)}: parameters must be 'key: value', not a list or a single value", "give each a name")
+    return value
+
+
+def load_values(data: bytes, where: str) -> Any:
+    """Like `load_params`, for a file that may hold anything; None when it is empty."""
     extension = where.rpartition("/")[2].rpartition(".")[2].lower()
     if extension == "py":
         raise UsageError(
             f"{display(where)}: parameters in Python are not supported yet by this version", "write them as YAML, JSON or TOML"
         )
     if extension == "json":
-        value = _load_json(data, where)
-    elif extension == "toml":
-        value = _load_toml(data, where)
-    else:
-        value = load(data, where).value
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise UsageError(f"{display(where)}: parameters must be 'key: value', not a list or a single value", "give each a name")
-    return value
+        return _load_json(data, where)
+    if extension == "toml":
+        return _load_toml(data, where)
+    return load(data, where).value
 
 
 def _load_json(data: bytes, where: str) -> Any:
