@@ -32,7 +32,7 @@ class SignedParts:
 
     def __init__(self, sign: Callable[[str], str], timeout: float) -> None:
         self._sign, self._timeout = sign, timeout
-        self._idle: deque[http.client.HTTPConnection] = deque(maxlen=HELD)
+        self._idle: deque[http.client.HTTPConnection] = deque()
         self._usable = not urllib.request.getproxies()
         self.works = False
         """Whether a part came this way."""
@@ -58,7 +58,7 @@ class SignedParts:
     def _read(self, address: str, start: int, length: int) -> Part | None:
         parts = urlsplit(address)
         connection = self._idle.pop() if self._idle else self._connect(parts.scheme, parts.netloc)
-        good = False
+        good, answer = False, None
         try:
             connection.request("GET", f"{parts.path}?{parts.query}", headers={"Range": f"bytes={start}-{start + length - 1}"})
             answer = connection.getresponse()
@@ -74,10 +74,12 @@ class SignedParts:
             good = True
             return Part(data, int(said[3]), answer.headers.get("ETag", ""))
         finally:
-            if good and self._usable:
+            if good and self._usable and len(self._idle) < HELD:
                 self._idle.append(connection)
             else:
                 connection.close()
+                if answer is not None:
+                    answer.close()
 
     def _connect(self, scheme: str, host: str) -> http.client.HTTPConnection:
         kind = http.client.HTTPSConnection if scheme == "https" else http.client.HTTPConnection
