@@ -101,12 +101,6 @@ class Project:
             yield
 
     @contextlib.contextmanager
-    def repro_lock(self, command: str, emit: Emit) -> Iterator[None]:
-        """Hold the right to run stages, which lasts longer than holding the project."""
-        with self._hold(f"{self.state_dir}/repro.lock", command, emit):
-            yield
-
-    @contextlib.contextmanager
     def _hold(self, path: str, command: str, emit: Emit, *, shared: bool = False, mode: int = 0) -> Iterator[None]:
         timeout = float(self.config.get("core.lock_timeout"))
         tell = lambda text: emit(Noted(text))  # noqa: E731
@@ -114,25 +108,29 @@ class Project:
             yield
 
     @contextlib.contextmanager
-    def cache_writer_lock(self, command: str, emit: Emit) -> Iterator[None]:
+    def cache_writer_lock(self, command: str, emit: Emit, *, reap: bool = True) -> Iterator[None]:
         """Hold the cache against its collector; writers and readers do not exclude one another.
 
-        Who comes while nobody else writes takes away what a killed writer left. A store that was opened before this is to
-        be synced again: what a collection moved meanwhile is not there any more (a `Writer` does so).
+        Who comes while nobody else writes takes away what a killed writer left, unless `reap` is off. A store that was opened
+        before this is to be synced again: what a collection moved meanwhile is not there any more (a `Writer` does so).
         """
         path = f"{self.cache_dir}/lock"
         if lock.is_held(path):
             yield
             return
         self._make_cache()
+        if reap:
+            self._reap_cache(path, command)
+        with self._hold(path, command, emit, shared=True, mode=self._lock_mode):
+            yield
+
+    def _reap_cache(self, path: str, command: str) -> None:
         with contextlib.suppress(Busy), lock.hold(path, command=command, timeout=0, mode=self._lock_mode):
             from dvcx.io.store.local import LocalBackend
 
             backend = LocalBackend(self.cache_dir)
             backend.reap(0, only=("objects", "packs", "index"))
             backend.reap(REAP_AFTER, only=("",))  # store.json is written before this lock is taken
-        with self._hold(path, command, emit, shared=True, mode=self._lock_mode):
-            yield
 
     @contextlib.contextmanager
     def cache_reader_lock(self, command: str, emit: Emit) -> Iterator[None]:
@@ -165,12 +163,12 @@ class Project:
         """Whether the cache lies in this project. Another one may use it still."""
         return self.cache_dir == f"{self.root}/{MARK}/cache"
 
-    def stat_index(self, emit: Emit) -> StatIndex:
-        """The stat index of the workspace."""
-        from dvcx.io.statindex import StatIndex
+    def stat_index(self, emit: Emit, *, shared: bool = False) -> StatIndex:
+        """The stat index of the workspace. `shared`: several threads may use it."""
+        from dvcx.io.statindex import SharedIndex, StatIndex
 
         self._make_state()
-        return StatIndex(f"{self.state_dir}/statindex.sqlite", _warn(emit))
+        return (SharedIndex if shared else StatIndex)(f"{self.state_dir}/statindex.sqlite", _warn(emit))
 
     def cache(self, emit: Emit, *, write: bool = False) -> Store:
         """The project's cache. `write` prepares it for new objects."""

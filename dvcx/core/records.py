@@ -126,6 +126,39 @@ def decode_lock(data: bytes, where: str) -> dict[str, LockEntry]:
     return {name: _lock_entry(value, f"{where}: stages.{display(name[:80])}") for name, value in stages.items()}
 
 
+def encode_journal(base: str) -> bytes:
+    """The first line of a journal: finished stages that are not in the lock yet, whose bytes have the BLAKE3 `base`."""
+    return canonical({"dvcx": VERSION, "base": base}) + b"\n"
+
+
+def encode_journal_line(stage: str, entry: LockEntry) -> bytes:
+    """One more line of a journal."""
+    record = {"stage": stage, "entry": _lock_stage(entry)}
+    try:
+        return json.dumps(record, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
+    except UnicodeEncodeError:
+        raise UnsafeInput(f"stage '{display(stage)}': a name or command in it is not valid UTF-8", "write it in UTF-8") from None
+
+
+def decode_journal(data: bytes, base: str, where: str) -> dict[str, LockEntry]:
+    """The entries of a journal on a lock whose bytes have the BLAKE3 `base`; none of one on other bytes.
+
+    Its end may be half a line: whoever wrote it was killed. What comes behind a damaged line is not believed.
+    """
+    lines = data.split(b"\n")[:-1]
+    found: dict[str, LockEntry] = {}
+    try:
+        head = json.loads(lines[0]) if lines else {}
+        if head != {"dvcx": VERSION, "base": base}:
+            return {}
+        for line in lines[1:]:
+            record = json.loads(line.decode("utf-8"), object_pairs_hook=_no_doubles, parse_constant=_constant)
+            found[str(record["stage"])] = _lock_entry(record["entry"], where)
+    except (ValueError, TypeError, KeyError, RecursionError, _Doubled, IntegrityError, UnsafeInput):
+        return found
+    return found
+
+
 def encode_action(action: Action) -> bytes:
     """Canonical bytes of an action record."""
     outs = [_content_record(path, action.outs[path]) for path in sorted(action.outs)]
