@@ -222,6 +222,7 @@ class ObjectBackend:
             except NotImplementedError:
                 return False
         return False
+
     def move(self, name: str, target: str) -> None:
         """See `Backend.move`. The service copies; the bytes do not come here."""
         check_name(name, self.url)

@@ -1,4 +1,4 @@
-"""Parts by signed address: a part counts when the answer says which one it is, whatever its status; all else comes another way."""
+"""Parts by signed address: one counts when the answer says which it is, whatever its status; all else comes another way."""
 
 from __future__ import annotations
 
