@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from dvcx.core.globs import Globs
 from dvcx.core.objects import Content
 from dvcx.core.paths import contains, join, parent, relative, resolve, several
+from dvcx.core.pipeline.dependencies import link
 from dvcx.core.pipeline.graph import build
 from dvcx.core.pipeline.memory import dump_pipeline, load_pipeline
 from dvcx.core.pipeline.schema import Pipeline, Stage, address, parse_pipeline, split_address
@@ -118,6 +119,7 @@ def _tracked(project: Project, names: Sequence[str], read: Callable[[str, int], 
     if not prefix:
         entries.update(_finished_since(project, names, read))
     stages = tuple(stage for pipeline in pipelines.values() for stage in pipeline.stages)
+    stages = link(stages)
     build(stages, pointers)
     return Tracked(pointers, stages, entries, pipelines)
 
@@ -217,7 +219,16 @@ def _moved(entry: LockEntry, move: Callable[[str], str]) -> LockEntry:
         {move(path): content for path, content in entry.deps.items()},
         {move(path): values for path, values in entry.params.items()},
         {move(path): content for path, content in entry.outs.items()},
+        tuple([move(path) for path in entry.absent]),
+        {_moved_spec(spec, move): {move(path): used for path, used in files.items()} for spec, files in entry.used.items()},
+        entry.env,
+        {move(path): key for path, key in entry.items.items()},
     )
+
+
+def _moved_spec(spec: str, move: Callable[[str], str]) -> str:
+    kind, _, value = spec.partition(":")
+    return f"{kind}:{move(value)}"
 
 
 def _two_owners(path: str, first: str, other: str, second: str) -> Conflict:
