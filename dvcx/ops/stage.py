@@ -99,13 +99,14 @@ def _with(
     project: Project, data: bytes, file: str, name: str, record: dict[str, object], *, force: bool
 ) -> tuple[Stage, bool, bytes]:
     """The stage, whether it replaces one, and the file's new bytes; everything the whole project says against it is raised."""
+    from dvcx.core.pipeline.publish import HEADER
     from dvcx.io.yaml.editing import set_stage
 
     tracked = records.load(project)
     replaced = any(stage.name == name and stage.file == file for stage in tracked.stages)
     if replaced and not force:
         raise Conflict(f"{display(file)} has a stage '{display(name)}' already", "--force replaces it; or choose another --name")
-    fresh = set_stage(data, name, record, file)
+    fresh = set_stage(data or HEADER.encode(), name, record, file)
     pipeline, _ = records.read_pipeline(fresh, file, "", records.reader(project), records.template_style(project))
     others = [stage for stage in tracked.stages if stage.file != file]
     build([*others, *pipeline.stages], tracked.pointers)

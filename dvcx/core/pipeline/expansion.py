@@ -231,8 +231,8 @@ class _Expansion:
             for key, child in value.items():
                 name = self.key((*at, key), key, scope, used, named) if templated(key) else key
                 if name in new:
-                    problem = f": '{display(name[:80])}' is listed twice"
-                    raise refused(self.document, (*at, key), problem, "remove one of the two", value=False)
+                    twice = f": '{display(name[:80])}' is listed twice"
+                    raise refused(self.document, (*at, key), twice, "remove one of the two", value=False)
                 new[name], traces[name] = self.fill((*at, key), child, scope, used, whole=whole, command=command, named=named)
                 if name != key and key in marks:
                     marks[name] = marks[key]

@@ -301,6 +301,8 @@ def _stage(document: Document, name: str, body: object, file: str, used: Sequenc
         tuple(ParamsOf(*of) for of in used),
     )
     _check_outs(document, at, stage)
+    if stage.when:
+        _check_when(document, (*at, "when"), body["when"])
     return stage
 
 
@@ -337,7 +339,7 @@ def _deps(document: Document, at: Place, items: object, wdir: str, file: str) ->
     for number, item in enumerate(items):
         place = (*at, number)
         if not isinstance(item, dict):
-            _dep(document, place, item, None, needs, wdir, file)
+            _dep(document, place, item, {}, needs, wdir, file)
             continue
         for written, flags in item.items():
             inner = (*place, written)
@@ -548,6 +550,14 @@ def _param_key(document: Document, at: Place, key: object) -> str:
         where = f"{document.where(*at, value=True)}: {field(at)}"
         raise UsageError(f"{where} is no parameter: '{display(text[:200])}'", "for example: train.lr")
     return text
+
+
+def _check_when(document: Document, at: Place, written: object) -> None:
+    from dvcx.core.pipeline.conditions import parse_condition
+
+    for number, condition in enumerate(written if isinstance(written, list) else [written]):
+        place = (*at, number) if isinstance(written, list) else at
+        parse_condition(condition, f"{document.where(*place, value=True)}: {field(place)}")
 
 
 def _check_outs(document: Document, at: Place, stage: Stage) -> None:
