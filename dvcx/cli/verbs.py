@@ -30,6 +30,8 @@ _ROWS = (
     VerbRow("stage", "stage", "pipeline", "Add and list stages."),
     VerbRow("repro", "repro", "pipeline", "Run the stages that are stale."),
     VerbRow("why", "why", "pipeline", "Say why a stage would run or is fresh, down to its source."),
+    VerbRow("exec-action", "exec_action", "pipeline", "Run one action by its key, without a pipeline."),
+    VerbRow("verify", "verify", "pipeline", "Run a stage on its declared inputs alone, and compare."),
     VerbRow("dag", "dag", "pipeline", "Draw how stages and data depend on one another."),
     VerbRow("check", "check", "pipeline", "Exit with 1 unless everything is up to date (for CI)."),
     VerbRow("params", "params", "pipeline", "Show and compare parameters."),

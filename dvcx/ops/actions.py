@@ -105,6 +105,11 @@ def _conflict(ours: Action, theirs: Action) -> str:
     return f"the same command on the same inputs wrote another '{display(path)}' there than here"
 
 
+def conflict_note(label: str, ours: Action, theirs: Action) -> Noted:
+    """The note for a result that stays although another one came."""
+    return Noted(f"{label} keeps the result it has: {_conflict(ours, theirs)}")
+
+
 def keep_here(cache: Store, action: Action, emit: Emit) -> None:
     """Keep a result in the cache. The first of an action stays as long as the cache holds its outputs, with a note."""
     kept = keep_action(cache.backend, action, cache.label)
