@@ -325,7 +325,7 @@ def _failure(stage: Stage, outcome: Outcome) -> StageFailed:
     limit = f" ({stage.execution.timeout:g} s)" if outcome.cut and kind is StageFailed else ""
     return kind(
         f"stage '{display(stage.address)}': the command {outcome.how}{limit}: {display(outcome.command)}",
-        "what it printed is above; its old outputs are back in place",
+        f"dvcx log {display(stage.address)} shows what it printed; its old outputs are back in place",
     )
 
 
