@@ -32,6 +32,7 @@ _ROWS = (
     VerbRow("log", "log", "pipeline", "Print what a stage's command printed."),
     VerbRow("runs", "runs", "pipeline", "List the runs of stages, and how they ended."),
     VerbRow("show", "show", "pipeline", "Show all that is remembered of one run."),
+    VerbRow("why", "why", "pipeline", "Say why a stage would run or is fresh, down to its source."),
     VerbRow("dag", "dag", "pipeline", "Draw how stages and data depend on one another."),
     VerbRow("check", "check", "pipeline", "Exit with 1 unless everything is up to date (for CI)."),
     VerbRow("params", "params", "pipeline", "Show and compare parameters."),

@@ -93,7 +93,7 @@ def answer(project: Project, targets: Sequence[str], *, remote: str | None, abse
         seen = observe(project, [*paths, *stage_paths(stages)], index=index, rules=rules, emit=emit)
         if absent_as_recorded:
             seen.update(_recorded(project, tracked, [path for path, content in seen.items() if content is None], emit))
-        data = _changes(project, tracked, paths, seen, parts, emit)
+        data = data_changes(project, tracked, paths, seen, parts, emit)
         if data:
             from dvcx.ops.linked import telling
 
@@ -165,7 +165,7 @@ def _recorded(project: Project, tracked: Tracked, absent: Sequence[str], emit: E
     return found
 
 
-def _changes(
+def data_changes(
     project: Project,
     tracked: Tracked,
     paths: Sequence[str],
@@ -173,6 +173,7 @@ def _changes(
     parts: Parts,
     emit: Emit,
 ) -> list[DataChange]:
+    """Those of these pointers' paths that are not as recorded, `seen` being what is there, and how."""
     changes = []
     for path in sorted(paths):
         recorded = tracked.pointers[path][1].content
