@@ -117,7 +117,8 @@ def keep_here(cache: Store, results: Collection[Action], emit: Emit) -> None:
                 emit(Noted(f"the cache keeps the result it has: {_conflict(action, there)}"))
             else:
                 new[action_name(action.key)] = encode_action(action)
-    cache.backend.write_many(new.items())
+    if cache.local is not None:
+        cache.local.write_many(new.items())
 
 
 def _kept_here(cache: Store, key: str) -> Action | None:

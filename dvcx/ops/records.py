@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -129,9 +128,8 @@ def _finished_since(
     found: dict[str, LockEntry] = {}
     for pipeline in (name for name in names if name.rpartition("/")[2] == PIPELINE):
         name = join(parent(pipeline), LOCK)
-        if os.path.exists(journal_path(project.state_dir, name)):
-            for stage, entry in journal(project.state_dir, name, read(name, MAX_LOCK)).items():
-                found[address(pipeline, stage)] = above(entry, parent(name))
+        for stage, entry in journal(project.state_dir, name, lambda name=name: read(name, MAX_LOCK)).items():  # type: ignore[misc]
+            found[address(pipeline, stage)] = above(entry, parent(name))
     return found
 
 
@@ -142,8 +140,8 @@ def journal_path(state_dir: str, name: str) -> str:
     return f"{state_dir}/journal-{seal(name.encode()).hex()[:16]}"
 
 
-def journal(state_dir: str, name: str, data: bytes | None) -> dict[str, LockEntry]:
-    """Entries, by stage name, that were recorded since the lock file `name` had the bytes `data`."""
+def journal(state_dir: str, name: str, data: Callable[[], bytes | None]) -> dict[str, LockEntry]:
+    """Entries, by stage name, that were recorded since the lock file `name` had the bytes `data()`, asked for when needed."""
     from dvcx.io.hashing import seal
 
     try:
@@ -151,14 +149,14 @@ def journal(state_dir: str, name: str, data: bytes | None) -> dict[str, LockEntr
             lines = file.read(MAX_LOCK)
     except OSError:
         return {}
-    return decode_journal(lines, seal(data or b"").hex(), name)
+    return decode_journal(lines, seal(data() or b"").hex(), name)
 
 
 def read_lock(project: Project, name: str) -> tuple[bytes | None, dict[str, LockEntry]]:
     """The bytes of the lock file `name`, and its entries with those that were recorded since, by stage name."""
     data = files.read_record(project.root, name, MAX_LOCK)
     lock = decode_lock(data, name) if data is not None else {}
-    return data, {**lock, **journal(project.state_dir, name, data)}
+    return data, {**lock, **journal(project.state_dir, name, lambda: data)}
 
 
 def _pipeline(project: Project, data: bytes, name: str, prefix: str) -> Pipeline:
