@@ -14,7 +14,7 @@ from dvcx.core.pipeline.graph import Graph, build, order
 from dvcx.core.pipeline.schema import Stage
 from dvcx.core.records import LockEntry
 from dvcx.core.scheduling import Capacity, Granted, Queue
-from dvcx.core.staleness import ALWAYS, WOULD_RUN, Reason, Snapshot, forecast, judge
+from dvcx.core.staleness import ALWAYS, NOT_WANTED, WOULD_RUN, Reason, Snapshot, forecast, judge, not_wanted
 from dvcx.errors import Busy, Conflict, DvcxError, display
 from dvcx.events import Emit, Event, Noted, StageEnded, ignore
 from dvcx.io import machine
@@ -189,7 +189,10 @@ class _Repro:
             turn = self._act(shop, stage, None)
         else:
             seen = self._look(shop, stage)
-            if not seen.reasons and not self._force:
+            condition = seen.now.unwanted.get(stage.address)
+            if condition is not None:
+                turn = StageRun(stage.address, NOT_WANTED, (not_wanted(stage, condition).text,), 0.0)
+            elif not seen.reasons and not self._force:
                 turn = StageRun(stage.address, "unchanged", (), 0.0)
             elif not self._crew.claim(stage.address):
                 return None
@@ -340,5 +343,6 @@ def _forecast(
     runs = []
     for verdict in verdicts:
         reasons = tuple(reason.text for reason in verdict.reasons) or (("--force",) if force else ())
-        runs.append(StageRun(verdict.stage.address, WOULD_RUN if force else verdict.plan, reasons, 0.0))
+        how = WOULD_RUN if force and verdict.plan != NOT_WANTED else verdict.plan
+        runs.append(StageRun(verdict.stage.address, how, reasons, 0.0))
     return Reproduced(tuple(runs), 0)

@@ -18,7 +18,7 @@ from dvcx.core.pipeline.params import same, select
 from dvcx.core.pipeline.schema import Stage
 from dvcx.core.plans import Placement, plan_placement
 from dvcx.core.records import Action, LockEntry
-from dvcx.core.staleness import ALWAYS, Reason, Snapshot, action_key, lock_entry
+from dvcx.core.staleness import ALWAYS, Reason, Snapshot, action_key, lock_entry, read_files
 from dvcx.errors import Busy, DvcxError, NotFound, StageFailed, display
 from dvcx.events import Emit, Noted, StageBegan
 from dvcx.io import git, lock, machine, place, processes, runs
@@ -542,8 +542,9 @@ def bring_back(project: Project, aside: str, emit: Emit) -> None:
 
 def _unchanged_inputs(shop: Workshop, stage: Stage, before: Snapshot) -> None:
     """Raise `StageFailed` naming an input that is not what it was when the command began."""
-    after = observe(shop.project, stage.deps, index=shop.index, rules=shop.rules, emit=shop.emit)
-    changed = [path for path in stage.deps if after[path] != before.contents[path]]
+    inputs = read_files(stage, before)
+    after = observe(shop.project, inputs, index=shop.index, rules=shop.rules, emit=shop.emit)
+    changed = [path for path, content in inputs.items() if after[path] != content]
     for of in stage.params:
         was, now = before.params.get(of.file), read_params(shop.project, of.file)
         if was is not None and (now is None or not same(select(now, of.keys), select(was, of.keys))):
