@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 
@@ -13,6 +14,12 @@ def run() -> int:
         # While modules load, or at the very end: `main` handles its own.
         sys.stderr.write("interrupted\n")
         return 130
+    finally:
+        # The work is done: a signal that comes while the interpreter takes itself apart has nothing to clean up any more.
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)
+            if number is not None and callable(signal.getsignal(number)):
+                signal.signal(number, signal.SIG_DFL)
 
 
 def _run() -> int:
