@@ -270,8 +270,8 @@ def test_the_keys_of_dvcx_yaml_are_those_of_the_code() -> None:
     page = (DOCS / "dvcx-yaml.md").read_text()
     told = {part: re.findall(r"^\| `(\w+)` \|", page.partition(f"## {part}")[2].partition("\n## ")[0], re.MULTILINE)
             for part in ("A stage", "An output")}  # fmt: skip
-    assert tuple(told["A stage"]) == schema._STAGE_KEYS
-    assert tuple(told["An output"]) == schema._OUT_KEYS
+    assert tuple(told["A stage"]) == schema.STAGE_KEYS
+    assert tuple(told["An output"]) == schema.OUT_KEYS
 
 
 def test_every_decision_has_its_parts() -> None:

@@ -54,16 +54,15 @@ def status(ctx: Context, targets: Targets = None, remote: AskRemote = None) -> N
 def check_name(project: Project, targets: Sequence[str] | None, remote: str | None) -> None:
     """A path right behind --remote was hardly meant as a remote's name."""
     if remote and remote not in project.config.remotes() and (os.path.lexists(remote) or "/" in remote):
-        raise UsageError(
-            f"no remote is called '{display(remote)}'", f"paths come first: dvcx status {display(remote)} --remote"
-        )
+        raise UsageError(f"no remote is called '{display(remote)}'", f"paths come first: dvcx status {display(remote)} --remote")
 
 
 def status_lines(face: Face, result: Status) -> Iterable[str]:
     """The answer in groups: data, then stages with their reasons, then what to do."""
-    from dvcx.core.staleness import NOT_AS_RECORDED
+    from dvcx.core.staleness import NOT_AS_RECORDED, WOULD_RESTORE
 
-    stages = [stage for stage in result.stages if stage.state != "fresh"]
+    stages = [stage for stage in result.stages if stage.state not in ("fresh", "skipped")]
+    skipped = [stage for stage in result.stages if stage.state == "skipped"]
     changed = [change for change in result.data if change.state != "not pulled"]
     absent = [change for change in result.data if change.state == "not pulled"]
     if changed:
@@ -81,9 +80,15 @@ def status_lines(face: Face, result: Status) -> Iterable[str]:
             yield ""
         yield "Stages to run:"
         for stage in stages:
-            yield f"  {face.paint.state(stage.state)}  {display(stage.stage)}"
+            known = "  (would restore its known result)" if stage.state == "stale" and stage.plan == WOULD_RESTORE else ""
+            yield f"  {face.paint.state(stage.state)}  {display(stage.stage)}{known}"
             for reason in stage.reasons:
                 yield f"    {display(reason)}"
+    if skipped:
+        if result.data or stages:
+            yield ""
+        yield "Skipped stages:"
+        yield from output.columns([(display(stage.stage), display("; ".join(stage.reasons))) for stage in skipped], "  ")
     if not result.data and not stages:
         if not result.tracked and not result.stages:
             yield "nothing is tracked yet"

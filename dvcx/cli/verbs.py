@@ -29,8 +29,11 @@ _ROWS = (
     VerbRow("run", "run", "pipeline", "Write a stage and run its command."),
     VerbRow("stage", "stage", "pipeline", "Add and list stages."),
     VerbRow("repro", "repro", "pipeline", "Run the stages that are stale."),
+    VerbRow("why", "why", "pipeline", "Say why a stage would run or is fresh, down to its source."),
     VerbRow("dag", "dag", "pipeline", "Draw how stages and data depend on one another."),
     VerbRow("check", "check", "pipeline", "Exit with 1 unless everything is up to date (for CI)."),
+    VerbRow("params", "params", "pipeline", "Show and compare parameters."),
+    VerbRow("metrics", "metrics", "pipeline", "Show and compare metrics."),
     VerbRow("push", "push", "sharing", "Send tracked data to a remote."),
     VerbRow("fetch", "fetch", "sharing", "Bring tracked data from a remote into the cache."),
     VerbRow("pull", "pull", "sharing", "Fetch, then check out."),
@@ -52,8 +55,6 @@ ALIASES = {"rm": "remove", "mv": "move", "ls": "list"}
 # What users of DVC, or of git, may try, and what there is instead.
 ELSEWHERE = {
     "help": "dvcx --help lists the commands, dvcx COMMAND --help explains one",
-    "metrics": "dvcx keeps metrics files and compares none: git diff shows how they changed",
-    "params": "dvcx status names parameters that changed; git diff shows the files",
     "plots": "dvcx draws no plots",
     "exp": "dvcx has no experiments: use branches of git",
     "import": "copy the data here, then: dvcx add PATH",

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from dvcx.core.objects import Content
 from dvcx.core.paths import contains
+from dvcx.core.pipeline.dependencies import CODE, files_wanted, fixed_part, spec
 from dvcx.core.pipeline.params import MISSING, differences, pick, same, select
-from dvcx.core.pipeline.schema import Stage
-from dvcx.core.records import VERSION, LockEntry, canonical
+from dvcx.core.pipeline.schema import Stage, Want
+from dvcx.core.records import LockEntry, Request, Used, encode_request
 from dvcx.errors import NotFound, display
 
 # Kinds of reasons.
 NEVER_RUN, ALWAYS, COMMAND = "never_run", "always_changed", "command"
 DEP_CHANGED, DEP_MISSING, DEP_NEW, DEP_GONE = "dep_changed", "dep_missing", "dep_new", "dep_gone"
+DEP_ADDED, DEP_REMOVED = "dep_added", "dep_removed"
+ENV_CHANGED, ENV_NEW, ENV_GONE = "env_changed", "env_new", "env_gone"
 PARAM_CHANGED, PARAM_MISSING, PARAM_NEW, PARAM_GONE = "param_changed", "param_missing", "param_new", "param_gone"
 OUT_CHANGED, OUT_MISSING, OUT_NEW, OUT_GONE = "out_changed", "out_missing", "out_new", "out_gone"
 UPSTREAM = "upstream"
@@ -25,9 +28,16 @@ UPSTREAM = "upstream"
 # What an OUT_CHANGED reason says of its path: edited, or of another commit.
 NOT_AS_RECORDED = "output is not as recorded"
 
-# States of a verdict: nothing to do, only outputs to put back, will run, will run if something before it changes.
-FRESH, MISSING_OUTS, STALE, MAYBE = "fresh", "missing", "stale", "upstream"
-_COMING = {MAYBE: "may run first", MISSING_OUTS: "will be restored first"}
+# States of a verdict: nothing to do, only outputs to put back, will run, will run if something before it changes, and not
+# wanted: its `when` is false.
+FRESH, MISSING_OUTS, STALE, MAYBE, SKIPPED = "fresh", "missing", "stale", "upstream", "skipped"
+WHEN = "when"
+
+# What a run would do with a stage: the words of a dry run, of `why` and of `status`.
+UNCHANGED, WOULD_RESTORE, WOULD_RUN, MIGHT_RUN = "unchanged", "would restore", "would run", "might run"
+NOT_WANTED = "not wanted"
+_COMING = {WOULD_RUN: "will be rewritten by", MIGHT_RUN: "may be rewritten by", WOULD_RESTORE: "will be restored by"}
+_FIRST = {WOULD_RUN: "will run first", MIGHT_RUN: "may run first", WOULD_RESTORE: "will be restored first"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,42 +47,65 @@ class Snapshot:
     `contents` is what is at a path (None or absent: nothing). `params` the whole parsed file (None or absent: no such
     file). `details` how a path differs from the lock, in words ("2 files changed"), where somebody looked. `not_pulled` are
     directories that are taken as recorded in those parts that never came to this workspace: how many files that is.
+    `used` are the files of `glob:` and `py:` dependencies, by the stage's address and the dependency. `env` holds digests of
+    environment variables, "" for one that is not set. `unwanted` are stages whose `when` is false, with that condition.
     """
 
     contents: Mapping[str, Content | None]
     params: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)
     details: Mapping[str, str] = field(default_factory=dict)
     not_pulled: Mapping[str, int] = field(default_factory=dict)
+    used: Mapping[tuple[str, str], Mapping[str, Used]] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict)
+    unwanted: Mapping[str, str] = field(default_factory=dict)
 
 
 class Reason(NamedTuple):
-    """One cause to run a stage: its `kind`, the path, key or stage it is about, and a line for people."""
+    """One cause to run a stage: its `kind`, the path, key or stage it is about, and a line for people.
+
+    `old` and `new` are what was compared, as far as it says more than the line: contents, values of a parameter, commands.
+    `details` are the causes of this cause, where whoever found it knows them. `why` shows any kind, known or new.
+    """
 
     kind: str
     subject: str
     text: str
+    old: Any = None
+    new: Any = None
+    details: tuple[Reason, ...] = ()
 
 
 class Verdict(NamedTuple):
-    """What a run of everything would do with a stage, and all causes. `state` is fresh, missing, stale or upstream."""
+    """What a run of everything would do with a stage, and all causes. `state` is fresh, missing, stale, upstream or skipped.
+
+    `plan` is unchanged, would restore, would run, might run or not wanted. `outs` is the known result that would be restored.
+    """
 
     stage: Stage
     state: str
     reasons: tuple[Reason, ...] = ()
+    plan: str = UNCHANGED
+    outs: Mapping[str, Content] | None = None
+
+
+Known = Callable[[Stage, Snapshot, LockEntry | None, tuple[Reason, ...]], Mapping[str, Content] | None]
+"""Gives the outputs that would be restored for a stage with these reasons to run, None when it has to run."""
 
 
 def judge(stage: Stage, locked: LockEntry | None, now: Snapshot) -> tuple[Reason, ...]:
     """Every cause to run `stage`; none means it is fresh. The paths of `locked` must be relative to the project.
 
-    A frozen stage has no cause but an output that is missing.
+    A frozen stage has no cause but an output that is missing; a stage that is not wanted has none.
     """
+    if stage.address in now.unwanted:
+        return ()
     if stage.frozen:
         missing = (out.path for out in stage.outs if now.contents.get(out.path) is None)
         return tuple(_reason(OUT_MISSING, path, f"{path}: output is missing") for path in missing)
     reasons: list[Reason] = []
     if stage.always_changed:
         reasons.append(Reason(ALWAYS, stage.address, "always_changed"))
-    elif not (stage.deps or stage.params or stage.outs):
+    elif not (stage.deps or stage.wants or stage.params or stage.outs or stage.execution.env):
         reasons.append(Reason(ALWAYS, stage.address, "it has neither dependencies nor outputs, so it always runs"))
     if locked is None:
         reasons.append(Reason(NEVER_RUN, stage.address, "never run"))
@@ -80,38 +113,75 @@ def judge(stage: Stage, locked: LockEntry | None, now: Snapshot) -> tuple[Reason
         return tuple(reasons)
     before, after = _command(locked.cmd), _command(stage.cmd)
     if before != after:
-        reasons.append(_reason(COMMAND, stage.address, f"command changed: {_both(_shown(locked.cmd), _shown(stage.cmd))}"))
+        reasons.append(
+            _reason(
+                COMMAND, stage.address, f"command changed: {_both(_shown(locked.cmd), _shown(stage.cmd))}", locked.cmd, stage.cmd
+            )
+        )
     reasons += _judge_deps(stage, locked, now)
+    reasons += _judge_used(stage, locked, now)
+    reasons += _judge_env(stage, locked, now)
     reasons += _judge_params(stage, locked, now)
     reasons += _judge_outs(stage, locked, now)
     return tuple(reasons)
 
 
 def forecast(
-    stages: Iterable[Stage], lock: Mapping[str, LockEntry], now: Snapshot, upstream: Mapping[str, Collection[str]]
+    stages: Iterable[Stage],
+    lock: Mapping[str, LockEntry],
+    now: Snapshot,
+    upstream: Mapping[str, Collection[str]],
+    known: Known | None = None,
 ) -> tuple[Verdict, ...]:
     """What a run of everything would do, for stages in the order they run. `upstream` is `Graph.upstream`.
 
-    A stage behind one that will run has an UPSTREAM reason; when that is its only one, it may turn out to be fresh.
-    An input that is missing because the stage that writes it has yet to run is no cause of its own.
+    A stage behind one that will run has an UPSTREAM reason; when that is its only one, it may turn out to be fresh. Behind
+    one whose result is `known` it is judged by that result. Without `known` nobody looked: outputs that are missing are
+    taken to be in the cache, and nothing else is. An input that is missing because the stage that writes it has yet to run
+    is no cause of its own.
     """
     verdicts: dict[str, Verdict] = {}
+    contents, details = dict(now.contents), dict(now.details)
+    then = replace(now, contents=contents, details=details)
     for stage in stages:
-        reasons = judge(stage, lock.get(stage.address), now)
-        if not stage.frozen:
-            waits = [verdicts[need] for need in upstream.get(stage.address, ()) if need in verdicts]
-            waits = [verdict for verdict in waits if verdict.state != FRESH]
-            coming = [out.path for verdict in waits for out in verdict.stage.outs]
-            reasons = (
-                *(reason for reason in reasons if reason.kind != DEP_MISSING or not _overlaps(reason.subject, coming)),
-                *(_waits_for(verdict) for verdict in waits),
-            )
-        verdicts[stage.address] = Verdict(stage, _state(reasons), reasons)
+        condition = now.unwanted.get(stage.address)
+        if condition is not None:
+            verdicts[stage.address] = Verdict(stage, SKIPPED, (not_wanted(stage, condition),), NOT_WANTED)
+            continue
+        before = () if stage.frozen else upstream.get(stage.address, ())
+        waits = [
+            verdict
+            for verdict in (verdicts[need] for need in before if need in verdicts)
+            if verdict.plan not in (UNCHANGED, NOT_WANTED) and not _settled(verdict, stage, now)
+        ]
+        coming = [out.path for verdict in waits for out in verdict.stage.outs]
+        locked = lock.get(stage.address)
+        reasons = (
+            *(
+                reason
+                for reason in judge(stage, locked, then)
+                if reason.kind != DEP_MISSING or not _overlaps(reason.subject, coming)
+            ),
+            *(_waits_for(verdict, stage) for verdict in waits),
+        )
+        state = _state(reasons)
+        outs = known(stage, then, locked, reasons) if known and reasons and not waits else None
+        plan = WOULD_RESTORE if outs is not None else _plan(state, bool(waits), known is not None)
+        verdicts[stage.address] = Verdict(stage, state, reasons, plan, outs)
+        for path, content in (outs or {}).items():
+            if contents.get(path) != content:
+                contents[path] = content
+                details.pop(path, None)
     return tuple(verdicts.values())
 
 
-def action_key(stage: Stage, now: Snapshot) -> bytes:
-    """The canonical bytes whose BLAKE3 is the key of the stage's action (docs/format.md, "Action").
+def not_wanted(stage: Stage, condition: str) -> Reason:
+    """Why a stage is left out of a run: a condition of its `when` is false."""
+    return _reason(WHEN, stage.address, f"when: {condition} is false")
+
+
+def request(stage: Stage, now: Snapshot) -> Request:
+    """The stage's action as it can be run anywhere.
 
     Raises `NotFound` when a dependency, a file of params or a parameter is missing.
     """
@@ -119,21 +189,46 @@ def action_key(stage: Stage, now: Snapshot) -> bytes:
         raise NotFound(
             f"stage '{display(stage.address)}': {reason.text}", "create it, restore it (dvcx checkout), or repair dvcx.yaml"
         )
-    deps = []
-    for path in sorted(stage.deps):
-        content = now.contents[path]
-        assert content is not None
-        deps.append([path, content.id, content.seal, content.executable])
-    return canonical(
-        {
-            "dvcx": VERSION,
-            "cmd": stage.cmd,
-            "wdir": stage.wdir,
-            "deps": deps,
-            "params": {of.file: select(now.params[of.file] or {}, of.keys) for of in stage.params},
-            "outs": sorted(out.path for out in stage.outs),
-        }
+    files = read_files(stage, now)
+    code = _code(stage, now.used)
+    return Request(
+        stage.cmd,
+        stage.wdir,
+        {path: content for path, content in files.items() if content is not None and path not in code},
+        {of.file: select(now.params[of.file] or {}, of.keys) for of in stage.params},
+        tuple(sorted(out.path for out in stage.outs)),
+        {name: now.env.get(name, "") for name in stage.execution.env},
+        code,
     )
+
+
+def _code(stage: Stage, used: Mapping[tuple[str, str], Mapping[str, Used]]) -> dict[str, str]:
+    """Files of which only what their code says counts, with its digest; none that another dependency takes byte by byte."""
+    found: dict[str, str] = {}
+    whole = set(stage.deps)
+    for want in files_wanted(stage):
+        for path, file in used.get((stage.address, spec(want)), {}).items():
+            if file.code:
+                found[path] = file.code
+            else:
+                whole.add(path)
+    return {path: digest for path, digest in found.items() if path not in whole}
+
+
+def recorded_request(stage: Stage, entry: LockEntry) -> Request:
+    """The action that the last good run of the stage was, as far as the stage still has the same wdir and outputs."""
+    deps = dict(entry.deps)
+    code: dict[str, str] = {}
+    for files in entry.used.values():
+        deps.update({path: file.content for path, file in files.items() if not file.code})
+        code.update({path: file.code for path, file in files.items() if file.code})
+    code = {path: digest for path, digest in code.items() if path not in deps}
+    return Request(entry.cmd, stage.wdir, deps, entry.params, tuple(sorted(entry.outs)), entry.env, code)
+
+
+def action_key(stage: Stage, now: Snapshot) -> bytes:
+    """The canonical bytes whose BLAKE3 is the key of the stage's action. Raises what `request` raises."""
+    return encode_request(request(stage, now))
 
 
 def lock_entry(stage: Stage, before: Snapshot, after: Snapshot) -> LockEntry:
@@ -152,14 +247,34 @@ def lock_entry(stage: Stage, before: Snapshot, after: Snapshot) -> LockEntry:
                 "let the command write it, or remove it from the stage's outs",
             )
         outs[out.path] = content
-    deps = {path: content for path in stage.deps if (content := before.contents[path]) is not None}
-    return LockEntry(stage.cmd, deps, {of.file: select(before.params[of.file] or {}, of.keys) for of in stage.params}, outs)
+    deps = {path: content for path in stage.deps if (content := before.contents.get(path)) is not None}
+    return LockEntry(
+        stage.cmd,
+        deps,
+        {of.file: select(before.params[of.file] or {}, of.keys) for of in stage.params},
+        outs,
+        absent=tuple(path for path in stage.deps if path not in deps),
+        used={spec(want): before.used[stage.address, spec(want)] for want in files_wanted(stage)},
+        env={name: before.env.get(name, "") for name in stage.execution.env},
+    )
+
+
+def read_files(stage: Stage, now: Snapshot) -> dict[str, Content | None]:
+    """Every path a stage reads, listed or found by a wildcard or an import, with what is there; without params files."""
+    found: dict[str, Content | None] = {}
+    for want in files_wanted(stage):
+        found.update({path: used.content for path, used in now.used.get((stage.address, spec(want)), {}).items()})
+    found.update({path: now.contents.get(path) for path in stage.deps})
+    return found
 
 
 def _missing_inputs(stage: Stage, now: Snapshot) -> Iterator[Reason]:
     for path in stage.deps:
-        if now.contents.get(path) is None:
+        if now.contents.get(path) is None and path not in stage.optional:
             yield _reason(DEP_MISSING, path, f"{path}: is missing")
+    for want in files_wanted(stage):
+        if not now.used.get((stage.address, spec(want))) and not want.optional:
+            yield _stands_for_nothing(want)
     for of in stage.params:
         values = now.params.get(of.file)
         if values is None:
@@ -173,15 +288,84 @@ def _missing_inputs(stage: Stage, now: Snapshot) -> Iterator[Reason]:
 def _judge_deps(stage: Stage, locked: LockEntry, now: Snapshot) -> Iterator[Reason]:
     for path in stage.deps:
         content = now.contents.get(path)
-        if content is None:
+        if content is None and path not in stage.optional:
             yield _reason(DEP_MISSING, path, f"{path}: is missing")
+        elif content is None:
+            if path in locked.deps:
+                yield _reason(DEP_REMOVED, path, f"{path}: was there, and is missing now")
+            elif path not in locked.absent:
+                yield _reason(DEP_NEW, path, f"new dependency {path}, which is missing")
+        elif path in locked.absent:
+            yield _reason(DEP_ADDED, path, f"{path}: was missing, and is there now")
         elif path not in locked.deps:
             yield _reason(DEP_NEW, path, f"new dependency {path}")
         elif not _is(content, locked.deps[path]):
-            yield _reason(DEP_CHANGED, path, f"{path}: {now.details.get(path) or _change(locked.deps[path], content)}")
-    for path in locked.deps:
+            yield _reason(
+                DEP_CHANGED,
+                path,
+                f"{path}: {now.details.get(path) or _change(locked.deps[path], content)}",
+                locked.deps[path],
+                content,
+            )
+    for path in (*locked.deps, *locked.absent):
         if path not in stage.deps:
             yield _reason(DEP_GONE, path, f"{path} is no longer a dependency")
+
+
+def _judge_used(stage: Stage, locked: LockEntry, now: Snapshot) -> Iterator[Reason]:
+    known = set()
+    for want in files_wanted(stage):
+        name = spec(want)
+        known.add(name)
+        files = now.used.get((stage.address, name)) or {}
+        old = locked.used.get(name)
+        if not files and not want.optional:
+            yield _stands_for_nothing(want)
+        elif old is None:
+            yield _reason(DEP_NEW, name, f"new dependency {name}")
+        else:
+            yield from _changes(name, old, files, imported=want.kind == CODE)
+    for name in locked.used:
+        if name not in known:
+            yield _reason(DEP_GONE, name, f"{name} is no longer a dependency")
+
+
+def _changes(name: str, old: Mapping[str, Used], new: Mapping[str, Used], *, imported: bool) -> Iterator[Reason]:
+    if old == new:
+        return
+    for path in sorted(new):
+        if path not in old:
+            yield _reason(DEP_ADDED, path, f"{path}: {'is imported now' if imported else 'added'} ({name})")
+        elif not _is_used(old[path], new[path]):
+            before, after = old[path].content, new[path].content
+            yield _reason(DEP_CHANGED, path, f"{path}: {_change(before, after)} ({name})", before, after)
+    for path in sorted(old):
+        if path not in new:
+            yield _reason(DEP_REMOVED, path, f"{path}: {'is no longer imported' if imported else 'removed'} ({name})")
+
+
+def _is_used(old: Used, new: Used) -> bool:
+    return old.code == new.code if old.code and new.code else _is(old.content, new.content)
+
+
+def _stands_for_nothing(want: Want) -> Reason:
+    name = spec(want)
+    if want.kind == CODE:
+        return _reason(DEP_MISSING, want.value, f"{name}: is missing")
+    return _reason(DEP_MISSING, fixed_part(want.value) or name, f"{name}: no file matches")
+
+
+def _judge_env(stage: Stage, locked: LockEntry, now: Snapshot) -> Iterator[Reason]:
+    for name in stage.execution.env:
+        old, new = locked.env.get(name), now.env.get(name, "")
+        if old is None:
+            yield _reason(ENV_NEW, name, f"new environment variable {name}")
+        elif old != new:
+            text = "is no longer set" if not new else "is set now" if not old else "changed"
+            yield _reason(ENV_CHANGED, name, f"environment variable {name} {text}")
+    for name in locked.env:
+        if name not in stage.execution.env:
+            yield _reason(ENV_GONE, name, f"environment variable {name} is no longer one of its inputs")
 
 
 def _judge_params(stage: Stage, locked: LockEntry, now: Snapshot) -> Iterator[Reason]:
@@ -219,12 +403,12 @@ def _judge_params(stage: Stage, locked: LockEntry, now: Snapshot) -> Iterator[Re
 def _differences(file: str, old: object, new: object, key: str) -> Iterator[Reason]:
     for name, before, after in differences(old, new, key):
         if before is MISSING:
-            text = f"{file}: {name} added ({_value(after)})"
+            text = f"{file}: {name} added ({value_text(after)})"
         elif after is MISSING:
-            text = f"{file}: {name} removed (was {_value(before)})"
+            text = f"{file}: {name} removed (was {value_text(before)})"
         else:
-            text = f"{file}: {name} {_value(before)} → {_value(after)}"
-        yield _reason(PARAM_CHANGED, f"{file}:{name}", text)
+            text = f"{file}: {name} {value_text(before)} → {value_text(after)}"
+        yield _reason(PARAM_CHANGED, f"{file}:{name}", text, _plain(before), _plain(after))
 
 
 def _judge_outs(stage: Stage, locked: LockEntry, now: Snapshot) -> Iterator[Reason]:
@@ -237,7 +421,9 @@ def _judge_outs(stage: Stage, locked: LockEntry, now: Snapshot) -> Iterator[Reas
             yield _reason(OUT_MISSING, path, f"{path}: output is missing")
         elif not _is(content, locked.outs[path]):
             detail = now.details.get(path)
-            yield _reason(OUT_CHANGED, path, f"{path}: {NOT_AS_RECORDED}" + (f" ({detail})" if detail else ""))
+            yield _reason(
+                OUT_CHANGED, path, f"{path}: {NOT_AS_RECORDED}" + (f" ({detail})" if detail else ""), locked.outs[path], content
+            )
     paths = {out.path for out in stage.outs}
     for path in locked.outs:
         if path not in paths:
@@ -256,9 +442,33 @@ def _change(old: Content, new: Content) -> str:
     return "changed"
 
 
-def _waits_for(verdict: Verdict) -> Reason:
+def _settled(verdict: Verdict, stage: Stage, now: Snapshot) -> bool:
+    """Whether everything `stage` reads of what `verdict` would restore is known by content: whole dependencies."""
+    if verdict.outs is None:
+        return False
+    params = [of.file for of in stage.params]
+    read = [path for path in verdict.outs if _overlaps(path, (*stage.deps, *params))]
+    changed = [path for path in read if verdict.outs[path] != now.contents.get(path)]
+    return bool(read) and all(path in stage.deps and not _overlaps(path, params) for path in changed)
+
+
+def _waits_for(verdict: Verdict, stage: Stage) -> Reason:
     name = verdict.stage.address
-    return _reason(UPSTREAM, name, f"{name} {_COMING.get(verdict.state, 'will run first')}")
+    reads = (*stage.deps, *(of.file for of in stage.params))
+    paths = [out.path for out in verdict.stage.outs if _overlaps(out.path, reads)]
+    if not paths:
+        return _reason(UPSTREAM, name, f"{name} {_FIRST[verdict.plan]}")
+    more = f" and {len(paths) - 2:,} more" if len(paths) > 3 else ""
+    named = ", ".join(paths[: 2 if more else 3])
+    return _reason(UPSTREAM, name, f"{named}{more} {_COMING[verdict.plan]} {name}")
+
+
+def _plan(state: str, waits: bool, asked: bool) -> str:
+    if state == FRESH:
+        return UNCHANGED
+    if state == MISSING_OUTS and not asked:
+        return WOULD_RESTORE
+    return MIGHT_RUN if state == MAYBE or (state == MISSING_OUTS and waits) else WOULD_RUN
 
 
 def _state(reasons: Collection[Reason]) -> str:
@@ -317,10 +527,15 @@ def _window(text: str, start: int) -> str:
     return ("…" if start else "") + text[start : start + 120] + ("…" if len(text) > start + 120 else "")
 
 
-def _value(value: object) -> str:
+def value_text(value: object) -> str:
+    """A parameter's value for people, cut to 60 characters."""
     text = f"'{value}'" if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 60 else text[:59] + "…"
 
 
-def _reason(kind: str, subject: str, text: str) -> Reason:
-    return Reason(kind, subject, display(text))
+def _plain(value: Any) -> Any:
+    return None if value is MISSING else value
+
+
+def _reason(kind: str, subject: str, text: str, old: Any = None, new: Any = None) -> Reason:
+    return Reason(kind, subject, display(text), old, new)

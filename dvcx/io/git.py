@@ -191,6 +191,19 @@ def refs_with(git: Git, versions: Sequence[Version], most: int) -> dict[Version,
     return found
 
 
+def names_of(git: Git, kind: str) -> list[str]:
+    """The short names of all references below `kind` (refs/heads, refs/tags), sorted by git."""
+    output = os.fsdecode(_run(git, "for-each-ref", "--format=%(refname)", kind))
+    return [ref[len(kind) + 1 :] for ref in output.split("\n") if ref]
+
+
+def files_at(git: Git, commit: str, path: str) -> list[str]:
+    """The regular files at and below `path` (relative to the project) in a commit, by their paths in the project."""
+    output = os.fsdecode(_run(git, "ls-tree", "-r", "-z", commit, "--", path))
+    lines = (line.partition("\t") for line in output.split("\0") if line)
+    return [name for facts, _, name in lines if facts.startswith("100")]
+
+
 def record_blobs(git: Git) -> dict[str, set[str]]:
     """Every version of every record that git still holds: paths (relative to `top`) by the name of the blob.
 

@@ -11,6 +11,7 @@ from dvcx.core.globs import Globs
 from dvcx.core.objects import DIR, Content, Entry, entry_content
 from dvcx.core.partial import Mark, chosen_entries
 from dvcx.core.paths import contains
+from dvcx.core.pipeline.schema import split_address
 from dvcx.core.plans import Placement, plan_entry, plan_placement
 from dvcx.errors import Conflict, NotFound, display
 from dvcx.events import Emit, Warned, ignore
@@ -216,7 +217,7 @@ def _no_longer_tracked(project: Project, tracked: Tracked, emit: Emit) -> list[s
     left = [path for path in gone if path in locked]
     if left:
         # Half a dvcx.yaml may be valid YAML: what the lock still knows was not given up.
-        stage, pipeline = locked[left[0]], locked[left[0]].rpartition(":")[0] or records.PIPELINE
+        stage, pipeline = locked[left[0]], split_address(locked[left[0]])[0]
         more = f" and {len(left) - 1:,} more outputs" if len(left) > 1 else ""
         emit(
             Warned(

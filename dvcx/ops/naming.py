@@ -61,7 +61,7 @@ def in_workspace(tracked: Tracked) -> list[Root]:
     roots = [Root(file, path, pointer.content) for path, (file, pointer) in tracked.pointers.items()]
     contents = tracked.contents()
     for stage in tracked.stages:
-        lock = join(parent(stage.address.rpartition(":")[0]), LOCK_FILE)
+        lock = join(parent(stage.file), LOCK_FILE)
         roots += [Root(lock, out.path, contents[out.path]) for out in stage.outs if out.path in contents]
     return roots
 

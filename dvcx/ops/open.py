@@ -54,7 +54,7 @@ def open(
     if mode not in _MODES or (mode == "rb" and encoding is not None):
         raise UsageError(f"mode '{display(mode)}' with encoding {encoding!r}", "use mode='rb', or mode='r' for text")
     project, tracked_path, commit = _project(repo, path, rev)
-    sources = _Sources(project, remote)
+    sources = Sources(project, remote)
     try:
         entry = _entry(project, sources, tracked_path, commit)
         raw = _Stream(sources, sources.stream(wanted(entry), tracked_path), tracked_path)
@@ -68,7 +68,7 @@ def open(
 class _Stream(io.RawIOBase):
     """Pieces of bytes as a raw file; closing it gives the stores back."""
 
-    def __init__(self, sources: _Sources, pieces: Iterator[bytes], name: str) -> None:
+    def __init__(self, sources: Sources, pieces: Iterator[bytes], name: str) -> None:
         self.name = name
         self._sources = sources
         self._pieces = pieces
@@ -95,7 +95,7 @@ class _Stream(io.RawIOBase):
         super().close()
 
 
-class _Sources:
+class Sources:
     """The stores to ask, in order: the cache, then the remote, which is connected to only when it is needed."""
 
     def __init__(self, project: Project, remote: str) -> None:
@@ -153,7 +153,7 @@ class _Sources:
         return self._project.remote(name, ignore)
 
 
-def _entry(project: Project, sources: _Sources, path: str, commit: str) -> Entry:
+def _entry(project: Project, sources: Sources, path: str, commit: str) -> Entry:
     tracked = records.load(project, commit)
     contents = tracked.contents()
     owner = next((known for known in contents if contains(known, path)), "")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from dvcx.core.changes import differences, file_changes, summarise
-from dvcx.core.objects import TREE, Content
+from dvcx.core.objects import BLOB, TREE, Content
 from dvcx.core.pipeline.schema import Stage
 from dvcx.core.records import LockEntry
 from dvcx.core.staleness import Snapshot
@@ -17,13 +18,19 @@ from dvcx.events import Emit
 from dvcx.io import files
 from dvcx.io.statindex import StatIndex
 from dvcx.io.workspace import Rules
+from dvcx.ops.inputs import condition_files, environment_digests, unwanted, used_files
 from dvcx.ops.looking import observe, stored_trees
 from dvcx.ops.placed import Parts
+from dvcx.project import command_environment
 
 if TYPE_CHECKING:
     from dvcx.project import Project
 
 MAX_PARAMS = 1 << 20
+MAX_LINES = 1 << 20
+"""Larger files are not compared line by line."""
+MAX_TABLES = 20
+"""So many tables that changed are compared row by row for one answer."""
 
 
 def stage_paths(stages: Iterable[Stage]) -> list[str]:
@@ -48,7 +55,11 @@ def snapshot(
     known.update(
         observe(project, [path for path in stage_paths(chosen) if path not in known], index=index, rules=rules, emit=emit)
     )
-    params = {of.file: read_params(project, of.file) for stage in chosen for of in stage.params}
+    read = dict.fromkeys(of.file for stage in chosen for of in stage.params)
+    gated = [stage for stage in chosen if stage.when]
+    if gated:
+        read.update(dict.fromkeys(file for stage in gated for file in condition_files(stage)))
+    params = {file: read_params(project, file) for file in read}
     recorded: dict[str, Content] = {}
     for stage in chosen:
         entry = lock.get(stage.address)
@@ -60,12 +71,33 @@ def snapshot(
         merged = parts.partial(path, content) if content != recorded.get(path) and path not in not_pulled else None
         if merged is not None and merged.content is not None:
             known[path], not_pulled[path] = merged.content, merged.files
-    details = {}
+    details: dict[str, str] = {}
+    tables = 0
     for path, content in known.items():
         old = recorded.get(path)
-        if content is not None and old is not None and content != old and content.kind == old.kind == TREE:
+        if content is None or old is None or content == old or content.kind != old.kind:
+            continue
+        if content.kind == TREE:
             details[path] = describe(project, path, old, content, parts=parts, emit=emit)
-    return Snapshot(known, params, {path: text for path, text in details.items() if text}, not_pulled)
+        elif is_table(path) and tables < MAX_TABLES:
+            tables += 1
+            details[path] = describe_lines(project, path, old, content, emit=emit)
+    now = Snapshot(known, params, {path: text for path, text in details.items() if text}, not_pulled)
+    if gated or any(stage.wants or stage.execution.env for stage in chosen):
+        # Few projects have any; the others do not pay for them.
+        outputs = [out.path for stage in parts.stages for out in stage.outs]
+        now = replace(
+            now,
+            used=used_files(project, chosen, outputs, index=index, rules=rules),
+            env=environment_digests((name for stage in chosen for name in stage.execution.env), command_environment()),
+            unwanted=unwanted(gated, params),
+        )
+    return now
+
+
+def is_table(path: str) -> bool:
+    """Whether `path` is named like a table of one row a line."""
+    return path.lower().endswith((".csv", ".tsv", ".jsonl", ".ndjson"))
 
 
 def describe(project: Project, path: str, old: Content, new: Content, *, parts: Parts, emit: Emit) -> str:
@@ -75,6 +107,23 @@ def describe(project: Project, path: str, old: Content, new: Content, *, parts: 
         read_old, read_new = stored_trees(cache), parts.read
         with contextlib.suppress(DvcxError):
             return summarise(file_changes(differences(path, old, new, read_old, read_new), read_old, read_new))
+        return ""
+    finally:
+        cache.close()
+
+
+def describe_lines(project: Project, path: str, old: Content, new: Content, *, emit: Emit) -> str:
+    """How the text at `path` differs from what was recorded ("1 row added"); "" for large ones and for old ones not cached."""
+    from dvcx.core.reasons import line_changes
+    from dvcx.io.store.store import wanted
+
+    if max(old.size, new.size) > MAX_LINES or BLOB not in (old.kind, new.kind) or (old.id, old.seal) == (new.id, new.seal):
+        return ""
+    cache = project.cache(emit)
+    try:
+        with contextlib.suppress(DvcxError):
+            before, after = cache.read(wanted(old)), files.read_record(project.root, path, MAX_LINES)
+            return line_changes(before, after or b"", "row" if is_table(path) else "line")
         return ""
     finally:
         cache.close()

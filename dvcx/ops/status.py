@@ -11,10 +11,11 @@ from dvcx.core.objects import TREE, Content, entry_content
 from dvcx.core.paths import contains, several
 from dvcx.core.pipeline.graph import build, order
 from dvcx.core.pipeline.schema import Stage
-from dvcx.core.staleness import FRESH, forecast
+from dvcx.core.staleness import FRESH, SKIPPED, forecast
 from dvcx.errors import NotFound
 from dvcx.events import Emit, ignore
 from dvcx.ops import records
+from dvcx.ops.known import KnownResults
 from dvcx.ops.looking import entry_at, observe, stored_trees
 from dvcx.ops.placed import Parts
 from dvcx.ops.records import Tracked
@@ -44,11 +45,15 @@ class DataChange:
 
 @dataclass(frozen=True, slots=True)
 class StageStatus:
-    """What `repro` would do with a stage (fresh, missing, stale, upstream) and every reason, in words."""
+    """How a stage is (fresh, missing, stale, upstream) and every reason, in words.
+
+    `plan` is what `repro` would do with it: unchanged, would restore, would run or might run.
+    """
 
     stage: str
     state: str
     reasons: tuple[str, ...]
+    plan: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +70,7 @@ class Status:
     remotes: tuple[Holding, ...] = ()
 
 
-def status(
-    project: Project, targets: Sequence[str] = (), *, remote: str | None = None, emit: Emit = ignore
-) -> Status:
+def status(project: Project, targets: Sequence[str] = (), *, remote: str | None = None, emit: Emit = ignore) -> Status:
     """Compare the workspace with the records; targets are tracked paths, directories around them, or stages.
 
     With `remote` ("" is the default one) what is needed is compared with what is really there, too, which raises
@@ -76,9 +79,7 @@ def status(
     return answer(project, targets, remote=remote, absent_as_recorded=False, emit=emit)
 
 
-def answer(
-    project: Project, targets: Sequence[str], *, remote: str | None, absent_as_recorded: bool, emit: Emit
-) -> Status:
+def answer(project: Project, targets: Sequence[str], *, remote: str | None, absent_as_recorded: bool, emit: Emit) -> Status:
     """The work of `status`. `absent_as_recorded` takes data that is not in the workspace to be what its record says."""
     targets = several(targets)
     tracked = records.load(project)
@@ -86,12 +87,13 @@ def answer(
     stages, paths = chosen(tracked, targets)
     index = project.stat_index(emit)
     parts = Parts(project, tracked, index, emit)
+    known = KnownResults(project, emit)
     try:
         rules = project.rules()
         seen = observe(project, [*paths, *stage_paths(stages)], index=index, rules=rules, emit=emit)
         if absent_as_recorded:
             seen.update(_recorded(project, tracked, [path for path, content in seen.items() if content is None], emit))
-        data = _changes(project, tracked, paths, seen, parts, emit)
+        data = data_changes(project, tracked, paths, seen, parts, emit)
         if data:
             from dvcx.ops.linked import telling
 
@@ -99,18 +101,21 @@ def answer(
         if absent_as_recorded:
             data = [change for change in data if change.state != NOT_PULLED]
         now = snapshot(project, stages, tracked.lock, index=index, rules=rules, emit=emit, parts=parts, seen=seen)
-        ordered = [stage for stage in order(graph) if stage in stages]
-        verdicts = forecast(ordered, tracked.lock, now, graph.upstream)
+        named = {stage.address for stage in stages}
+        ordered = [stage for stage in order(graph) if stage.address in named]
+        verdicts = forecast(ordered, tracked.lock, now, graph.upstream, known)
         index.flush()
     finally:
+        known.close()
         parts.close()
         index.close()
     found = tuple(
-        StageStatus(verdict.stage.address, verdict.state, tuple(reason.text for reason in verdict.reasons))
+        StageStatus(verdict.stage.address, verdict.state, tuple(reason.text for reason in verdict.reasons), verdict.plan)
         for verdict in verdicts
     )
     remotes = _remotes(project, tracked, targets, remote, emit) if remote is not None else ()
-    clean = not data and all(verdict.state == FRESH for verdict in verdicts) and not any(held.missing for held in remotes)
+    settled = all(verdict.state in (FRESH, SKIPPED) for verdict in verdicts)
+    clean = not data and settled and not any(held.missing for held in remotes)
     return Status(tuple(data), found, len(paths), clean, remotes)
 
 
@@ -128,7 +133,7 @@ def chosen(tracked: Tracked, targets: Sequence[str]) -> tuple[list[Stage], list[
     stages: list[Stage] = []
     paths: list[str] = []
     for target in targets:
-        named = [stage for stage in tracked.stages if target in (stage.address, stage.name)]
+        named = [stage for stage in tracked.stages if stage.named(target)]
         named += [
             stage
             for stage in tracked.stages
@@ -161,7 +166,7 @@ def _recorded(project: Project, tracked: Tracked, absent: Sequence[str], emit: E
     return found
 
 
-def _changes(
+def data_changes(
     project: Project,
     tracked: Tracked,
     paths: Sequence[str],
@@ -169,6 +174,7 @@ def _changes(
     parts: Parts,
     emit: Emit,
 ) -> list[DataChange]:
+    """Those of these pointers' paths that are not as recorded, `seen` being what is there, and how."""
     changes = []
     for path in sorted(paths):
         recorded = tracked.pointers[path][1].content

@@ -92,6 +92,33 @@ def test_check_gates(project: Path) -> None:
     assert (ran.returncode, ran.stdout) == (1, "")
 
 
+def test_why_tells_the_tree_and_what_no_record_knows(project: Path) -> None:
+    _ok("add", "data.csv", cwd=project)
+    _ok("run", "-n", "first", "-d", "data.csv", "-o", "mid", "cp data.csv mid", cwd=project)
+    _ok("run", "-n", "second", "-d", "mid", "-o", "end", "cp mid end", cwd=project)
+    assert _ok("why", "second", cwd=project).splitlines()[0] == "second: fresh: nothing to do (dvcx.yaml:8)"
+    (project / "data.csv").write_text("a,b\n1,2\n3,4\n")
+    assert _ok("why", "end", cwd=project).splitlines() == [
+        "end: output of second; as recorded",
+        "second: might run (dvcx.yaml:8)",
+        "  mid will be rewritten by first, because",
+        "    data.csv: 1 row added",
+        "",
+        "Before that:",
+        "  would run  first",
+    ]
+    assert _json("why", "second", cwd=project)["stages"][0]["causes"][0]["causes"][0]["text"] == "data.csv: 1 row added"
+    sub = project / "sub"
+    sub.mkdir()
+    assert _ok("why", "../data.csv", cwd=sub).splitlines()[:2] == [
+        "../data.csv: tracked by ../data.csv.dvcx; modified: 8 → 12 bytes",
+        "  read by first",
+    ]
+    ran = dvcx_run("why", "secnod", cwd=project)
+    assert ran.returncode == 5 and "did you mean 'second'?" in ran.stderr
+    assert dvcx_run("why", cwd=project).returncode == 2
+
+
 def test_data_verbs(project: Path, git: Git) -> None:
     _ok("add", "data.csv", cwd=project)
     git("commit", "-qm", "one")
@@ -388,3 +415,42 @@ def test_fsck(project: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     for words in (["--remote"], ["-r", "--quick"], ["--remote", "origin"]):
         ran = dvcx_run("fsck", *words, cwd=project)
         assert ran.returncode == 5 and ran.stdout.splitlines()[-1] == "next: dvcx push --remote origin"
+
+
+def test_params_and_metrics(project: Path, git: Git) -> None:
+    stage = "stages:\n  s:\n    cmd: 'true'\n    params: [lr]\n    metrics:\n    - m.json: {cache: false}\n"
+    (project / "dvcx.yaml").write_text(stage)
+    (project / "params.yaml").write_text("lr: 0.1\ndeep: {a: 1}\n")
+    (project / "m.json").write_text('{"acc": 0.5, "loss": 0.123456789}')
+    git("add", ".")
+    git("commit", "-qm", "one")
+    assert _ok("params", "show", cwd=project).splitlines() == [
+        "path         key     value",
+        "params.yaml  lr      0.1",
+        "params.yaml  deep.a  1",
+    ]
+    assert _ok("params", "diff", cwd=project) == "no parameters differ from HEAD to the workspace\n"
+    (project / "params.yaml").write_text("lr: 0.2\ndeep: {a: 1}\n")
+    (project / "m.json").write_text('{"acc": 0.75, "new": 1}')
+    assert _ok("params", "diff", "--md", cwd=project).splitlines() == [
+        "| path        | key | HEAD | workspace |",
+        "| ----------- | --- | ---- | --------- |",
+        "| params.yaml | lr  | 0.1  | 0.2       |",
+    ]
+    assert _ok("metrics", "diff", "--csv", cwd=project).splitlines() == [
+        "path,key,HEAD,workspace,change,verdict",
+        "m.json,acc,0.5,0.75,+0.25,",
+        "m.json,new,,1,,",
+        "m.json,loss,0.123456789,,,",
+    ]
+    assert _ok("metrics", "show", "--rev", "HEAD", "--precision", "2", cwd=project).splitlines()[-1] == "m.json  loss  0.12"
+    wide = _ok("metrics", "show", "--all-branches", cwd=project).splitlines()
+    assert wide[0].split() == ["revision", "path", "acc", "new", "loss"]
+    assert wide[2].split() == ["main", "m.json", "0.5", "–", "0.12346"]
+    assert _json("metrics", "diff", cwd=project)["differences"][0]["delta"] == 0.25
+    assert _json("params", "show", cwd=project)["revisions"][0]["files"][0]["values"]["lr"] == 0.2
+    assert dvcx_run("metrics", "show", "--md", "--csv", cwd=project).returncode == 2
+    (project / "m.json").write_text("{")
+    ran = dvcx_run("metrics", "show", cwd=project)
+    assert (ran.returncode, ran.stdout) == (0, "no metrics\n")
+    assert "m.json:1:2: broken JSON" in ran.stderr

@@ -210,24 +210,24 @@ def test_a_fresh_pipeline() -> None:
 def test_a_change_is_a_maybe_downstream() -> None:
     assert told(without(raw=content("z"))) == [
         ("extract", STALE, ["raw: changed"]),
-        ("train", MAYBE, ["extract will run first"]),
-        ("score", MAYBE, ["train may run first"]),
+        ("train", MAYBE, ["rows will be rewritten by extract"]),
+        ("score", MAYBE, ["model may be rewritten by train"]),
     ]
 
 
 def test_outputs_to_put_back() -> None:
     assert told(without("rows", "model", "scores")) == [
         ("extract", MISSING_OUTS, ["rows: output is missing"]),
-        ("train", MISSING_OUTS, ["model: output is missing", "extract will be restored first"]),
-        ("score", MISSING_OUTS, ["scores: output is missing", "train will be restored first"]),
+        ("train", MISSING_OUTS, ["model: output is missing", "rows will be restored by extract"]),
+        ("score", MISSING_OUTS, ["scores: output is missing", "model will be restored by train"]),
     ]
 
 
 def test_a_new_pipeline_names_what_is_really_missing() -> None:
     assert told(without("raw", "rows", "model", "scores"), {}) == [
         ("extract", STALE, ["never run", "raw: is missing"]),
-        ("train", STALE, ["never run", "extract will run first"]),
-        ("score", STALE, ["never run", "train will run first"]),
+        ("train", STALE, ["never run", "rows will be rewritten by extract"]),
+        ("score", STALE, ["never run", "model will be rewritten by train"]),
     ]
 
 
@@ -252,7 +252,10 @@ def test_the_key_is_canonical() -> None:
         "dvcx": 1,
         "cmd": "python train.py",
         "wdir": "w",
-        "deps": [["data.csv", one.id, one.seal, True], ["lib", two.id, two.seal, False]],
+        "deps": [
+            ["data.csv", "blob", one.id, one.seal, one.size, 1, True],
+            ["lib", "tree", two.id, two.seal, two.size, 1, False],
+        ],
         "params": {"params.yaml": {"train.lr": 0.1, "train.epochs": 3}, "config.json": PARAMS["config.json"]},
         "outs": ["model.pkl", "scores.json"],
     }

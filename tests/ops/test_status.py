@@ -151,7 +151,7 @@ def test_stages_with_every_reason(tracked: Project) -> None:
     write(tracked, {"dvcx.yaml": STAGES, "params.yaml": "lr: 1\n"})
     project = again(tracked)
     states = {stage.stage: (stage.state, stage.reasons) for stage in status(project).stages}
-    assert states == {"one": ("stale", ("never run",)), "two": ("stale", ("never run", "one will run first"))}
+    assert states == {"one": ("stale", ("never run",)), "two": ("stale", ("never run", "mid will be rewritten by one"))}
     repro(project)
     assert status(project).clean and [stage.state for stage in status(project).stages] == ["fresh", "fresh"]
     write(project, {"f": "changed", "params.yaml": "lr: 2\n"})
@@ -160,14 +160,14 @@ def test_stages_with_every_reason(tracked: Project) -> None:
     assert [change.path for change in found.data] == ["f"] and not found.clean
     reasons = {stage.stage: stage.reasons for stage in found.stages}
     assert reasons["one"] == ("f: changed",)
-    assert reasons["two"] == ("params.yaml: lr 1 → 2", "end: output is not as recorded", "one will run first")
+    assert reasons["two"] == ("params.yaml: lr 1 → 2", "end: output is not as recorded", "mid will be rewritten by one")
     Path(project.root, "f").write_text("12345")
     write(project, {"params.yaml": "lr: 1\n"})
     Path(project.root, "mid").unlink()
     Path(project.root, "end").write_text("12345")
     states = {stage.stage: (stage.state, stage.reasons) for stage in status(project).stages}
     assert states["one"] == ("missing", ("mid: output is missing",))
-    assert states["two"] == ("upstream", ("one will be restored first",))
+    assert states["two"] == ("fresh", ())  # what will be restored is what it read
 
 
 def test_records_that_cannot_be_read_are_named(tracked: Project) -> None:

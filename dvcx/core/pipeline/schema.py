@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import re
-import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from dvcx.core.documents import Document
 from dvcx.core.paths import contains, parent, resolve
+from dvcx.core.pipeline import execution
+from dvcx.core.pipeline.checking import (
+    Place,
+    canonical_text,
+    check_keys,
+    expect,
+    field,
+    flag,
+    kind,
+    path,
+    plain,
+    refused,
+    text,
+    texts,
+)
+from dvcx.core.pipeline.execution import Execution
 from dvcx.core.spelling import did_you_mean
 from dvcx.errors import Conflict, UsageError, display
 
@@ -18,24 +32,30 @@ FILE_NAME = "dvcx.yaml"
 LOCK_NAME = "dvcx.lock"
 PARAMS_FILE = "params.yaml"
 
-_TOP_KEYS = ("stages",)
-_STAGE_KEYS = ("cmd", "deps", "params", "outs", "metrics", "wdir", "desc", "frozen", "always_changed")
-_OUT_KEYS = ("cache", "persist", "push", "desc")
-# Where a value stands: the keys and indexes that lead to it.
-Place = tuple[str | int, ...]
-# Keys of DVC's language that this version does not speak: they deserve a better answer than "unknown key".
-_LATER_TOP = frozenset({"vars", "params", "metrics", "plots", "artifacts", "datasets"})
-_LATER_STAGE = frozenset({"foreach", "do", "matrix", "vars", "plots", "meta", "env", "environment", "resources"})
-_LATER_OUT = frozenset({"remote", "type", "labels", "meta", "checkpoint", "hash"})
+TOP_KEYS = ("stages", "vars", "params", "metrics", "plots", "artifacts", "datasets")
+STAGE_KEYS = (
+    *("cmd", "deps", "params", "outs", "metrics", "plots", "wdir", "desc", "meta", "frozen", "always_changed"),
+    *("vars", "foreach", "do", "matrix", "resources", "mutex", "env", "retries", "timeout", "when"),
+)
+_ANNOTATIONS = ("desc", "type", "labels", "meta")
+# DVC accepts `checkpoint` and does nothing with it any more; so do we.
+OUT_KEYS = ("cache", "persist", "push", "remote", *_ANNOTATIONS, "checkpoint")
+PLOT_TEXTS = ("x", "y", "x_label", "y_label", "title", "template")
+PLOT_KEYS = (*PLOT_TEXTS, "header")
+DEP_KEYS = ("optional", "exact")
+DATASET_TYPES = ("dvc", "dc", "url")
+_LATER_TOP = frozenset({"include"})
 
 _NAME = re.compile(r"[^\W-][\w-]*").fullmatch
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://").match
-# Bump it whenever the same dvcx.yaml would become other stages: it makes remembered stages unknown.
-_FORM = 1
+_WANT = re.compile(r"(glob|py|stage):(?!//)(.+)", re.DOTALL).fullmatch
 
 
 class Out(NamedTuple):
-    """One output, by its path in the project. `cache` keeps its content, `persist` leaves it there before a run."""
+    """One output, by its path in the project. `cache` keeps its content, `persist` leaves it there before a run.
+
+    `remote` names where it is pushed, "" for the default. `plot` is the JSON of the properties of a plot, or of a list
+    of them; `{}` for a plot without any, "" for what is no plot. `meta` is JSON, too.
+    """
 
     path: str
     cache: bool = True
@@ -43,6 +63,11 @@ class Out(NamedTuple):
     push: bool = True
     metric: bool = False
     desc: str = ""
+    plot: str = ""
+    remote: str = ""
+    type: str = ""
+    labels: tuple[str, ...] = ()
+    meta: str = ""
 
 
 class ParamsOf(NamedTuple):
@@ -52,9 +77,22 @@ class ParamsOf(NamedTuple):
     keys: tuple[str, ...] = ()
 
 
+class Want(NamedTuple):
+    """A dependency that is no plain path. `value` is a wildcard or a script's path in the project, or a stage's address."""
+
+    kind: str
+    value: str
+    optional: bool = False
+    exact: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One step of the dvcx.yaml `file`. Every path is relative to the project; `line` is 0 when unknown."""
+    """One step of the dvcx.yaml `file`. Every path is relative to the project; `line` is 0 when unknown.
+
+    `optional` are those of `deps` that may be absent. `when` are conditions as written. `used` are the parameters that
+    templates put into it, which are no dependencies: what they change is the stage itself.
+    """
 
     name: str
     file: str
@@ -67,11 +105,66 @@ class Stage:
     frozen: bool = False
     always_changed: bool = False
     line: int = 0
+    meta: str = ""
+    execution: Execution = execution.DEFAULT
+    when: tuple[str, ...] = ()
+    wants: tuple[Want, ...] = ()
+    optional: tuple[str, ...] = ()
+    used: tuple[ParamsOf, ...] = ()
 
     @property
     def address(self) -> str:
         """What names the stage in the project: `train`, or `sub/dvcx.yaml:train` for one that is not at the root."""
         return address(self.file, self.name)
+
+    @property
+    def group(self) -> str:
+        """The name that made it one of several by `foreach` or `matrix`: `train` of `train@small`; "" for a single one."""
+        name, at, _ = self.name.partition("@")
+        return name if at else ""
+
+    def named(self, target: str) -> bool:
+        """Whether `target` means this stage: its address, its name, or the address or name of its group."""
+        return target in (self.address, self.name) or (
+            bool(target) and target in (self.group, address(self.file, self.group)) and bool(self.group)
+        )
+
+
+class Plot(NamedTuple):
+    """A plot of the list at the top: an id or a path as written, and the JSON of its properties."""
+
+    name: str
+    properties: str = "{}"
+
+
+class Artifact(NamedTuple):
+    """A named path of the list at the top; `meta` is JSON."""
+
+    name: str
+    path: str
+    desc: str = ""
+    type: str = ""
+    labels: tuple[str, ...] = ()
+    meta: str = ""
+
+
+class Dataset(NamedTuple):
+    """A data set of the list at the top: `type` is one of `DATASET_TYPES`, `properties` the JSON of all it says."""
+
+    name: str
+    type: str
+    properties: str
+
+
+class Pipeline(NamedTuple):
+    """All that one dvcx.yaml says. `params` and `metrics` are paths in the project."""
+
+    stages: tuple[Stage, ...] = ()
+    params: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ()
+    plots: tuple[Plot, ...] = ()
+    artifacts: tuple[Artifact, ...] = ()
+    datasets: tuple[Dataset, ...] = ()
 
 
 def address(file: str, name: str) -> str:
@@ -79,23 +172,57 @@ def address(file: str, name: str) -> str:
     return name if file == FILE_NAME else f"{file}:{name}"
 
 
-def parse_stages(document: Document, file: str) -> tuple[Stage, ...]:
-    """The stages of the dvcx.yaml at `file` (its path in the project), in the order they are written.
+def split_address(address: str) -> tuple[str, str]:
+    """The dvcx.yaml and the name of the stage at `address`."""
+    at = address.find(f"/{FILE_NAME}:")
+    return (address[: at + len(FILE_NAME) + 1], address[at + len(FILE_NAME) + 2 :]) if at >= 0 else (FILE_NAME, address)
 
-    Raises `UsageError` for what the language does not have, `Conflict` for a stage that contradicts itself and
-    `UnsafeInput` for a path outside the project; all name file, line, column and field.
+
+def file_name(name: str) -> str:
+    """The stage's `name` as one component of a path: what may not be there is written as `%` and two hex digits."""
+    return re.sub(r"[^\w@+,=.-]|^\.", lambda found: "".join(f"%{byte:02x}" for byte in found.group().encode()), name)[:200]
+
+
+def parse_stages(document: Document, file: str) -> tuple[Stage, ...]:
+    """The stages of the dvcx.yaml at `file`; see `parse_pipeline`."""
+    return parse_pipeline(document, file).stages
+
+
+def parse_pipeline(
+    document: Document, file: str, read: Callable[[str], Mapping[str, Any] | None] | None = None, style: Sequence[str] = ()
+) -> Pipeline:
+    """What the dvcx.yaml at `file` (its path in the project) says, stages in the order they are written.
+
+    `read` gives the values in a file of parameters, None when there is none; `style` is how a mapping becomes options,
+    see `templating.Style`. Raises `UsageError` for what the language does not have, `Conflict` for a stage that
+    contradicts itself and `UnsafeInput` for a path outside the project; all name file, line, column and field.
     """
     top = document.value
     if top is None:
-        return ()
+        return Pipeline()
     if not isinstance(top, dict):
-        raise UsageError(f"{document.file}: it must hold 'stages:', not {_kind(top)}", "start it with a line: stages:")
-    _check_keys(document, (), top, _TOP_KEYS, _LATER_TOP)
-    stages = top.get("stages")
-    if stages is None:
-        return ()
-    _expect(document, ("stages",), stages, dict)
-    return tuple(_stage(document, name, stages[name], file) for name in stages)
+        raise UsageError(f"{document.file}: it must hold 'stages:', not {kind(top)}", "start it with a line: stages:")
+    check_keys(document, (), top, TOP_KEYS, _LATER_TOP)
+    stages = {} if top.get("stages") is None else top["stages"]
+    expect(document, ("stages",), stages, dict)
+    for name in stages:
+        check_stage_name(name, document.where("stages", name))
+    from dvcx.core.pipeline import expansion, templating
+
+    used: Mapping[str, tuple[tuple[str, tuple[str, ...]], ...]] = {}
+    if expansion.needed(document):
+        expanded = expansion.expand(document, file, read or _nothing, templating.Style(*style), STAGE_KEYS)
+        document, used = expanded.document, expanded.used
+        stages = document.value.get("stages") or {}
+    base = parent(file)
+    return Pipeline(
+        tuple(_stage(document, name, stages[name], file, used.get(name, ())) for name in stages),
+        _top_paths(document, "params", base),
+        _top_paths(document, "metrics", base),
+        _top_plots(document),
+        _artifacts(document, base),
+        _datasets(document),
+    )
 
 
 def check_stage_name(name: str, where: str) -> str:
@@ -142,130 +269,255 @@ def stage_record(
     return record
 
 
-def dump_stages(stages: Sequence[Stage]) -> bytes:
-    """Stages as bytes that `load_stages` reads much faster than YAML can be: a memory, never a record."""
-    rows = [_stage_row(stage) for stage in stages]
-    body = json.dumps(rows, separators=(",", ":")).encode()
-    return b"dvcx-stages %d %08x\n" % (_FORM, zlib.crc32(body)) + body
+def _nothing(file: str) -> None:
+    return None
 
 
-def load_stages(data: bytes, file: str) -> tuple[Stage, ...] | None:
-    """The stages `dump_stages` wrote for the dvcx.yaml at `file`; None for anything else, also of another version."""
-    head, _, body = data.partition(b"\n")
-    if head != b"dvcx-stages %d %08x" % (_FORM, zlib.crc32(body)):
-        return None
-    try:
-        stages = tuple(_load_row(row) for row in json.loads(body))
-    except (ValueError, TypeError, KeyError, RecursionError):
-        return None
-    return stages if all(stage.file == file for stage in stages) else None
-
-
-def _stage(document: Document, name: str, body: object, file: str) -> Stage:
+def _stage(document: Document, name: str, body: object, file: str, used: Sequence[tuple[str, tuple[str, ...]]]) -> Stage:
     at = ("stages", name)
-    check_stage_name(name, document.where(*at))
-    _expect(document, at, body, dict)
+    expect(document, at, body, dict)
     assert isinstance(body, dict)
-    _check_keys(document, at, body, _STAGE_KEYS, _LATER_STAGE)
-    _refuse_templates(document, at, body)
+    check_keys(document, at, body, STAGE_KEYS)
     base = parent(file)
-    wdir = base
-    if "wdir" in body:
-        wdir = _path(document, (*at, "wdir"), body["wdir"], base)
-    deps = tuple(_paths(document, (*at, "deps"), body.get("deps"), wdir))
-    outs = (*_outs(document, (*at, "outs"), body, wdir), *_outs(document, (*at, "metrics"), body, wdir))
+    wdir = path(document, (*at, "wdir"), body["wdir"], base) if "wdir" in body else base
+    needs = _deps(document, (*at, "deps"), body.get("deps"), wdir, file)
     stage = Stage(
         name,
         file,
         _cmd(document, at, body),
         wdir,
-        deps,
-        outs,
+        tuple(needs.paths),
+        tuple(out for key in ("outs", "metrics", "plots") for out in _outs(document, (*at, key), body.get(key), wdir)),
         _params(document, (*at, "params"), body.get("params"), wdir),
-        _text(document, at, body, "desc"),
-        _flag(document, at, body, "frozen", False),
-        _flag(document, at, body, "always_changed", False),
+        text(document, at, body, "desc"),
+        flag(document, at, body, "frozen", False),
+        flag(document, at, body, "always_changed", False),
         document.line(*at),
+        plain(document, at, body, "meta"),
+        execution.parse_execution(document, at, body),
+        texts(document, (*at, "when"), body.get("when"), single=True),
+        tuple(needs.wants),
+        tuple(needs.optional),
+        tuple(ParamsOf(*of) for of in used),
     )
     _check_outs(document, at, stage)
+    if stage.when:
+        _check_when(document, (*at, "when"), body["when"])
     return stage
 
 
 def _cmd(document: Document, at: Place, body: Mapping[str, Any]) -> str | tuple[str, ...]:
     hint = "say what it runs, for example: cmd: python train.py"
     if "cmd" not in body:
-        raise UsageError(f"{document.where(*at)}: {_field(at)} has no 'cmd'", hint)
+        raise UsageError(f"{document.where(*at)}: {field(at)} has no 'cmd'", hint)
     cmd, at = body["cmd"], (*at, "cmd")
     lines = cmd if isinstance(cmd, list) else [cmd]
     for number, line in enumerate(lines):
         place: Place = (*at, number) if isinstance(cmd, list) else at
-        _expect(document, place, line, str)
+        expect(document, place, line, str)
         if "\0" in line:
-            raise UsageError(f"{document.where(*place, value=True)}: {_field(place)} holds a NUL", "remove it")
+            raise UsageError(f"{document.where(*place, value=True)}: {field(place)} holds a NUL", "remove it")
     if not lines or not all(line.strip() for line in lines):
-        raise UsageError(f"{document.where(*at)}: {_field(at)} is empty", hint)
+        raise UsageError(f"{document.where(*at)}: {field(at)} is empty", hint)
     return cmd if isinstance(cmd, str) else tuple(lines)
 
 
-def _paths(document: Document, at: Place, items: object, wdir: str) -> list[str]:
-    """The paths of a list of texts, each once."""
+class _Needs(NamedTuple):
+    """The deps of a stage, each once and in the order they are written."""
+
+    paths: dict[str, None]
+    wants: dict[Want, None]
+    optional: dict[str, None]
+
+
+def _deps(document: Document, at: Place, items: object, wdir: str, file: str) -> _Needs:
+    needs = _Needs({}, {}, {})
     if items is None:
-        return []
-    _expect(document, at, items, list)
+        return needs
+    expect(document, at, items, list)
     assert isinstance(items, list)
-    paths: list[str] = []
-    seen: set[str] = set()
     for number, item in enumerate(items):
         place = (*at, number)
-        path = _path(document, place, item, wdir)
-        if path in seen:
-            raise UsageError(
-                f"{document.where(*place)}: {_field(place)}: '{display(path)}' is listed twice", "remove one of the two lines"
-            )
-        seen.add(path)
-        paths.append(path)
-    return paths
+        if not isinstance(item, dict):
+            _dep(document, place, item, {}, needs, wdir, file)
+            continue
+        for written, flags in item.items():
+            inner = (*place, written)
+            flags = {} if flags is None else flags
+            expect(document, inner, flags, dict)
+            check_keys(document, inner, flags, DEP_KEYS)
+            _dep(document, inner, written, flags, needs, wdir, file)
+    return needs
 
 
-def _outs(document: Document, at: Place, body: Mapping[str, Any], wdir: str) -> list[Out]:
-    items, metric = body.get(str(at[-1])), at[-1] == "metrics"
+def _dep(document: Document, at: Place, written: object, flags: Mapping[str, Any], needs: _Needs, wdir: str, file: str) -> None:
+    optional, exact = flag(document, at, flags, "optional", False), flag(document, at, flags, "exact", False)
+    alone = isinstance(at[-1], int)
+    where = document.where(*at, value=alone)
+    found = _WANT(written) if isinstance(written, str) else None
+    if alone and isinstance(written, str) and len(written) > 1 and written[-1] == "?" and (found is None or found[1] != "glob"):
+        written, optional = written[:-1], True
+        found = _WANT(written)
+    if exact and (found is None or found[1] != "py"):
+        raise UsageError(f"{where}: {field(at)}: 'exact' is for 'py:' only", "other files are compared byte by byte anyway")
+    if found is None:
+        found_path = path(document, at, written, wdir, where)
+        needs.paths[found_path] = None
+        if optional:
+            needs.optional[found_path] = None
+        return
+    value = found[2]
+    if found[1] != "stage":
+        value = path(document, at, value, wdir, where)
+    elif ":" not in value:
+        value = address(file, value)
+    needs.wants[Want(found[1], value, optional, exact)] = None
+
+
+def _outs(document: Document, at: Place, items: object, wdir: str) -> list[Out]:
     if items is None:
         return []
-    _expect(document, at, items, list)
+    expect(document, at, items, list)
+    assert isinstance(items, list)
     outs = []
     for number, item in enumerate(items):
         place = (*at, number)
         if isinstance(item, dict):
-            if len(item) != 1:
-                raise UsageError(
-                    f"{document.where(*place)}: {_field(place)} must hold one path, not {len(item)}",
-                    "write one '- path: {cache: false}' per output",
-                )
-            ((written, flags),) = item.items()
-            inner = (*place, written)
-            flags = {} if flags is None else flags
-            _expect(document, inner, flags, dict)
-            _check_keys(document, inner, flags, _OUT_KEYS, _LATER_OUT)
-            path = _path(document, place, written, wdir, document.where(*inner))
-            out = Out(
-                path,
-                _flag(document, inner, flags, "cache", True),
-                _flag(document, inner, flags, "persist", False),
-                _flag(document, inner, flags, "push", True),
-                metric,
-                _text(document, inner, flags, "desc"),
-            )
+            outs += [_out(document, at, (*place, written), written, flags, wdir) for written, flags in item.items()]
         else:
-            out = Out(_path(document, place, item, wdir), metric=metric)
-        outs.append(out)
+            plot = "{}" if at[-1] == "plots" else ""
+            outs.append(Out(path(document, place, item, wdir), metric=at[-1] == "metrics", plot=plot))
     return outs
+
+
+def _out(document: Document, at: Place, inner: Place, written: object, flags: object, wdir: str) -> Out:
+    """One output that has properties; a plot may have a list of them, the first of which says what it is as an output."""
+    found = path(document, inner, written, wdir, document.where(*inner))
+    flags = {} if flags is None else flags
+    plot = ""
+    if at[-1] == "plots":
+        sets = flags if isinstance(flags, list) else [flags]
+        places: list[Place] = [(*inner, number) for number in range(len(sets))] if isinstance(flags, list) else [inner]
+        shown = [_plot_properties(document, place, one) for place, one in zip(places, sets, strict=True)]
+        plot = canonical_text(shown if isinstance(flags, list) else shown[0])
+        first: Any = (sets[0] or {}) if sets else {}
+        inner, flags = places[0] if sets else inner, {key: value for key, value in first.items() if key not in PLOT_KEYS}
+    expect(document, inner, flags, dict)
+    assert isinstance(flags, dict)
+    check_keys(document, inner, flags, OUT_KEYS)
+    return Out(
+        found,
+        flag(document, inner, flags, "cache", True),
+        flag(document, inner, flags, "persist", False),
+        flag(document, inner, flags, "push", True),
+        at[-1] == "metrics",
+        text(document, inner, flags, "desc"),
+        plot,
+        text(document, inner, flags, "remote"),
+        text(document, inner, flags, "type"),
+        texts(document, (*inner, "labels"), flags.get("labels")),
+        plain(document, inner, flags, "meta"),
+    )
+
+
+def _plot_properties(document: Document, at: Place, written: object) -> dict[str, Any]:
+    written = {} if written is None else written
+    expect(document, at, written, dict)
+    assert isinstance(written, dict)
+    check_keys(document, at, written, (*PLOT_KEYS, *OUT_KEYS))
+    if "header" in written:
+        flag(document, at, written, "header", True)
+    for key in PLOT_TEXTS:
+        text(document, at, written, key)
+    return {key: value for key, value in written.items() if key in PLOT_KEYS}
+
+
+def _top_list(document: Document, key: str) -> list[Any]:
+    items = document.value.get(key)
+    items = [] if items is None else items
+    expect(document, (key,), items, list)
+    assert isinstance(items, list)
+    return items
+
+
+def _top_paths(document: Document, key: str, base: str) -> tuple[str, ...]:
+    return tuple(path(document, (key, number), item, base) for number, item in enumerate(_top_list(document, key)))
+
+
+def _top_plots(document: Document) -> tuple[Plot, ...]:
+    plots = []
+    for number, item in enumerate(_top_list(document, "plots")):
+        if isinstance(item, str):
+            plots.append(Plot(item))
+            continue
+        expect(document, ("plots", number), item, dict)
+        for name, written in item.items():
+            at = ("plots", number, name)
+            written = {} if written is None else written
+            expect(document, at, written, dict)
+            check_keys(document, at, written, PLOT_TEXTS)
+            for key in ("x", "y"):
+                _check_axis(document, (*at, key), written.get(key))
+            for key in PLOT_TEXTS[2:]:
+                text(document, at, written, key)
+            plots.append(Plot(name, canonical_text(written)))
+    return tuple(plots)
+
+
+def _check_axis(document: Document, at: Place, value: object) -> None:
+    """A field's name, or a mapping of files to fields; of y also lists of names."""
+    several = at[-1] == "y"
+    if value is None or isinstance(value, str):
+        return
+    if isinstance(value, dict):
+        for file, fields in value.items():
+            texts(document, (*at, file), fields, single=True) if several else expect(document, (*at, file), fields, str)
+    elif several:
+        texts(document, at, value)
+    else:
+        expect(document, at, value, str)
+
+
+def _artifacts(document: Document, base: str) -> tuple[Artifact, ...]:
+    written = document.value.get("artifacts")
+    written = {} if written is None else written
+    expect(document, ("artifacts",), written, dict)
+    found = []
+    for name, body in written.items():
+        at = ("artifacts", name)
+        expect(document, at, body, dict)
+        check_keys(document, at, body, ("path", *_ANNOTATIONS))
+        if "path" not in body:
+            raise refused(document, at, " has no 'path'", "say where it is: path: models/churn.pkl", value=False)
+        where = path(document, (*at, "path"), body["path"], base)
+        labels = texts(document, (*at, "labels"), body.get("labels"))
+        notes = (text(document, at, body, "desc"), text(document, at, body, "type"), labels, plain(document, at, body, "meta"))
+        found.append(Artifact(name, where, *notes))
+    return tuple(found)
+
+
+def _datasets(document: Document) -> tuple[Dataset, ...]:
+    found: dict[str, Dataset] = {}
+    for number, body in enumerate(_top_list(document, "datasets")):
+        at = ("datasets", number)
+        expect(document, at, body, dict)
+        for key in ("name", "type", "url"):
+            if not text(document, at, body, key):
+                raise refused(document, at, f" has no '{key}'", "a data set has a name, a type (dvc, dc or url) and a url")
+        if body["type"] not in DATASET_TYPES:
+            hint = did_you_mean(body["type"], DATASET_TYPES) or f"it is one of: {', '.join(DATASET_TYPES)}"
+            raise refused(document, (*at, "type"), f": unknown type '{display(body['type'][:80])}'", hint)
+        if body["name"] in found:
+            raise refused(document, (*at, "name"), f": '{display(body['name'][:80])}' is listed twice", "rename one of the two")
+        found[body["name"]] = Dataset(body["name"], body["type"], canonical_text(body))
+    return tuple(found.values())
 
 
 def _params(document: Document, at: Place, items: object, wdir: str) -> tuple[ParamsOf, ...]:
     """Params by file, in the order met. A file listed whole and by keys is read whole."""
     if items is None:
         return ()
-    _expect(document, at, items, list)
+    expect(document, at, items, list)
     assert isinstance(items, list)
     wanted: dict[str, list[str] | None] = {}
     for number, item in enumerate(items):
@@ -273,11 +525,11 @@ def _params(document: Document, at: Place, items: object, wdir: str) -> tuple[Pa
         if isinstance(item, dict):
             for written, keys in item.items():
                 inner = (*place, written)
-                file = _path(document, place, written, wdir, document.where(*inner))
+                file = path(document, place, written, wdir, document.where(*inner))
                 if keys is None or keys == []:
                     wanted[file] = None
                     continue
-                _expect(document, inner, keys, list)
+                expect(document, inner, keys, list)
                 for index, key in enumerate(keys):
                     _add_key(wanted, file, _param_key(document, (*inner, index), key))
         else:
@@ -292,32 +544,25 @@ def _add_key(wanted: dict[str, list[str] | None], file: str, key: str) -> None:
 
 
 def _param_key(document: Document, at: Place, key: object) -> str:
-    _expect(document, at, key, str)
+    expect(document, at, key, str)
     text = str(key)
     if not text or text.startswith(".") or text.endswith("."):
-        where = f"{document.where(*at, value=True)}: {_field(at)}"
+        where = f"{document.where(*at, value=True)}: {field(at)}"
         raise UsageError(f"{where} is no parameter: '{display(text[:200])}'", "for example: train.lr")
     return text
 
 
-def _path(document: Document, at: Place, written: object, base: str, where: str = "") -> str:
-    where = f"{where or document.where(*at, value=True)}: {_field(at)}"
-    if not isinstance(written, str):
-        raise UsageError(f"{where} must be a path, not {_kind(written)}", "put it in quotes if it is a file's name")
-    if _URL(written):
-        raise UsageError(
-            f"{where}: URLs are not supported yet by this version: '{display(written[:200])}'",
-            "download it in a stage of its own, or track a local copy with dvcx add",
-        )
-    path = resolve(base, written, where)
-    if not path and at[-1] != "wdir":
-        raise UsageError(f"{where} is the project itself: '{display(written)}'", "name the files or directories it is about")
-    return path
+def _check_when(document: Document, at: Place, written: object) -> None:
+    from dvcx.core.pipeline.conditions import parse_condition
+
+    for number, condition in enumerate(written if isinstance(written, list) else [written]):
+        place = (*at, number) if isinstance(written, list) else at
+        parse_condition(condition, f"{document.where(*place, value=True)}: {field(place)}")
 
 
 def _check_outs(document: Document, at: Place, stage: Stage) -> None:
     """A stage may not write what it reads, what describes it, or where it stands."""
-    where = f"{document.where(*at)}: {_field(at)}"
+    where = f"{document.where(*at)}: {field(at)}"
     seen: set[str] = set()
     reads = (*stage.deps, *(params.file for params in stage.params))
     for out in stage.outs:
@@ -338,81 +583,6 @@ def _check_outs(document: Document, at: Place, stage: Stage) -> None:
             raise UsageError(f"{where}: output '{shown}' is the directory the stage runs in", "name a path inside it")
 
 
-def _refuse_templates(document: Document, at: Place, body: object) -> None:
-    """`${` would be a template: refuse it, rather than pass it on as text that means something else later."""
-    todo: list[tuple[Place, object]] = [(at, body)]
-    while todo:
-        place, value = todo.pop()
-        if isinstance(value, dict):
-            todo.extend(((*place, key), inner) for key, inner in value.items())
-            value = " ".join(value)
-        elif isinstance(value, list):
-            todo.extend(((*place, number), inner) for number, inner in enumerate(value))
-        if isinstance(value, str) and "${" in value:
-            raise UsageError(
-                f"{document.where(*place, value=True)}: {_field(place)}: '${{…}}' is not supported yet by this version",
-                "write the value itself; for a shell variable write $NAME",
-            )
-
-
-def _check_keys(
-    document: Document, at: Place, body: Mapping[str, Any], known: Sequence[str], later: frozenset[str]
-) -> None:
-    for key in body:
-        if key in known:
-            continue
-        where = document.where(*at, key)
-        field = f"{_field(at)}: " if at else ""
-        if key in later or "${" in key:
-            raise UsageError(
-                f"{where}: {field}'{display(key)}' is not supported yet by this version", f"it understands: {', '.join(known)}"
-            )
-        hint = did_you_mean(key, known) or f"it understands: {', '.join(known)}"
-        raise UsageError(f"{where}: {field}unknown key '{display(key[:80])}'", hint)
-
-
-def _flag(document: Document, at: Place, body: Mapping[str, Any], key: str, default: bool) -> bool:
-    value = body.get(key, default)
-    if not isinstance(value, bool):
-        raise UsageError(
-            f"{document.where(*at, key, value=True)}: {_field((*at, key))} must be true or false, not {_kind(value)}",
-            f"write {key}: {'true' if default else 'false'}, its default, or {key}: {'false' if default else 'true'}",
-        )
-    return value
-
-
-def _text(document: Document, at: Place, body: Mapping[str, Any], key: str) -> str:
-    value = body.get(key)
-    if value is None:
-        return ""
-    _expect(document, (*at, key), value, str)
-    return str(value)
-
-
-_WORDS = {dict: "a mapping", list: "a list", str: "text", bool: "true or false", int: "a number", float: "a number"}
-
-
-def _expect(document: Document, at: Place, value: object, wanted: type) -> None:
-    if not isinstance(value, wanted):
-        hint = "put it in quotes if it is meant as text" if wanted is str else "see: dvcx stage add --help"
-        if wanted is list and isinstance(value, str):
-            hint = f"write it as a list: {at[-1]}: [{value[:80]}]"
-        raise UsageError(
-            f"{document.where(*at, value=True)}: {_field(at)} must be {_WORDS[wanted]}, not {_kind(value)}", display(hint)
-        )
-
-
-def _kind(value: object) -> str:
-    return "nothing" if value is None else _WORDS.get(type(value), "something else")
-
-
-def _field(at: Place) -> str:
-    text = ""
-    for step in at:
-        text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else step
-    return display(text[:200])
-
-
 def _flagged(paths: Iterable[str], flag: str, value: bool) -> list[dict[str, Any]]:
     return [{path: {flag: value}} for path in paths]
 
@@ -430,43 +600,3 @@ def _params_record(options: Iterable[str]) -> list[Any]:
         else:
             files[file] = [*(files.get(file) or ()), *names]
     return [*own, *({file: names} for file, names in files.items())]
-
-
-def _stage_row(stage: Stage) -> list[Any]:
-    outs = [[out.path, out.cache, out.persist, out.push, out.metric, out.desc] for out in stage.outs]
-    params = [[of.file, of.keys] for of in stage.params]
-    switches = [stage.desc, stage.frozen, stage.always_changed, stage.line]
-    return [stage.name, stage.file, stage.cmd, stage.wdir, stage.deps, outs, params, *switches]
-
-
-def _load_row(row: list[Any]) -> Stage:
-    name, file, cmd, wdir, deps, outs, params, desc, frozen, always_changed, line = row
-    return Stage(
-        _typed(name, str),
-        _typed(file, str),
-        _texts(cmd) if isinstance(cmd, list) else _typed(cmd, str),
-        _typed(wdir, str),
-        _texts(deps),
-        tuple(_load_out(out) for out in _typed(outs, list)),
-        tuple(ParamsOf(_typed(of, str), _texts(keys)) for of, keys in _typed(params, list)),
-        _typed(desc, str),
-        _typed(frozen, bool),
-        _typed(always_changed, bool),
-        _typed(line, int),
-    )
-
-
-def _load_out(row: list[Any]) -> Out:
-    path, *flags, desc = row
-    cache, persist, push, metric = (_typed(flag, bool) for flag in flags)
-    return Out(_typed(path, str), cache, persist, push, metric, _typed(desc, str))
-
-
-def _texts(values: Any) -> tuple[str, ...]:
-    return tuple([_typed(value, str) for value in _typed(values, list)])
-
-
-def _typed(value: Any, wanted: type) -> Any:
-    if type(value) is not wanted:
-        raise TypeError
-    return value

@@ -11,6 +11,7 @@ import os
 import re
 import time
 from collections.abc import Collection, Iterable, Iterator
+from itertools import chain
 
 from dvcx.core.collecting import DAY, is_own
 from dvcx.core.objects import digest_bytes
@@ -20,6 +21,8 @@ KEPT_DAYS = 90
 """So long use is remembered."""
 MANY = 200_000
 """Who uses more objects than this has used about everything: each is not looked for."""
+LOOKED_AT = 4096
+"""So many packs and loose objects are looked at before all of them count as old: a stat each is dearer than noting their use."""
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
@@ -35,12 +38,24 @@ def freshen(store: Store, ids: Collection[bytes] | None) -> None:
 
 
 def may_age(store: Store) -> bool:
-    """Whether anything in the cache can be older than a day: else no use of it needs to be noted. One stat for each pack."""
+    """Whether anything in the cache can be older than a day: else no use of it needs to be noted.
+
+    One stat for each pack and loose object, of which only so many are looked at: beyond them anything may be old.
+    """
     if store.local is None:
         return False
     now = time.time()
-    packs = store.catalog.packs()
-    return bool(store.loose_directories()) or any(_is_old(store.local.path(pack_name(name)), now) for name in packs)
+    paths = (store.local.path(pack_name(name)) for name in store.catalog.packs())
+    return any(count >= LOOKED_AT or _is_old(path, now) for count, path in enumerate(chain(paths, _loose_paths(store))))
+
+
+def _loose_paths(store: Store) -> Iterator[str]:
+    assert store.local is not None
+    for two in store.loose_directories():
+        directory = store.local.path(f"objects/{two}")
+        with contextlib.suppress(OSError):
+            for name in os.listdir(directory):
+                yield f"{directory}/{name}"
 
 
 def _freshen(store: Store, ids: Collection[bytes] | None) -> None:

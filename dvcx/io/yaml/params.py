@@ -1,4 +1,4 @@
-"""Files of parameters: YAML, JSON and TOML as the same plain data, within the same bounds."""
+"""Files of parameters: YAML, JSON, TOML and Python as the same plain data, within the same bounds."""
 
 from __future__ import annotations
 
@@ -10,26 +10,30 @@ from dvcx.io.yaml.reading import HINT, LONG, MAX_DEPTH, MAX_DIGITS, MAX_NODES, d
 
 
 def load_params(data: bytes, where: str) -> dict[str, Any]:
-    """The parameters in the file `where` (YAML, or by its extension JSON or TOML), as plain data.
+    """The parameters in the file `where` (YAML, or by its extension JSON, TOML or Python), as plain data.
 
-    An empty file has none. Raises what `load` raises, for all three, and `UsageError` for a file that is no mapping.
+    An empty file has none. Raises what `load` raises, for all of them, and `UsageError` for a file that is no mapping.
     """
-    extension = where.rpartition("/")[2].rpartition(".")[2].lower()
-    if extension == "py":
-        raise UsageError(
-            f"{display(where)}: parameters in Python are not supported yet by this version", "write them as YAML, JSON or TOML"
-        )
-    if extension == "json":
-        value = _load_json(data, where)
-    elif extension == "toml":
-        value = _load_toml(data, where)
-    else:
-        value = load(data, where).value
+    value = load_values(data, where)
     if value is None:
         return {}
     if not isinstance(value, dict):
         raise UsageError(f"{display(where)}: parameters must be 'key: value', not a list or a single value", "give each a name")
     return value
+
+
+def load_values(data: bytes, where: str) -> Any:
+    """Like `load_params`, for a file that may hold anything; None when it is empty."""
+    extension = where.rpartition("/")[2].rpartition(".")[2].lower()
+    if extension == "py":
+        from dvcx.io.yaml.python import load_python
+
+        return _plain(load_python(data, where), where)
+    if extension == "json":
+        return _load_json(data, where)
+    if extension == "toml":
+        return _load_toml(data, where)
+    return load(data, where).value
 
 
 def _load_json(data: bytes, where: str) -> Any:

@@ -21,7 +21,7 @@ def test_use_is_noted_once_a_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ids = fresh.keys_of([item.names.id for item in (*packed[:5], *alone[:2])])
     fresh.freshen(store, ids)
     assert fresh.used(store) == {}, "young ones need no note"
-    assert fresh.may_age(store), "there are loose ones, which are not looked at one by one"
+    assert not fresh.may_age(store)
     monkeypatch.setattr(fresh, "newest", lambda found: found.st_mtime - 30 * DAY)
     for _ in range(3):
         fresh.freshen(store, ids)
@@ -40,13 +40,18 @@ def test_use_is_noted_once_a_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     store.close()
 
 
-def test_whether_anything_can_be_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("count", [120, 3])
+def test_whether_anything_can_be_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
     shelf = cache_shelf(tmp_path)
-    shelf.fill(things(120))
+    shelf.fill(things(count))
     store = shelf.open(write=True)
+    assert bool(store.catalog.packs()) == (count == 120)
     assert not fresh.may_age(store)
-    monkeypatch.setattr(fresh, "newest", lambda found: found.st_mtime - 30 * DAY)
-    assert fresh.may_age(store)
+    with monkeypatch.context() as patch:
+        patch.setattr(fresh, "newest", lambda found: found.st_mtime - 30 * DAY)
+        assert fresh.may_age(store)
+    monkeypatch.setattr(fresh, "LOOKED_AT", 0)
+    assert fresh.may_age(store), "too many to look at"
     store.close()
 
 

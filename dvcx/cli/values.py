@@ -1,0 +1,152 @@
+"""How params and metrics look: aligned text, Markdown, CSV; the options their commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated
+
+from typer import Argument, Option
+
+from dvcx.cli import output
+from dvcx.cli.face import Face
+from dvcx.core.metrics import BETTER, PRECISION, WORSE, Value, delta_text, markdown, text
+from dvcx.errors import UsageError, display
+from dvcx.events import Warned
+
+if TYPE_CHECKING:
+    from dvcx.ops.revisions import Compared, Problem, Shown
+
+Files = Annotated[
+    list[str] | None,
+    Argument(metavar="FILE...", help="Only these files; all that are declared when left out.", show_default=False),
+]
+Target = Annotated[
+    list[str] | None, Option("--target", "-t", metavar="FILE", help="Only this file; may be repeated.", show_default=False)
+]
+A = Annotated[str, Argument(metavar="A", help="The older revision.", show_default=True)]
+B = Annotated[str, Argument(metavar="B", help="The newer revision; the workspace when left out.", show_default=False)]
+Rev = Annotated[
+    list[str] | None,
+    Option("--rev", metavar="REV", help="At this revision instead of the workspace; may be repeated.", show_default=False),
+]
+AllBranches = Annotated[bool, Option("--all-branches", "-a", help="The workspace and every branch.")]
+AllTags = Annotated[bool, Option("--all-tags", "-T", help="The workspace and every tag.")]
+All = Annotated[bool, Option("--all", help="Also what is the same.")]
+Deps = Annotated[bool, Option("--deps", help="Only parameters that stages depend on.")]
+Markdown = Annotated[bool, Option("--md", help="Print a table of Markdown.")]
+Csv = Annotated[bool, Option("--csv", help="Print comma-separated values, numbers in full.")]
+Precision = Annotated[
+    int,
+    Option(
+        *("--precision",),
+        min=0,
+        max=17,
+        metavar="N",
+        help=f"Significant digits of decimal numbers: {PRECISION} of metrics, all of parameters, and all in CSV.",
+        show_default=False,
+    ),
+]
+
+NOTHING = "–"
+
+
+class Layout:
+    """Which of the ways to print a table was asked for."""
+
+    def __init__(self, face: Face, *, md: bool, csv: bool, precision: int, default: int = 0) -> None:
+        if md + csv + face.json > 1:
+            raise UsageError("--json, --md and --csv exclude one another", "choose one of them")
+        self.md = md
+        self.csv = csv
+        self.precision = precision or (0 if csv else default)
+
+    def value(self, value: Value) -> str:
+        """A value as one cell."""
+        return text(value, self.precision)
+
+
+def show(face: Face, result: Shown, layout: Layout, nothing: str) -> None:
+    """Print values: one revision key by key, several as rows of one table."""
+    _tell(face, result.problems)
+    face.answer(result, lambda: _shown(face, result, layout, nothing))
+
+
+def compare(face: Face, result: Compared, layout: Layout, *, change: bool, noun: str) -> None:
+    """Print differences, with a column of what numbers changed by when `change`."""
+    _tell(face, result.problems)
+    face.answer(result, lambda: _compared(face, result, layout, change, noun))
+
+
+def _tell(face: Face, problems: Sequence[Problem]) -> None:
+    for problem in problems:
+        face.emit(Warned(problem.message, problem.hint))
+
+
+def _shown(face: Face, result: Shown, layout: Layout, nothing: str) -> Iterator[str]:
+    many = len(result.revisions) > 1
+    if not any(file.values for one in result.revisions for file in one.files) and not layout.csv:
+        yield nothing
+        return
+    rows: list[list[str]]
+    if not many:
+        rows = [["path", "key", "value"]]
+        for file in (file for one in result.revisions for file in one.files):
+            rows += [[_path(face, layout, file.path), key, layout.value(value)] for key, value in file.values.items()]
+    else:
+        keys = list(dict.fromkeys(key for one in result.revisions for file in one.files for key in file.values))
+        rows = [["revision", "path", *keys]]
+        for one in result.revisions:
+            for file in one.files:
+                cells = [layout.value(file.values[key]) if key in file.values else _gap(layout) for key in keys]
+                rows.append([one.rev or "workspace", _path(face, layout, file.path), *cells])
+    yield from _table(face, rows, layout)
+
+
+def _compared(face: Face, result: Compared, layout: Layout, change: bool, noun: str) -> Iterator[str]:
+    old, new = result.a, result.b or "workspace"
+    if not result.differences and not layout.csv:
+        yield f"no {noun} differ from {display(old)} to {display(result.b) or 'the workspace'}"
+        return
+    rows = [["path", "key", old, new, *(["change", "verdict" if layout.csv else ""] if change else [])]]
+    styles = [""]
+    for row in result.differences:
+        cells = [_path(face, layout, row.path), row.key]
+        cells.append(_gap(layout) if row.state == "added" else layout.value(row.old))
+        cells.append(_gap(layout) if row.state == "deleted" else layout.value(row.new))
+        if change:
+            delta = delta_text(row.delta, layout.precision)
+            cells += [delta or ("" if layout.csv or row.state in ("modified", "unchanged") else row.state), row.verdict]
+        rows.append(cells)
+        styles.append({BETTER: "green", WORSE: "red"}.get(row.verdict, ""))
+    if change and not layout.csv and not any(cells[-1] for cells in rows):
+        rows = [cells[:-1] for cells in rows]
+    yield from _table(face, rows, layout, styles)
+
+
+def _table(face: Face, rows: list[list[str]], layout: Layout, styles: Sequence[str] = ()) -> Iterator[str]:
+    if layout.md:
+        yield markdown(rows).rstrip("\n")
+    elif layout.csv:
+        yield from (_csv_line(cells) for cells in rows)
+    else:
+        lines = output.columns(rows)
+        for number, line in enumerate(lines):
+            yield face.paint(line, "bold" if number == 0 else styles[number] if styles else "")
+
+
+def _csv_line(cells: Sequence[str]) -> str:
+    return ",".join(_quoted(cell) for cell in cells)
+
+
+def _quoted(cell: str) -> str:
+    """One cell (RFC 4180)."""
+    return '"' + cell.replace('"', '""') + '"' if any(char in cell for char in ',"\r\n') or cell != cell.strip() else cell
+
+
+def _path(face: Face, layout: Layout, path: str) -> str:
+    return path if layout.csv else face.path(path)
+
+
+def _gap(layout: Layout) -> str:
+    return "" if layout.csv else NOTHING
+

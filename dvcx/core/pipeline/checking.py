@@ -1,0 +1,127 @@
+"""Checks of one value in dvcx.yaml: its kind and its keys; each refusal names file, line, column and field."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dvcx.core.documents import Document
+from dvcx.core.paths import resolve
+from dvcx.core.spelling import did_you_mean
+from dvcx.errors import DvcxError, UsageError, display
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://").match
+
+# Where a value stands: the keys and indexes that lead to it.
+Place = tuple[str | int, ...]
+
+_WORDS = {dict: "a mapping", list: "a list", str: "text", bool: "true or false", int: "a number", float: "a number"}
+
+
+def refused(
+    document: Document, at: Place, problem: str, hint: str, *, value: bool = True, kind: type[DvcxError] = UsageError
+) -> DvcxError:
+    """The error for what stands at `at`: `file:line:column: field problem`, at its value or else at its key."""
+    return kind(f"{document.where(*at, value=value)}: {field(at)}{problem}", hint)
+
+
+def check_keys(
+    document: Document, at: Place, body: Mapping[str, Any], known: Sequence[str], later: frozenset[str] = frozenset()
+) -> None:
+    """Refuse a key that is not `known`; those of `later` are promised for a later version."""
+    for key in body:
+        if key in known:
+            continue
+        where = document.where(*at, key)
+        name = f"{field(at)}: " if at else ""
+        if key in later:
+            raise UsageError(
+                f"{where}: {name}'{display(key)}' is not supported yet by this version", f"it understands: {', '.join(known)}"
+            )
+        hint = did_you_mean(key, known) or f"it understands: {', '.join(known)}"
+        raise UsageError(f"{where}: {name}unknown key '{display(key[:80])}'", hint)
+
+
+def flag(document: Document, at: Place, body: Mapping[str, Any], key: str, default: bool) -> bool:
+    """The switch `key` of the mapping at `at`."""
+    value = body.get(key, default)
+    if not isinstance(value, bool):
+        raise refused(
+            document,
+            (*at, key),
+            f" must be true or false, not {kind(value)}",
+            f"write {key}: {'true' if default else 'false'}, its default, or {key}: {'false' if default else 'true'}",
+        )
+    return value
+
+
+def text(document: Document, at: Place, body: Mapping[str, Any], key: str) -> str:
+    """The text `key` of the mapping at `at`, "" when it is not there."""
+    value = body.get(key)
+    if value is None:
+        return ""
+    expect(document, (*at, key), value, str)
+    return str(value)
+
+
+def texts(document: Document, at: Place, value: object, *, single: bool = False) -> tuple[str, ...]:
+    """A list of texts, with `single` one text as well; () for nothing."""
+    if value is None:
+        return ()
+    if single and isinstance(value, str):
+        return (value,)
+    expect(document, at, value, list)
+    assert isinstance(value, list)
+    for number, item in enumerate(value):
+        expect(document, (*at, number), item, str)
+    return tuple(value)
+
+
+def plain(document: Document, at: Place, body: Mapping[str, Any], key: str) -> str:
+    """Whatever `key` of the mapping at `at` holds, as canonical JSON; "" when it is not there."""
+    return "" if body.get(key) is None else canonical_text(body[key])
+
+
+def canonical_text(value: object) -> str:
+    """`value` as JSON with sorted keys and no spaces."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def expect(document: Document, at: Place, value: object, wanted: type) -> None:
+    """Refuse a value that is not of the type `wanted`."""
+    if not isinstance(value, wanted):
+        hint = "put it in quotes if it is meant as text" if wanted is str else "see: dvcx stage add --help"
+        if wanted is list and isinstance(value, str):
+            hint = f"write it as a list: {at[-1]}: [{value[:80]}]"
+        raise refused(document, at, f" must be {_WORDS[wanted]}, not {kind(value)}", display(hint))
+
+
+def path(document: Document, at: Place, written: object, base: str, where: str = "") -> str:
+    """The project path that the text `written` names as seen from the directory `base`; only a wdir may be the project."""
+    where = f"{where or document.where(*at, value=True)}: {field(at)}"
+    if not isinstance(written, str):
+        raise UsageError(f"{where} must be a path, not {kind(written)}", "put it in quotes if it is a file's name")
+    if _URL(written):
+        raise UsageError(
+            f"{where}: URLs are not supported yet by this version: '{display(written[:200])}'",
+            "download it in a stage of its own, or track a local copy with dvcx add",
+        )
+    found = resolve(base, written, where)
+    if not found and at[-1] != "wdir":
+        raise UsageError(f"{where} is the project itself: '{display(written)}'", "name the files or directories it is about")
+    return found
+
+
+def kind(value: object) -> str:
+    """What a value is, in words."""
+    return "nothing" if value is None else _WORDS.get(type(value), "something else")
+
+
+def field(at: Place) -> str:
+    """The name of a place for people: `stages.train.deps[0]`."""
+    name = ""
+    for step in at:
+        name += f"[{step}]" if isinstance(step, int) else f".{step}" if name else step
+    return display(name[:200])

@@ -1,0 +1,60 @@
+"""Tables in files: CSV and TSV as rows of text. Small ones need no table library, so none is loaded."""
+
+from __future__ import annotations
+
+from dvcx.errors import IntegrityError, UnsafeInput, display
+
+MAX_CELLS = 20_000_000
+_MAX_CELL = 1 << 20
+
+
+def read_table(data: bytes, where: str, *, header: bool = True) -> tuple[list[str], list[list[str]]]:
+    """The header and the rows of the CSV (by its extension: TSV) file `where`; blank lines are passed over.
+
+    Without `header` in the file the columns are called "0", "1", …. Raises `IntegrityError` for bytes that are no UTF-8,
+    a row longer than the header, a column named twice and broken quotes; `UnsafeInput` past `MAX_CELLS` cells.
+    """
+    import csv
+    import io
+
+    where = display(where)
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise IntegrityError(f"{where}:{line}: not valid UTF-8", "save the file as UTF-8") from None
+    if "\0" in text:
+        raise IntegrityError(f"{where}:{text.count(chr(10), 0, text.index(chr(0))) + 1}: a NUL byte", "is it a text file?")
+    csv.field_size_limit(_MAX_CELL)
+    reader = csv.reader(
+        io.StringIO(text, newline=""), delimiter="\t" if where.lower().endswith(".tsv") else ",", strict=True
+    )
+    names: list[str] = []
+    rows: list[list[str]] = []
+    cells = 0
+    try:
+        for row in reader:
+            if not any(row):
+                continue
+            if not names:
+                names = [name.strip() for name in row] if header else [str(number) for number in range(len(row))]
+                _check_names(names, where)
+                if header:
+                    continue
+            if len(row) > len(names):
+                raise IntegrityError(
+                    f"{where}:{reader.line_num}: {len(row)} cells, and the first row has {len(names)}", "is a comma not quoted?"
+                )
+            cells += len(row)
+            if cells > MAX_CELLS:
+                raise UnsafeInput(f"{where}: more than {MAX_CELLS:,} cells", "write fewer rows into the file")
+            rows.append(row)
+    except csv.Error as error:
+        raise IntegrityError(f"{where}:{reader.line_num}: broken table: {display(str(error))}", "check its quotes") from None
+    return names, rows
+
+
+def _check_names(names: list[str], where: str) -> None:
+    twice = next((name for name in names if name and names.count(name) > 1), "") if len(names) < 10_000 else ""
+    if twice:
+        raise IntegrityError(f"{where}: column '{display(twice[:80])}' twice", "give every column a name of its own")

@@ -1,0 +1,102 @@
+"""metrics: show metrics, and compare them, in the workspace, at revisions, over all branches or tags."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from dvcx.core.metrics import Values, directions_of, flatten, last_row
+from dvcx.core.paths import several
+from dvcx.core.pipeline.schema import Out
+from dvcx.errors import UsageError, display
+from dvcx.ops.revisions import Compared, Problem, Shown, View, Views, check_found, compared, revisions, shown, values
+
+if TYPE_CHECKING:
+    from dvcx.project import Project
+
+LIMIT = 1 << 20
+TABLE_LIMIT = 64 << 20
+TABLES = (".csv", ".tsv")
+
+
+def show(
+    project: Project,
+    targets: Sequence[str] = (),
+    *,
+    rev: Sequence[str] = (),
+    all_branches: bool = False,
+    all_tags: bool = False,
+    remote: str = "",
+) -> Shown:
+    """The metrics in every file that is declared as such, or in `targets`, flat; of the workspace or of revisions.
+
+    A cached file of a revision is read from the cache, else from `remote`. One that is missing or broken is a problem of
+    the result; one that was named and is nowhere raises `NotFound`.
+    """
+    targets = several(targets)
+    names = revisions(project, several(rev), all_branches=all_branches, all_tags=all_tags)
+    with Views(project, remote) as views:
+        opened, problems = views.all(names)
+        found = [(view, _values(view, targets, problems)) for view in opened]
+    check_found(targets, {path for _, files in found for path in files}, problems)
+    return shown(found, problems)
+
+
+def diff(
+    project: Project, a: str = "HEAD", b: str = "", *, targets: Sequence[str] = (), all: bool = False, remote: str = ""
+) -> Compared:
+    """Which metrics differ from revision `a` to `b`, or to the workspace; with `all` those that are the same, too.
+
+    What is better is as the newer side declares it, else the older one.
+    """
+    targets = several(targets)
+    problems: list[Problem] = []
+    with Views(project, remote) as views:
+        before, after = views.at(a), views.at(b)
+        old, new = _values(before, targets, problems), _values(after, targets, problems)
+    check_found(targets, {*old, *new}, problems)
+    directions = {**_directions(before), **_directions(after)}
+    return compared(a, b, old, new, problems, all=all, directions=directions)
+
+
+def read_metrics(data: bytes, where: str) -> Values:
+    """The metrics in the file `where`: YAML, JSON or TOML, flat, or the last row of a CSV or TSV.
+
+    Raises `UsageError` for a list, and what reading those formats raises.
+    """
+    if where.lower().endswith(TABLES):
+        from dvcx.io.tables import read_table
+
+        return last_row(*read_table(data, where))
+    from dvcx.io.yaml import load_values
+
+    found = load_values(data, where)
+    if isinstance(found, list):
+        raise UsageError(
+            f"{display(where)}: metrics must be 'key: value' or a single value, not a list",
+            "declare it below plots: plots draw lists",
+        )
+    return {} if found is None else flatten(found)
+
+
+def _values(view: View, targets: Sequence[str], problems: list[Problem]) -> dict[str, Values]:
+    paths = list(targets or _declared(view))
+    tables = [path for path in paths if path.lower().endswith(TABLES)]
+    found = values(view, [path for path in paths if path not in tables], read_metrics, LIMIT, problems)
+    return {**found, **values(view, tables, read_metrics, TABLE_LIMIT, problems)}
+
+
+def _declared(view: View) -> list[str]:
+    """The paths of all metrics: outputs of stages, and the lists at the top."""
+    named = [path for pipeline in view.tracked.pipelines.values() for path in pipeline.metrics]
+    return list(dict.fromkeys([*(out.path for out in _outs(view)), *named]))
+
+
+def _outs(view: View) -> Iterator[Out]:
+    return (out for stage in view.tracked.stages for out in stage.outs if out.metric)
+
+
+def _directions(view: View) -> dict[str, dict[str, str]]:
+    declared = ((out.path, json.loads(out.meta)) for out in _outs(view) if out.meta)
+    return {path: directions_of(meta, display(path)) for path, meta in declared if isinstance(meta, dict) and "better" in meta}

@@ -1,0 +1,355 @@
+"""Files as they are in the workspace, or were at revisions: from git, or from the cache and remotes by their record."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from dvcx.core.metrics import UNCHANGED, Difference, Value, Values, compare, plain
+from dvcx.core.objects import DIR, LINK, Content
+from dvcx.core.paths import contains
+from dvcx.errors import DvcxError, NotFound, UnsafeInput, UsageError, amount, display
+from dvcx.io import files, git
+from dvcx.ops import records
+from dvcx.ops.looking import entry_at
+
+if TYPE_CHECKING:
+    from dvcx.ops.open import Sources
+    from dvcx.ops.records import Tracked
+    from dvcx.project import Project
+
+MISSING, BROKEN = "missing", "broken"
+# So much of what was read is kept for the next revision, which mostly has the same.
+_REMEMBERED = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What could not be read: the file `path` ("" is all) at `rev` ("" is the workspace), why, and how to repair it.
+
+    `kind` is missing or broken.
+    """
+
+    rev: str
+    path: str
+    kind: str
+    message: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
+class FileValues:
+    """The values of one file, by dotted key."""
+
+    path: str
+    values: dict[str, Value]
+
+
+@dataclass(frozen=True, slots=True)
+class RevisionValues:
+    """The values at one revision ("" is the workspace), by file. `commit` is its full name."""
+
+    rev: str
+    commit: str
+    files: tuple[FileValues, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """Values of every file asked for, revision by revision, and what could not be read."""
+
+    revisions: tuple[RevisionValues, ...]
+    problems: tuple[Problem, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """What differs from revision `a` to `b` ("" is the workspace), key by key, and what could not be read."""
+
+    a: str
+    b: str
+    differences: tuple[Difference, ...]
+    problems: tuple[Problem, ...]
+
+
+Found = bytes | DvcxError | None
+"""The bytes of a file, why they cannot be had, or None where there is no such file."""
+
+
+class View:
+    """All records at one revision, or of the workspace, and the files they speak of."""
+
+    def __init__(self, views: Views, rev: str, commit: str, tracked: Tracked) -> None:
+        self.rev = rev
+        self.commit = commit
+        self.tracked = tracked
+        self._views = views
+        self._contents = tracked.contents()
+
+    def read(self, paths: Iterable[str], limit: int) -> dict[str, Found]:
+        """Every one of `paths` (in the project). Files in git are read in one process; none may be larger than `limit`."""
+        wanted = list(dict.fromkeys(paths))
+        if not self.rev:
+            with files.Reader(self._views.project.root) as reader:
+                return {path: self._workspace(reader, path, limit) for path in wanted}
+        found: dict[str, Found] = {path: self._recorded(path, limit) for path in wanted if self.owner(path)}
+        in_git = [path for path in wanted if path not in found]
+        found.update(_from_git(self._views.project, self.commit, in_git, limit))
+        return {path: found[path] for path in wanted}
+
+    def below(self, path: str) -> list[str] | None:
+        """The files in the directory `path`, sorted; None when it is none. Hidden ones are left out."""
+        if not self.rev:
+            return _directory(self._views.project.root, path)
+        owner = self.owner(path)
+        if not owner:
+            assert self._views.project.git is not None
+            names = git.files_at(self._views.project.git, self.commit, path)
+            return _visible(path, names) if names and names != [path] else None
+        trees = self._views.sources().trees()
+        entry = entry_at(trees, owner, self._contents[owner], path)
+        if entry is None or entry.kind != DIR:
+            return None
+        from dvcx.core.changes import files_below
+
+        return _visible(path, [name for name, _ in files_below(path, entry, trees)])
+
+    def owner(self, path: str) -> str:
+        """The recorded path that is, or holds, `path`; "" when none does."""
+        while path and path not in self._contents:
+            path = path.rpartition("/")[0]
+        return path
+
+    def _workspace(self, reader: files.Reader, path: str, limit: int) -> Found:
+        try:
+            return reader.read(path, limit)
+        except UnsafeInput as error:
+            inside = _inside(self._views.project, path)
+            if not inside:
+                return error
+            return files.read_record(self._views.project.cache_dir, inside, limit)
+        except DvcxError as error:
+            return error
+
+    def _recorded(self, path: str, limit: int) -> Found:
+        try:
+            return self._views.recorded(self.owner(path), self._contents[self.owner(path)], path, limit)
+        except DvcxError as error:
+            return error
+
+
+class Views:
+    """Opens views of a project. A context manager: leaving it closes the stores that were asked."""
+
+    def __init__(self, project: Project, remote: str = "") -> None:
+        self.project = project
+        self._remote = remote
+        self._sources: Sources | None = None
+        self._memory: dict[str, bytes] = {}
+        self._size = 0
+
+    def __enter__(self) -> Views:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._sources is not None:
+            self._sources.close()
+
+    def at(self, rev: str) -> View:
+        """The view of `rev`; "" is the workspace. Raises what reading its records raises."""
+        if not rev:
+            return View(self, "", "", records.load(self.project))
+        if self.project.git is None:
+            raise NotFound(f"there is no revision '{display(rev)}': the project is not in a git repository", "git init")
+        commit = git.resolve(self.project.git, rev)
+        return View(self, rev, commit, records.load(self.project, rev))
+
+    def all(self, revisions: Sequence[str]) -> tuple[list[View], list[Problem]]:
+        """The views of several revisions. Of more than one, those whose records cannot be read come as problems."""
+        views, problems = [], []
+        for rev in revisions:
+            try:
+                views.append(self.at(rev))
+            except NotFound:
+                raise
+            except DvcxError as error:
+                if len(revisions) == 1:
+                    raise
+                problems.append(Problem(rev, "", BROKEN, error.message, error.hint))
+        return views, problems
+
+    def sources(self) -> Sources:
+        """The cache, and behind it the remote."""
+        if self._sources is None:
+            from dvcx.ops.open import Sources
+
+            self._sources = Sources(self.project, self._remote)
+        return self._sources
+
+    def recorded(self, owner: str, content: Content, path: str, limit: int) -> bytes | None:
+        """The bytes of `path` in the tracked path `owner` that has `content`; None when nothing is there."""
+        from dvcx.io.store.store import wanted
+
+        sources = self.sources()
+        entry = entry_at(sources.trees(), owner, content, path)
+        if entry is None:
+            return None
+        if entry.kind in (DIR, LINK):
+            raise UsageError(f"{display(path)} is {'a directory' if entry.kind == DIR else 'a symbolic link'}", "name a file")
+        if entry.size > limit:
+            raise UnsafeInput(f"{display(path)}: it is larger than {amount(limit)}", "keep less in it")
+        if entry.id not in self._memory:
+            data = b"".join(sources.stream(wanted(entry), path))
+            if self._size + len(data) > _REMEMBERED:
+                return data
+            self._size += len(data)
+            self._memory[entry.id] = data
+        return self._memory[entry.id]
+
+
+def revisions(
+    project: Project, named: Sequence[str], *, all_branches: bool = False, all_tags: bool = False
+) -> tuple[str, ...]:
+    """The revisions asked for, each once. All branches or tags come after the workspace; without any: the workspace."""
+    if not (all_branches or all_tags):
+        return tuple(dict.fromkeys(named)) or ("",)
+    if project.git is None:
+        raise NotFound("there are no branches or tags: the project is not in a git repository", "git init")
+    found = [*(git.names_of(project.git, "refs/heads") if all_branches else ())]
+    found += git.names_of(project.git, "refs/tags") if all_tags else ()
+    return tuple(dict.fromkeys(["", *named, *found]))
+
+
+def values(
+    view: View,
+    paths: Iterable[str],
+    load: Callable[[bytes, str], Values],
+    limit: int,
+    problems: list[Problem],
+    *,
+    silent: Collection[str] = (),
+) -> dict[str, Values]:
+    """The values of files by path, each as `load` reads its bytes. What is not there, except `silent`, or broken is a problem."""
+    found: dict[str, Values] = {}
+    prefix = f"{view.rev}:" if view.rev else ""
+    for path, data in view.read(paths, limit).items():
+        if data is None:
+            if path not in silent:
+                problems.append(missing(view, path))
+            continue
+        try:
+            if isinstance(data, DvcxError):
+                raise data
+            found[path] = load(data, prefix + path)
+        except DvcxError as error:
+            problems.append(Problem(view.rev, path, BROKEN, error.message, error.hint))
+    return found
+
+
+def missing(view: View, path: str) -> Problem:
+    """The problem of a file that is not there."""
+    if view.rev:
+        message, hint = f"{display(path)} is not at {display(view.rev)}", "git log -- PATH shows when it came"
+    else:
+        message, hint = f"{display(path)} is not in the workspace", "dvcx pull, or dvcx repro, may bring it"
+    return Problem(view.rev, path, MISSING, message, hint)
+
+
+def check_found(targets: Sequence[str], found: Collection[str], problems: Iterable[Problem]) -> None:
+    """Raises `NotFound` for a target that is nowhere; what is broken somewhere is told as a problem already."""
+    somewhere = {*found, *(item.path for item in problems if item.kind == BROKEN)}
+    for target in targets:
+        if target not in somewhere:
+            raise NotFound(f"{display(target)} is at none of the revisions asked for", "name a file's path in the project")
+
+
+def shown(found: Sequence[tuple[View, dict[str, Values]]], problems: Sequence[Problem]) -> Shown:
+    """The result of showing what was `found` in views."""
+    return Shown(tuple(RevisionValues(view.rev, view.commit, _files(values)) for view, values in found), tuple(problems))
+
+
+def _files(found: Mapping[str, Values]) -> tuple[FileValues, ...]:
+    return tuple(FileValues(path, {key: plain(value) for key, value in found[path].items()}) for path in sorted(found))
+
+
+def compared(
+    a: str,
+    b: str,
+    old: Mapping[str, Values],
+    new: Mapping[str, Values],
+    problems: Sequence[Problem],
+    *,
+    all: bool,
+    directions: Mapping[str, Mapping[str, str]] | None = None,
+) -> Compared:
+    """The differences of two sets of files. A file one side cannot give, though it has it, is left out."""
+    broken = {item.path for item in problems if item.kind == BROKEN}
+    rows = [
+        row
+        for path in sorted({*old, *new})
+        if path not in broken
+        for row in compare(path, old.get(path), new.get(path), (directions or {}).get(path))
+        if all or row.state != UNCHANGED
+    ]
+    finite = [replace(row, old=plain(row.old), new=plain(row.new)) for row in rows]
+    told = [item for item in problems if item.kind == BROKEN or item.path not in {*old, *new}]
+    return Compared(a, b, tuple(finite), tuple(told))
+
+
+def _from_git(project: Project, commit: str, paths: list[str], limit: int) -> dict[str, Found]:
+    if not paths:
+        return {}
+    assert project.git is not None
+    found: dict[str, Found] = {}
+    try:
+        found.update(git.read_at(project.git, commit, paths))
+    except DvcxError as error:
+        if len(paths) == 1:
+            return {paths[0]: error}
+        # One that cannot be had must not hide the others.
+        for path in paths:
+            found.update(_from_git(project, commit, [path], limit))
+    for path in paths:
+        data = found.get(path)
+        found[path] = data
+        if isinstance(data, bytes) and len(data) > limit:
+            found[path] = UnsafeInput(f"{display(path)}: it is larger than {amount(limit)}", "keep less in it")
+    return found
+
+
+def _inside(project: Project, path: str) -> str:
+    """Where in the cache the link at `path` leads, "" when it leads elsewhere."""
+    with contextlib.suppress(OSError, ValueError):
+        target = os.path.realpath(os.path.join(project.root, path))
+        cache = os.path.realpath(project.cache_dir)
+        if contains(cache, target) and target != cache:
+            return target[len(cache) + 1 :]
+    return ""
+
+
+_MOST_FILES = 10_000
+
+
+def _directory(root: str, path: str) -> list[str] | None:
+    top = os.path.join(root, path)
+    if os.path.islink(top) or not os.path.isdir(top):
+        return None
+    found: list[str] = []
+    for here, directories, names in os.walk(top):
+        directories[:] = sorted(name for name in directories if not name.startswith("."))
+        inside = os.path.relpath(here, root).replace(os.sep, "/")
+        found += [f"{inside}/{name}" for name in names]
+        if len(found) > _MOST_FILES:
+            break
+    return _visible(path, found)
+
+
+def _visible(path: str, names: Iterable[str]) -> list[str]:
+    shown = sorted(name for name in names if not any(part.startswith(".") for part in name[len(path) + 1 :].split("/")))
+    if len(shown) > _MOST_FILES:
+        raise UnsafeInput(f"{display(path)}: more than {_MOST_FILES:,} files", "name the files to show")
+    return shown
