@@ -23,7 +23,7 @@ from dvcx.project import Project, open_project
 from tests import servers
 from tests.faults.forge import forge
 from tests.io.store.faulty import FaultyBackend
-from tests.ops.trying import again, commit_all, pointer, run_git, setting, wipe_cache, with_remote, write
+from tests.ops.trying import again, commit_all, pointer, run_git, setting, wipe_cache, write
 from tests.servers import S3Server
 
 BIG = random.Random(7).randbytes(2 << 20)
