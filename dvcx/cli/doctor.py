@@ -22,7 +22,8 @@ app = app()
 def doctor(ctx: Context) -> int:
     """Show versions, what the file system can link, where things are and whether the remotes answer.
 
-    Exit with 1 when something needs repair. It works outside a project too. Put its output into a bug report: it holds no secrets.
+    Exit with 1 when something needs repair. It works outside a project too. Put its output into a bug report: it
+    holds no secrets.
 
     Examples:
       dvcx doctor

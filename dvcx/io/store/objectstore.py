@@ -584,7 +584,8 @@ class ObjectBackend:
     def _explain(self, text: str, code: str, status: int, doing: str) -> _Words:
         for codes, words, hint, transient in _CODES:
             if code in codes:
-                return _Words(words.format(bucket=self._bucket), hint.format(login=_LOGIN[self._scheme], modify=self._modify), transient)
+                hint = hint.format(login=_LOGIN[self._scheme], modify=self._modify)
+                return _Words(words.format(bucket=self._bucket), hint, transient)
         if status in (401, 403):
             permission = _PERMISSION[self._scheme].get(doing, "access")
             return _Words(
