@@ -58,8 +58,8 @@ class Floor:
     """What the threads of one `repro` share. `lock` guards the workspace and the records among them, before the project's lock.
 
     `several` tells whether stages may run side by side. `fresh` are the stages whose outputs' ignore lines are still to be
-    written, `results` what the cache is to know of actions. `remotes` are asked for results, `pulling` says what need not be here.
-    `facts` tells what run records say of the machine and the command.
+    written, `results` what the cache is to know of actions. `remotes` are asked for results, `pulling`
+    says what need not be here. `facts` tells what run records say of the machine and the command.
     """
 
     ledger: Ledger
