@@ -78,6 +78,28 @@ def matching(
     return found
 
 
+def names_matching(project: Project, pattern: str) -> list[str]:
+    """The files a wildcard names, sorted. Only names are looked at, and only in directories that can hold such a file."""
+    globs, rules = Globs([pattern]), project.rules()
+    found: list[str] = []
+    todo = [fixed_part(pattern)]
+    while todo:
+        here = todo.pop()
+        try:
+            with os.scandir(f"{project.root}/{here}" if here else project.root) as entries:
+                inside = [(join(here, entry.name), entry.is_dir(follow_symlinks=False)) for entry in entries]
+        except OSError:
+            continue
+        for path, is_directory in inside:
+            if path.rpartition("/")[2] in PASSED_OVER or (rules.ignored is not None and rules.ignored(path, is_directory)):
+                continue
+            if is_directory:
+                todo += [path] if globs.leads(path) or globs.names(path) else []
+            elif globs.names(path) and may_match(path) and not path_problem(path):
+                found.append(path)
+    return sorted(found)
+
+
 def environment_digests(names: Iterable[str], environment: Mapping[str, str]) -> dict[str, str]:
     """Digests of the values of environment variables, "" for one that is not set; never the value, which may be a secret."""
     found = {}
