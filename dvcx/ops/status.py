@@ -11,7 +11,7 @@ from dvcx.core.objects import TREE, Content, entry_content
 from dvcx.core.paths import contains, several
 from dvcx.core.pipeline.graph import build, order
 from dvcx.core.pipeline.schema import Stage
-from dvcx.core.staleness import FRESH, forecast
+from dvcx.core.staleness import FRESH, SKIPPED, forecast
 from dvcx.errors import NotFound
 from dvcx.events import Emit, ignore
 from dvcx.ops import records
@@ -114,7 +114,8 @@ def answer(project: Project, targets: Sequence[str], *, remote: str | None, abse
         for verdict in verdicts
     )
     remotes = _remotes(project, tracked, targets, remote, emit) if remote is not None else ()
-    clean = not data and all(verdict.state == FRESH for verdict in verdicts) and not any(held.missing for held in remotes)
+    settled = all(verdict.state in (FRESH, SKIPPED) for verdict in verdicts)
+    clean = not data and settled and not any(held.missing for held in remotes)
     return Status(tuple(data), found, len(paths), clean, remotes)
 
 
@@ -132,7 +133,7 @@ def chosen(tracked: Tracked, targets: Sequence[str]) -> tuple[list[Stage], list[
     stages: list[Stage] = []
     paths: list[str] = []
     for target in targets:
-        named = [stage for stage in tracked.stages if target in (stage.address, stage.name)]
+        named = [stage for stage in tracked.stages if stage.named(target)]
         named += [
             stage
             for stage in tracked.stages

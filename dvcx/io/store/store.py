@@ -852,9 +852,7 @@ def open_store(
         _check_hash(found, algorithm, label)
         store_id = found["id"]
     path = os.path.join(catalog_dir, f"catalog-{store_id}.sqlite") if store_id else ":memory:"
-    return Store(
-        backend, Catalog(path, warn), algorithm=algorithm, store_id=store_id, label=label, is_cache=is_cache, warn=warn
-    )
+    return Store(backend, Catalog(path, warn), algorithm=algorithm, store_id=store_id, label=label, is_cache=is_cache, warn=warn)
 
 
 def create_store(store: Store, catalog_dir: str, warn: Callable[[str], None]) -> None:
