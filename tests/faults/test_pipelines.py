@@ -8,12 +8,12 @@ import os
 import random
 import signal
 import time
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from dvcx.errors import DvcxError
+from dvcx.ops.records import load
 from dvcx.ops.repro import repro
 from dvcx.project import open_project
 from tests.faults.test_hostile import _measured
@@ -71,14 +71,24 @@ def test_killed_at_random_points(tmp_path: Path, rounds: int) -> None:
         text = f"round {chance.choice([number, max(0, number - 2)])}\n"
         world.put("in.txt", text)
         hits += _kill(world, chance.uniform(0.1, 1.1) * whole, chance.choice(["driver", "stage", "both"]))
-        world.clean()
+        _claims_what_is_there(world)
         world.run("status")
         world.ok("repro", *AT_ONCE)
         assert {path: world.get(path) for path in expected(text)} == expected(text), f"round {number}"
         world.clean()
         world.ok("check")
-        assert world.temporaries() == [], f"round {number}"
+        # Results are written without the cache's lock: what a killed writer left is taken away when it is a minute old.
+        left = [path for path in world.temporaries() if "/cache/actions/" not in path and "/cache/requests/" not in path]
+        assert left == [], f"round {number}"
     assert hits, "nothing was ever running when it was to be killed"
+
+
+def _claims_what_is_there(world: World) -> None:
+    """What the lock names, and what was finished since it was written, is in the cache."""
+    held = world.clean()
+    for address, entry in load(open_project(str(world.root))).lock.items():
+        for path, content in entry.outs.items():
+            assert content.id in held, f"{address} claims {path}: {content.id} is nowhere"
 
 
 def _kill(world: World, after: float, what: str) -> bool:
@@ -98,7 +108,8 @@ def _kill(world: World, after: float, what: str) -> bool:
     if process.stdout is not None:
         process.stdout.close()
     assert b"Traceback" not in out, out.decode()
-    for pid in commands:
+    # A driver's orphans are left to the next driver.
+    for pid in commands if what != "driver" else ():
         _ended(pid)
     return runs
 
@@ -191,7 +202,7 @@ BAD: dict[str, tuple[str, int, tuple[str, ...]]] = {
         11,
         ("dvcx.yaml:2", "one → two → one"),
     ),
-    "a missing file of vars": ("vars: [none.yaml]\nstages:\n  one:\n    cmd: a\n", 5, ("dvcx.yaml:1:", "none.yaml")),
+    "a missing file of vars": ("vars: [none.yaml]\nstages:\n  one:\n    cmd: a\n", 2, ("dvcx.yaml:1:8", "none.yaml")),
     "a broken file of vars": ("vars: [broken.yaml]\nstages:\n  one:\n    cmd: a\n", 4, ("broken.yaml:2:1",)),
     "a broken file of params": ("stages:\n  one:\n    cmd: a\n    params:\n    - broken.yaml: [a]\n", 4, ("broken.yaml:2:1",)),
     "a path outside": ("stages:\n  one:\n    cmd: a\n    deps: [../x]\n", 9, ("dvcx.yaml:4:", "one", "../x")),
@@ -207,14 +218,9 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> World:
     return world
 
 
-TEMPLATES = find_spec("dvcx.core.pipeline.templating") is not None
-
-
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_names_the_place_the_stage_and_the_repair(bare: World, case: str) -> None:
     text, code, says = BAD[case]
-    if not TEMPLATES and ("${" in text or "vars" in text):
-        pytest.skip("no templates yet")
     bare.stage_file(text)
     with pytest.raises(DvcxError) as caught:
         repro(open_project(str(bare.root)), dry_run=True)
