@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from dvcx.ops.add import Added as Added
     from dvcx.ops.add import AddedItem as AddedItem
     from dvcx.ops.add import add as add
+    from dvcx.ops.causes import Cause as Cause
     from dvcx.ops.check import check as check
     from dvcx.ops.checkout import CheckedOut as CheckedOut
     from dvcx.ops.checkout import PathChange as PathChange
@@ -82,6 +83,10 @@ if TYPE_CHECKING:
     from dvcx.ops.status import status as status
     from dvcx.ops.unprotect import Unprotected as Unprotected
     from dvcx.ops.unprotect import unprotect as unprotect
+    from dvcx.ops.why import PathAnswer as PathAnswer
+    from dvcx.ops.why import StageAnswer as StageAnswer
+    from dvcx.ops.why import Why as Why
+    from dvcx.ops.why import why as why
     from dvcx.project import Project as Project
     from dvcx.project import open_project as open_project
 
@@ -94,6 +99,7 @@ _NAMES = {
         *("RemoteFailed", "StageFailed", "UnsafeInput", "UsageError"),
     ),
     "ops.add": ("Added", "AddedItem", "add"),
+    "ops.causes": ("Cause",),
     "ops.check": ("check",),
     "ops.checkout": ("CheckedOut", "PathChange", "checkout"),
     "ops.collected": ("Collected", "CollectedFile"),
@@ -116,6 +122,7 @@ _NAMES = {
     "ops.run": ("Ran", "run"),
     "ops.status": ("DataChange", "StageStatus", "Status", "status"),
     "ops.unprotect": ("Unprotected", "unprotect"),
+    "ops.why": ("PathAnswer", "StageAnswer", "Why", "why"),
     "project": ("Project", "open_project"),
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}

@@ -59,7 +59,29 @@ class StageEnded(NamedTuple):
     seconds: float = 0.0
 
 
-Event = Began | Advanced | Ended | Warned | Noted | StageBegan | StageEnded
+class StageOutput(NamedTuple):
+    """What a stage's command printed: pieces as they came when it runs `alone`, else whole lines. `error`: on stderr."""
+
+    stage: str
+    data: bytes
+    error: bool = False
+    alone: bool = False
+
+
+class StagesRun(NamedTuple):
+    """How far a run of stages is, told some times a second.
+
+    `running` are stages with the seconds they have taken so far; `cached` are those of `done` that were not run but restored.
+    """
+
+    done: int
+    cached: int
+    failed: int
+    waiting: int
+    running: tuple[tuple[str, float], ...] = ()
+
+
+Event = Began | Advanced | Ended | Warned | Noted | StageBegan | StageEnded | StageOutput | StagesRun
 Emit = Callable[[Event], None]
 
 

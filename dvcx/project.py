@@ -101,12 +101,6 @@ class Project:
             yield
 
     @contextlib.contextmanager
-    def repro_lock(self, command: str, emit: Emit) -> Iterator[None]:
-        """Hold the right to run stages, which lasts longer than holding the project."""
-        with self._hold(f"{self.state_dir}/repro.lock", command, emit):
-            yield
-
-    @contextlib.contextmanager
     def _hold(self, path: str, command: str, emit: Emit, *, shared: bool = False, mode: int = 0) -> Iterator[None]:
         timeout = float(self.config.get("core.lock_timeout"))
         tell = lambda text: emit(Noted(text))  # noqa: E731
@@ -114,25 +108,29 @@ class Project:
             yield
 
     @contextlib.contextmanager
-    def cache_writer_lock(self, command: str, emit: Emit) -> Iterator[None]:
+    def cache_writer_lock(self, command: str, emit: Emit, *, reap: bool = True) -> Iterator[None]:
         """Hold the cache against its collector; writers and readers do not exclude one another.
 
-        Who comes while nobody else writes takes away what a killed writer left. A store that was opened before this is to
-        be synced again: what a collection moved meanwhile is not there any more (a `Writer` does so).
+        Who comes while nobody else writes takes away what a killed writer left, unless `reap` is off. A store that was opened
+        before this is to be synced again: what a collection moved meanwhile is not there any more (a `Writer` does so).
         """
         path = f"{self.cache_dir}/lock"
         if lock.is_held(path):
             yield
             return
         self._make_cache()
+        if reap:
+            self._reap_cache(path, command)
+        with self._hold(path, command, emit, shared=True, mode=self._lock_mode):
+            yield
+
+    def _reap_cache(self, path: str, command: str) -> None:
         with contextlib.suppress(Busy), lock.hold(path, command=command, timeout=0, mode=self._lock_mode):
             from dvcx.io.store.local import LocalBackend
 
             backend = LocalBackend(self.cache_dir)
             backend.reap(0, only=("objects", "packs", "index"))
             backend.reap(REAP_AFTER, only=("",))  # store.json is written before this lock is taken
-        with self._hold(path, command, emit, shared=True, mode=self._lock_mode):
-            yield
 
     @contextlib.contextmanager
     def cache_reader_lock(self, command: str, emit: Emit) -> Iterator[None]:
@@ -165,12 +163,12 @@ class Project:
         """Whether the cache lies in this project. Another one may use it still."""
         return self.cache_dir == f"{self.root}/{MARK}/cache"
 
-    def stat_index(self, emit: Emit) -> StatIndex:
-        """The stat index of the workspace."""
-        from dvcx.io.statindex import StatIndex
+    def stat_index(self, emit: Emit, *, shared: bool = False) -> StatIndex:
+        """The stat index of the workspace. `shared`: several threads may use it."""
+        from dvcx.io.statindex import SharedIndex, StatIndex
 
         self._make_state()
-        return StatIndex(f"{self.state_dir}/statindex.sqlite", _warn(emit))
+        return (SharedIndex if shared else StatIndex)(f"{self.state_dir}/statindex.sqlite", _warn(emit))
 
     def cache(self, emit: Emit, *, write: bool = False) -> Store:
         """The project's cache. `write` prepares it for new objects."""
@@ -211,13 +209,16 @@ class Project:
             )
         return chosen
 
-    def remote(self, name: str, emit: Emit, *, write: bool = False) -> Store:
-        """The store of a remote ("" is the default one). `write` prepares it for new objects."""
+    def remote(self, name: str, emit: Emit, *, write: bool = False, patience: float = 0.0) -> Store:
+        """The store of a remote ("" is the default one). `write` prepares it for new objects.
+
+        `patience`: seconds without progress after which it fails, where that is less than its timeout.
+        """
         from dvcx.io.store.store import create_store, open_store
 
         self._make_state()
         name = self.remote_name(name)
-        backend = self.remote_backend(name, emit)
+        backend = self.remote_backend(name, emit, patience=patience)
         url = self.config.remote(name)["url"]
         warn = _warn(emit)
         label = f"remote '{name}'"
@@ -274,7 +275,7 @@ class Project:
 
         return f"{self.state_dir}/remote-{seal(url.encode()).hex()[:16]}"
 
-    def remote_backend(self, name: str, emit: Emit) -> Backend:
+    def remote_backend(self, name: str, emit: Emit, *, patience: float = 0.0) -> Backend:
         """The bytes of a remote under their names. What fails and may pass is tried again, which `emit` hears of."""
         from dvcx.io.store.backend import timeout_of
         from dvcx.io.store.retry import open_retrying
@@ -283,6 +284,9 @@ class Project:
         options = dict(self.config.remote(name))
         url = options.pop("url")
         timeout = timeout_of({key: str(value) for key, value in options.items()})
+        if patience and patience < timeout:
+            timeout = patience
+            options["timeout"] = f"{timeout:g}"
         return open_retrying(
             lambda: open_backend(url, options, base=self.root), timeout=timeout, label=f"remote '{name}'", warn=_warn(emit)
         )

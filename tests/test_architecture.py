@@ -214,15 +214,18 @@ def test_every_verb_has_an_operation_with_a_frozen_result(words: str, module: st
     _check_plain(result)
 
 
-def _check_plain(result: type) -> None:
-    """A result is a frozen dataclass of values that JSON knows, all the way down; `object` is a document of another format."""
+def _check_plain(result: type, around: tuple[type, ...] = ()) -> None:
+    """A result is a frozen dataclass of values that JSON knows, all the way down; a tree holds the same again. `object` is
+    a document of another format."""
+    if result in around:
+        return
     frozen = getattr(result, "__dataclass_params__").frozen  # noqa: B009
     assert frozen, result
     hints = get_type_hints(result, localns=NAMED)
     for field in fields(result):  # type: ignore[arg-type]
         for kind in _leaves(hints[field.name]):
             if is_dataclass(kind):
-                _check_plain(kind)
+                _check_plain(kind, (*around, result))
             else:
                 assert kind in (str, int, float, bool, type(None), object), f"{result.__name__}.{field.name}: {kind}"
 

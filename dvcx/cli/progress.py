@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 from threading import RLock
 from time import monotonic
@@ -9,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from dvcx.cli.output import Paint, plural, seconds, size
 from dvcx.errors import display
-from dvcx.events import Advanced, Began, Ended, Event, Noted, StageBegan, StageEnded, Warned
+from dvcx.events import Advanced, Began, Ended, Event, Noted, StageBegan, StageEnded, StageOutput, StagesRun, Warned
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -32,6 +34,7 @@ class Progress:
         self._task: Any = None
         self._files = self._bytes = self._all_files = self._all_bytes = 0
         self._start = self._drawn = 0.0
+        self._status = ""
 
     def __call__(self, event: Event) -> None:
         """Take one event."""
@@ -53,6 +56,10 @@ class Progress:
                     self._line(display(event.message))
             elif isinstance(event, StageBegan):
                 self._stage_began(event)
+            elif isinstance(event, StageOutput):
+                self._stage_printed(event)
+            elif isinstance(event, StagesRun):
+                self._show_stages(event)
             elif isinstance(event, StageEnded) and self._verbose:
                 self._line(f"{event.how} {display(event.stage)} in {seconds(event.seconds)}")
 
@@ -60,6 +67,7 @@ class Progress:
         """Take the bar away and give the cursor back."""
         with self._lock:
             self._stop()
+            self._wipe()
 
     def _begin(self, event: Began) -> None:
         self._stop()
@@ -84,12 +92,54 @@ class Progress:
         for reason in event.reasons:
             self._line(f"    {self._paint(display(reason), 'dim')}")
 
+    def _stage_printed(self, event: StageOutput) -> None:
+        """Pass on what a command printed, to stderr or stdout as it did; with the stage's name when others print too."""
+        self._stop()
+        self._wipe()
+        data = event.data
+        if not event.alone:
+            head = f"{self._paint(display(event.stage), 'cyan')} {self._paint('|', 'dim')} ".encode("utf-8", "replace")
+            # Of a line that was drawn over, the last version.
+            lines = [line.rstrip(b"\r").rpartition(b"\r")[2] for line in data.splitlines(keepends=False)]
+            data = b"".join(head + line + b"\n" for line in lines)
+        descriptor = 2 if event.error else 1
+        try:
+            while data:
+                data = data[os.write(descriptor, data) :]
+        except OSError:
+            return  # nobody reads it; the log has it
+
+    def _show_stages(self, event: StagesRun) -> None:
+        """One line at the bottom of the terminal: what is done, what runs and for how long, what waits."""
+        if not self._live or not event.running or self._bar is not None:
+            self._wipe()
+            return
+        if not self._status and max(spent for _, spent in event.running) < DELAY:
+            return
+        total = event.done + event.failed + event.waiting + len(event.running)
+        parts = [f"{event.done}/{total} done"]
+        parts += [f"{event.cached} from cache"] if event.cached else []
+        parts += [f"{event.failed} failed"] if event.failed else []
+        parts.append("running " + ", ".join(f"{display(name)} {seconds(spent)}" for name, spent in event.running))
+        parts += [f"{event.waiting} waiting"] if event.waiting else []
+        text = "  ".join(parts)[: max(20, shutil.get_terminal_size().columns - 1)]
+        if text != self._status:
+            self._write(f"\r\x1b[2K{text}")
+            self._status = text
+
+    def _wipe(self) -> None:
+        """Take the line of stages away."""
+        if self._status:
+            self._write("\r\x1b[2K")
+            self._status = ""
+
     def _draw(self) -> None:
         now = monotonic()
         if not self._live or not self._phase or now - self._drawn < (EVERY if self._bar else DELAY):
             return
         self._drawn = now
         if self._bar is None:
+            self._wipe()
             self._bar = _new_bar()
             total = self._all_bytes or self._all_files or None
             self._task = self._bar.add_task("", total=total, doing=display(self._phase), done="")
@@ -127,8 +177,12 @@ class Progress:
 
             self._bar.console.print(Text.from_ansi(text), soft_wrap=True)
             return
+        self._wipe()
+        self._write(text + "\n")
+
+    def _write(self, text: str) -> None:
         try:
-            sys.stderr.write(text + "\n")
+            sys.stderr.write(text)
             sys.stderr.flush()
         except (OSError, ValueError):
             return

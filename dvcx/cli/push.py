@@ -48,8 +48,9 @@ def push(
 
 def _lines(result: Pushed) -> list[str]:
     there = f"remote '{display(result.remote)}'"
+    results = [f"sent {output.plural(result.actions, 'result')} of stages along"] if result.actions else []
     if not result.objects:
-        return [f"{there} holds everything already"]
+        return results or [f"{there} holds everything already"]
     would = "would send" if result.dry_run else "sent"
     line = f"{would} {output.plural(result.objects, 'object')} ({output.size(result.bytes)}) to {there}"
     # Said only where it is not all the same.
@@ -60,4 +61,4 @@ def _lines(result: Pushed) -> list[str]:
         told.append(f"{output.size(result.sent)} sent")
     if told:
         line += f": {', '.join(told)} ({100 * result.ratio:.3g} %)"
-    return [line]
+    return [line, *results]

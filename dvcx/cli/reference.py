@@ -91,20 +91,22 @@ def _result(module: str, name: str) -> Any:
     return returned if is_dataclass(returned) else None
 
 
-def _shape(result: Any, indent: str) -> Iterator[str]:
+def _shape(result: Any, indent: str, around: tuple[Any, ...] = ()) -> Iterator[str]:
     hints = get_type_hints(result, localns=NAMED)
     for field in fields(result):
-        yield from _described(field.name, hints[field.name], indent)
+        yield from _described(field.name, hints[field.name], indent, (*around, result))
 
 
-def _described(name: str, kind: Any, indent: str) -> Iterator[str]:
+def _described(name: str, kind: Any, indent: str, around: tuple[Any, ...]) -> Iterator[str]:
     inner = next((argument for argument in get_args(kind) if is_dataclass(argument)), None)
     if is_dataclass(kind):
         yield f"{indent}{name}:"
-        yield from _shape(kind, indent + "  ")
+        yield from _shape(kind, indent + "  ", around)
+    elif inner in around:
+        yield f"{indent}{name}: list of the same, and so on"
     elif inner is not None:
         yield f"{indent}{name}: list of"
-        yield from _shape(inner, indent + "  ")
+        yield from _shape(inner, indent + "  ", around)
     else:
         yield f"{indent}{name}: {_word(kind)}"
 

@@ -24,13 +24,22 @@ def add(
     url: Annotated[str, Argument(metavar="URL", help="A directory, s3://bucket/prefix, or another URL.")],
     default: Annotated[bool, Option("--default", "-d", help="Make it the default remote.")] = False,
     force: Annotated[bool, Option("--force", "-f", help="Replace a remote of that name.")] = False,
+    actions: Annotated[
+        str,
+        Option(
+            "--actions",
+            metavar="off|read|write",
+            help="What results of stages may do there: nothing, be looked up, be sent too (the default).",
+            show_default=False,
+        ),
+    ] = "",
     local: Local = False,
 ) -> None:
     """Add a remote: a directory, an object store, or any URL fsspec knows.
 
     Examples:
       dvcx remote add -d origin s3://bucket/prefix
-      dvcx remote add backup /mnt/backup/dvcx
+      dvcx remote add backup /mnt/backup/dvcx --actions off
 
     Exits: 3 4 8 11
     """
@@ -38,7 +47,7 @@ def add(
 
     face: Face = ctx.obj
     project = face.project()
-    result = op(project, name, url, default=default, force=force, local=local, base=working_directory())
+    result = op(project, name, url, default=default, force=force, local=local, base=working_directory(), actions=actions)
     push = "dvcx push" if default else f"dvcx push --remote {display(name)}"
     face.done(result, lambda: [f"added remote {display(name)}{' (default)' if default else ''}", *face.next(push)])
 
@@ -101,7 +110,7 @@ def default(ctx: Context, name: Name) -> None:
 def modify(
     ctx: Context,
     name: Name,
-    key: Annotated[str, Argument(metavar="KEY", help="As in url, region, endpoint, profile, access_key_id.")],
+    key: Annotated[str, Argument(metavar="KEY", help="As in url, region, actions, endpoint, profile.")],
     value: Annotated[str, Argument(metavar="VALUE", help="The new value.", show_default=False)] = "",
     unset: Annotated[bool, Option("--unset", help="Remove the setting.")] = False,
     local: Local = False,

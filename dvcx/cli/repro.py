@@ -34,16 +34,22 @@ def repro(
     keep_going: Annotated[
         bool, Option("--keep-going", "-k", help="After a failure go on with stages that do not need it.")
     ] = False,
+    jobs: Annotated[
+        int,
+        Option("--jobs", "-j", min=0, metavar="N", help="Stages at a time; 0: one for each core.", show_default=False),
+    ] = 0,
     no_wait: NoWait = False,
 ) -> int:
-    """Run the stages that are stale, in order, and record each one.
+    """Run the stages that are stale, side by side where they can, and record each one.
 
     A stage whose inputs come out as they were is not run. A result that is known already is restored instead of
-    computed. When a command fails, its old outputs are put back.
+    computed. When a command fails, its old outputs are put back. Ctrl-C lets running stages finish and starts no more;
+    Ctrl-C again ends them.
 
     Examples:
       dvcx repro
       dvcx repro train
+      dvcx repro -j 4 --keep-going
       dvcx repro --dry-run
       dvcx repro --downstream extract
 
@@ -62,6 +68,7 @@ def repro(
             single_item=single_item,
             downstream=downstream,
             keep_going=keep_going,
+            jobs=jobs,
             emit=face.emit,
         )
     face.done(result, lambda: _lines(face, result, dry_run=dry_run))

@@ -61,7 +61,8 @@ def status_lines(face: Face, result: Status) -> Iterable[str]:
     """The answer in groups: data, then stages with their reasons, then what to do."""
     from dvcx.core.staleness import NOT_AS_RECORDED, WOULD_RESTORE
 
-    stages = [stage for stage in result.stages if stage.state != "fresh"]
+    stages = [stage for stage in result.stages if stage.state not in ("fresh", "skipped")]
+    skipped = [stage for stage in result.stages if stage.state == "skipped"]
     changed = [change for change in result.data if change.state != "not pulled"]
     absent = [change for change in result.data if change.state == "not pulled"]
     if changed:
@@ -83,6 +84,11 @@ def status_lines(face: Face, result: Status) -> Iterable[str]:
             yield f"  {face.paint.state(stage.state)}  {display(stage.stage)}{known}"
             for reason in stage.reasons:
                 yield f"    {display(reason)}"
+    if skipped:
+        if result.data or stages:
+            yield ""
+        yield "Skipped stages:"
+        yield from output.columns([(display(stage.stage), display("; ".join(stage.reasons))) for stage in skipped], "  ")
     if not result.data and not stages:
         if not result.tracked and not result.stages:
             yield "nothing is tracked yet"

@@ -29,6 +29,7 @@ _ROWS = (
     VerbRow("run", "run", "pipeline", "Write a stage and run its command."),
     VerbRow("stage", "stage", "pipeline", "Add and list stages."),
     VerbRow("repro", "repro", "pipeline", "Run the stages that are stale."),
+    VerbRow("why", "why", "pipeline", "Say why a stage would run or is fresh, down to its source."),
     VerbRow("dag", "dag", "pipeline", "Draw how stages and data depend on one another."),
     VerbRow("check", "check", "pipeline", "Exit with 1 unless everything is up to date (for CI)."),
     VerbRow("params", "params", "pipeline", "Show and compare parameters."),

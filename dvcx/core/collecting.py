@@ -34,7 +34,7 @@ _UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 _NAMES = re.compile(
     r"objects/[0-9a-f]{2}/(?:[0-9a-f]{30}|[0-9a-f]{62})"
-    r"|packs/([0-9a-f]{2})/\1[0-9a-f]{62}\.pack|index/[0-9a-f]{64}\.index|actions/([0-9a-f]{2})/\2[0-9a-f]{62}\.json"
+    r"|packs/([0-9a-f]{2})/\1[0-9a-f]{62}\.pack|index/[0-9a-f]{64}\.index|actions/([0-9a-f]{2})/\2[0-9a-f]{62}(?:\.request)?\.json"
 )
 
 

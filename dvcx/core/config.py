@@ -10,6 +10,7 @@ from dvcx.core.objects import ALGORITHMS
 from dvcx.errors import NotFound, UsageError, display
 
 LINKS = ("reflink", "hardlink", "symlink", "copy")
+ACTIONS = ("off", "read", "write")
 REMOTE_NAME_AT_MOST = 64
 
 USER, COMMITTED, PRIVATE, ENVIRONMENT = "user", "committed", "private", "environment"
@@ -25,6 +26,8 @@ class Key(NamedTuple):
     choices: tuple[str, ...] = ()
     secret: bool = False
     project_only: bool = False
+    lowers: bool = False
+    """`choices` go from the least to the most, which is the default; a committed file can only take less than that."""
 
 
 # Every key there is; docs/format.md, "Configuration", describes the same rows. NAME stands for a remote's name.
@@ -39,6 +42,9 @@ KEYS: dict[str, Key] = {
     "cache.shared": Key("flag", True, False, "the cache is shared by several users: group-writable is accepted"),
     "remote.NAME.url": Key("url", True, None, "where the store is"),
     "remote.NAME.region": Key("text", True, None, "S3 region"),
+    "remote.NAME.actions": Key(
+        "choice", True, "write", "results of stages: off, looked up there (read), also sent (write)", ACTIONS, lowers=True
+    ),
     "remote.NAME.gc": Key("flag", True, False, "no other project uses the remote: dvcx gc --remote may collect it"),
     "cache.dir": Key("text", False, ".dvcx/cache", "where the cache is"),
     "core.fsync": Key("choice", False, "batch", "how hard files are pushed to the disk", ("full", "batch", "none")),
@@ -194,11 +200,13 @@ def merge(layers: Sequence[Layer]) -> tuple[Config, tuple[str, ...]]:
     """One configuration from layers, the weakest first, and warnings about what was passed over.
 
     Unknown keys, and keys a layer may not set, are ignored with a warning; so a committed file never sets a directory or
-    a credential. A known key with an unusable value raises `UsageError` naming the source.
+    a credential. Of a key that `lowers` the committed value counts only where it is less than what holds
+    without it. A known key with an unusable value raises `UsageError` naming the source.
     """
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
     warnings: list[str] = []
+    lowered: dict[str, tuple[Any, str]] = {}
     for layer in layers:
         for key, value in layer.values.items():
             try:
@@ -213,12 +221,18 @@ def merge(layers: Sequence[Layer]) -> tuple[Config, tuple[str, ...]]:
                 )
             elif row.project_only and layer.kind != COMMITTED:
                 warnings.append(f"{layer.source}: '{key}' is ignored: it is fixed by dvcx init")
+            elif row.lowers and layer.kind == COMMITTED:
+                lowered[key] = check_value(key, value, layer.source), layer.source
             elif layer.kind == ENVIRONMENT:
                 values[key] = parse_value(key, value, where=f"{layer.source} {variable(key)}")
                 sources[key] = f"{layer.source} {variable(key)}"
             else:
                 values[key] = check_value(key, value, layer.source)
                 sources[key] = layer.source
+    for key, (value, source) in lowered.items():
+        rank = find(key).choices.index
+        if rank(value) < rank(values.get(key, find(key).default)) or key not in values:
+            values[key], sources[key] = value, source
     return Config(values, sources), tuple(warnings)
 
 

@@ -20,9 +20,9 @@ MAX_TOKENS = 2_000
 """Commands of more words are not compared word by word: it takes the product of both lengths."""
 
 
-def compared(stage: Stage, locked: LockEntry, now: Snapshot) -> tuple[Reason, ...]:
+def compared(stage: Stage, locked: LockEntry | None, now: Snapshot) -> tuple[Reason, ...]:
     """What was compared for a fresh stage: one line for the command and for each path and parameter, all as in its last run."""
-    if stage.frozen:
+    if stage.frozen or locked is None:
         return (Reason(FROZEN, stage.address, "frozen: only whether its outputs are there is looked at"),)
     found = [Reason(SAME_COMMAND, stage.address, "command: as in its last run")]
     for path in dict.fromkeys((*stage.deps, *locked.deps)):

@@ -23,7 +23,9 @@ LOCK_FILE = "dvcx.lock"
 
 _CONTENT_KEYS = frozenset({"path", "kind", "hash", "blake3", "size", "files", "exec"})
 _POINTER_KEYS = _CONTENT_KEYS | {"dvcx", "desc", "labels", "meta", "remote", "push", "source"}
-_LOCK_STAGE_KEYS = frozenset({"cmd", "deps", "params", "outs"})
+_LOCK_STAGE_KEYS = frozenset({"cmd", "deps", "absent", "used", "env", "params", "outs", "items"})
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+_REQUEST_KEYS = frozenset({"dvcx", "cmd", "wdir", "deps", "params", "outs"})
 
 
 class Pointer(NamedTuple):
@@ -36,13 +38,28 @@ class Pointer(NamedTuple):
     notes: Mapping[str, Any] = MappingProxyType({})
 
 
+class Used(NamedTuple):
+    """A file that a wildcard or an import closure took in; `code` is the digest of what its code says, "" for any bytes."""
+
+    content: Content
+    code: str = ""
+
+
 class LockEntry(NamedTuple):
-    """What the last good run of a stage ran, read and wrote. Paths relative to the lock's directory; params by file."""
+    """What the last good run of a stage ran, read and wrote. Paths relative to the lock's directory; params by file.
+
+    `absent` are optional dependencies that were not there. `used` are the files each `glob:` and `py:` dependency stood for.
+    `env` holds digests of environment variables, "" for one that was not set. `items` are the keys of a map stage's items.
+    """
 
     cmd: str | tuple[str, ...]
     deps: Mapping[str, Content]
     params: Mapping[str, Mapping[str, Any]]
     outs: Mapping[str, Content]
+    absent: tuple[str, ...] = ()
+    used: Mapping[str, Mapping[str, Used]] = _NOTHING
+    env: Mapping[str, str] = _NOTHING
+    items: Mapping[str, str] = _NOTHING
 
 
 class Action(NamedTuple):
@@ -50,6 +67,22 @@ class Action(NamedTuple):
 
     key: str
     outs: Mapping[str, Content]
+
+
+class Request(NamedTuple):
+    """An action as it can be run anywhere: its key is the BLAKE3 of its bytes. Project paths; params by file; sorted outs.
+
+    `env` holds, by name, the BLAKE3 of the value of each variable that counts ("" for one that is not set). `code` holds
+    digests of Python files of which only what they say counts: other bytes may give the same key, so none are named.
+    """
+
+    cmd: str | tuple[str, ...]
+    wdir: str
+    deps: Mapping[str, Content]
+    params: Mapping[str, Mapping[str, Any]]
+    outs: tuple[str, ...]
+    env: Mapping[str, str] = MappingProxyType({})
+    code: Mapping[str, str] = MappingProxyType({})
 
 
 def is_record(path: str) -> bool:
@@ -111,6 +144,39 @@ def decode_lock(data: bytes, where: str) -> dict[str, LockEntry]:
     return {name: _lock_entry(value, f"{where}: stages.{display(name[:80])}") for name, value in stages.items()}
 
 
+def encode_journal(base: str) -> bytes:
+    """The first line of a journal: finished stages that are not in the lock yet, whose bytes have the BLAKE3 `base`."""
+    return canonical({"dvcx": VERSION, "base": base}) + b"\n"
+
+
+def encode_journal_line(stage: str, entry: LockEntry) -> bytes:
+    """One more line of a journal."""
+    record = {"stage": stage, "entry": _lock_stage(entry)}
+    try:
+        return json.dumps(record, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
+    except UnicodeEncodeError:
+        raise UnsafeInput(f"stage '{display(stage)}': a name or command in it is not valid UTF-8", "write it in UTF-8") from None
+
+
+def decode_journal(data: bytes, base: str, where: str) -> dict[str, LockEntry]:
+    """The entries of a journal on a lock whose bytes have the BLAKE3 `base`; none of one on other bytes.
+
+    Its end may be half a line: whoever wrote it was killed. What comes behind a damaged line is not believed.
+    """
+    lines = data.split(b"\n")[:-1]
+    found: dict[str, LockEntry] = {}
+    try:
+        head = json.loads(lines[0]) if lines else {}
+        if head != {"dvcx": VERSION, "base": base}:
+            return {}
+        for line in lines[1:]:
+            record = json.loads(line.decode("utf-8"), object_pairs_hook=_no_doubles, parse_constant=_constant)
+            found[str(record["stage"])] = _lock_entry(record["entry"], where)
+    except (ValueError, TypeError, KeyError, RecursionError, _Doubled, IntegrityError, UnsafeInput):
+        return found
+    return found
+
+
 def encode_action(action: Action) -> bytes:
     """Canonical bytes of an action record."""
     outs = [_content_record(path, action.outs[path]) for path in sorted(action.outs)]
@@ -122,7 +188,55 @@ def decode_action(data: bytes, where: str) -> Action:
     record = _load(data, where, MAX_ACTION)
     if set(record) != {"dvcx", "key", "outs"}:
         raise _malformed(where, "it must hold 'dvcx', 'key' and 'outs'")
-    return Action(check_seal(record["key"], where), _contents(record["outs"], f"{where}: outs"))
+    outs = _contents(record["outs"], f"{where}: outs")
+    for path in outs:
+        check_path(path, f"{where}: outs")
+    return Action(check_seal(record["key"], where), outs)
+
+
+def encode_request(request: Request) -> bytes:
+    """The canonical bytes of a request, whose BLAKE3 is the action's key (docs/format.md, "Action")."""
+    record: dict[str, Any] = {
+        "dvcx": VERSION,
+        "cmd": request.cmd,
+        "wdir": request.wdir,
+        "deps": [[path, *_row(request.deps[path])] for path in sorted(request.deps)],
+        "params": request.params,
+        "outs": sorted(request.outs),
+    }
+    if request.env:
+        record["env"] = request.env
+    if request.code:
+        record["code"] = request.code
+    return canonical(record)
+
+
+def decode_request(data: bytes, where: str) -> Request:
+    """A request from its bytes; the caller compares their BLAKE3 with the key.
+
+    Raises `IntegrityError` for what is malformed or of another version, `UnsafeInput` for hostile values.
+    """
+    record = _load(data, where, MAX_ACTION)
+    if not _REQUEST_KEYS <= set(record) <= _REQUEST_KEYS | {"env", "code"}:
+        raise _malformed(where, "it holds other keys than a request of an action")
+    cmd, params, env, outs = record["cmd"], record["params"], record.get("env", {}), record["outs"]
+    if not isinstance(cmd, str) and not _is_texts(cmd):
+        raise _malformed(where, "cmd must be text or a list of text")
+    if not isinstance(params, dict) or not all(isinstance(value, dict) for value in params.values()):
+        raise _malformed(where, "params must map files to values")
+    if not isinstance(env, dict) or not all(isinstance(value, str) for value in env.values()):
+        raise _malformed(where, "env must map names to digests")
+    code = _items(record.get("code", {}), f"{where}: code")
+    if not _is_texts(outs) or len(set(outs)) != len(outs) or not isinstance(record["deps"], list):
+        raise _malformed(where, "outs must be different paths, and deps a list")
+    if record["wdir"] != "":
+        check_path(record["wdir"], f"{where}: wdir")
+    for path in (*outs, *params):
+        check_path(path, where)
+    deps = [_dep(row, f"{where}: deps[{number}]") for number, row in enumerate(record["deps"])]
+    if len(dict(deps)) != len(deps):
+        raise _malformed(where, "a path of deps twice")
+    return Request(cmd if isinstance(cmd, str) else tuple(cmd), record["wdir"], dict(deps), params, tuple(outs), env, code)
 
 
 def canonical(value: Any) -> bytes:
@@ -137,6 +251,20 @@ def _dump(record: Mapping[str, Any], what: str, *, indent: int | None = None) ->
         return json.dumps(record, indent=indent, ensure_ascii=False).encode() + b"\n"
     except UnicodeEncodeError:
         raise UnsafeInput(f"{display(what)}: a name or command in it is not valid UTF-8", "write it in UTF-8") from None
+
+
+def _row(content: Content) -> tuple[object, ...]:
+    return content.kind, content.id, content.seal, content.size, content.files, content.executable
+
+
+def _dep(row: object, where: str) -> tuple[str, Content]:
+    if not isinstance(row, list) or len(row) != 7:
+        raise _malformed(where, "it must be path, kind, id, seal, size, files and exec")
+    path, kind, object_id, sealed, size, files, executable = row
+    record = {"kind": kind, "hash": object_id, "blake3": sealed, "size": size, "exec": executable}
+    if kind == TREE:
+        record["files"] = files
+    return check_path(path, where), _content(record, where)
 
 
 def _content_record(path: str, content: Content) -> dict[str, Any]:
@@ -173,10 +301,20 @@ def _lock_stage(entry: LockEntry) -> dict[str, Any]:
     record: dict[str, Any] = {"cmd": entry.cmd if isinstance(entry.cmd, str) else list(entry.cmd)}
     if entry.deps:
         record["deps"] = [_content_record(path, entry.deps[path]) for path in sorted(entry.deps)]
+    if entry.absent:
+        record["absent"] = sorted(entry.absent)
+    if entry.used:
+        record["used"] = {
+            spec: {path: _used_line(files[path]) for path in sorted(files)} for spec, files in sorted(entry.used.items())
+        }
+    if entry.env:
+        record["env"] = {name: entry.env[name] or None for name in sorted(entry.env)}
     if entry.params:
         record["params"] = {file: dict(sorted(entry.params[file].items())) for file in sorted(entry.params)}
     if entry.outs:
         record["outs"] = [_content_record(path, entry.outs[path]) for path in sorted(entry.outs)]
+    if entry.items:
+        record["items"] = {item: entry.items[item] for item in sorted(entry.items)}
     return record
 
 
@@ -193,9 +331,69 @@ def _lock_entry(record: object, where: str) -> LockEntry:
         raise _malformed(where, "params must map files to values")
     for file in params:
         _check_stage_path(file, f"{where}.params")
-    return LockEntry(
-        cmd, _contents(record.get("deps", []), f"{where}.deps"), params, _contents(record.get("outs", []), f"{where}.outs")
-    )
+    deps, outs = _contents(record.get("deps", []), f"{where}.deps"), _contents(record.get("outs", []), f"{where}.outs")
+    entry = LockEntry(cmd, deps, params, outs)
+    if len(record) > 4 or not record.keys() <= {"cmd", "deps", "params", "outs"}:
+        entry = entry._replace(
+            absent=_absent(record.get("absent", []), f"{where}.absent"),
+            used=_used(record.get("used", {}), f"{where}.used"),
+            env=_env(record.get("env", {}), f"{where}.env"),
+            items=_items(record.get("items", {}), f"{where}.items"),
+        )
+    return entry
+
+
+def _absent(record: object, where: str) -> tuple[str, ...]:
+    if not _is_texts(record):
+        raise _malformed(where, "it must be a list of paths")
+    for path in record:
+        _check_stage_path(path, where)
+    return tuple(record)
+
+
+def _env(record: object, where: str) -> dict[str, str]:
+    if not isinstance(record, dict):
+        raise _malformed(where, "it must map names to digests")
+    return {name: "" if value is None else check_seal(value, f"{where}.{display(name[:80])}") for name, value in record.items()}
+
+
+def _items(record: object, where: str) -> dict[str, str]:
+    if not isinstance(record, dict):
+        raise _malformed(where, "it must map paths to digests")
+    for item, key in record.items():
+        _check_stage_path(item, where)
+        check_seal(key, where)
+    return record
+
+
+def _used_line(used: Used) -> str:
+    content = used.content
+    kind = "exec" if content.executable else "file"
+    return f"{kind} {content.id} {content.seal} {content.size}" + (f" {used.code}" if used.code else "")
+
+
+def _used(record: object, where: str) -> dict[str, dict[str, Used]]:
+    if not isinstance(record, dict) or not all(isinstance(files, dict) for files in record.values()):
+        raise _malformed(where, "it must map dependencies to files")
+    found: dict[str, dict[str, Used]] = {}
+    for spec, files in record.items():
+        kind, _, value = spec.partition(":")
+        if kind not in ("glob", "py"):
+            raise _malformed(where, f"unknown kind of dependency {spec[:80]!r}")
+        _check_stage_path(value, where)
+        found[spec] = {path: _used_file(path, line, f"{where}.{display(spec[:80])}") for path, line in files.items()}
+    return found
+
+
+def _used_file(path: str, line: object, where: str) -> Used:
+    _check_stage_path(path, where)
+    parts = line.split(" ") if isinstance(line, str) else []
+    if len(parts) not in (4, 5) or parts[0] not in ("file", "exec") or not (parts[3].isascii() and parts[3].isdigit()):
+        raise _malformed(where, f"{path!r} must be 'file' or 'exec', id, seal and size")
+    if len(parts[3]) > 20 or not _is_count(int(parts[3])):
+        raise _malformed(where, f"{path!r} has an impossible size")
+    content = Content(BLOB, check_id(parts[1], where), check_seal(parts[2], where), int(parts[3]), 1, parts[0] == "exec")
+    return Used(content, check_seal(parts[4], where) if len(parts) == 5 else "")
 
 
 def _contents(records: object, where: str) -> dict[str, Content]:

@@ -5,19 +5,22 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from dvcx.core.objects import Content
 from dvcx.core.paths import contains
+from dvcx.core.pipeline.dependencies import CODE, files_wanted, fixed_part, spec
 from dvcx.core.pipeline.params import MISSING, differences, pick, same, select
-from dvcx.core.pipeline.schema import Stage
-from dvcx.core.records import VERSION, LockEntry, canonical
+from dvcx.core.pipeline.schema import Stage, Want
+from dvcx.core.records import LockEntry, Request, Used, encode_request
 from dvcx.errors import NotFound, display
 
 # Kinds of reasons.
 NEVER_RUN, ALWAYS, COMMAND = "never_run", "always_changed", "command"
 DEP_CHANGED, DEP_MISSING, DEP_NEW, DEP_GONE = "dep_changed", "dep_missing", "dep_new", "dep_gone"
+DEP_ADDED, DEP_REMOVED = "dep_added", "dep_removed"
+ENV_CHANGED, ENV_NEW, ENV_GONE = "env_changed", "env_new", "env_gone"
 PARAM_CHANGED, PARAM_MISSING, PARAM_NEW, PARAM_GONE = "param_changed", "param_missing", "param_new", "param_gone"
 OUT_CHANGED, OUT_MISSING, OUT_NEW, OUT_GONE = "out_changed", "out_missing", "out_new", "out_gone"
 UPSTREAM = "upstream"
@@ -25,11 +28,14 @@ UPSTREAM = "upstream"
 # What an OUT_CHANGED reason says of its path: edited, or of another commit.
 NOT_AS_RECORDED = "output is not as recorded"
 
-# States of a verdict: nothing to do, only outputs to put back, will run, will run if something before it changes.
-FRESH, MISSING_OUTS, STALE, MAYBE = "fresh", "missing", "stale", "upstream"
+# States of a verdict: nothing to do, only outputs to put back, will run, will run if something before it changes, and not
+# wanted: its `when` is false.
+FRESH, MISSING_OUTS, STALE, MAYBE, SKIPPED = "fresh", "missing", "stale", "upstream", "skipped"
+WHEN = "when"
 
 # What a run would do with a stage: the words of a dry run, of `why` and of `status`.
 UNCHANGED, WOULD_RESTORE, WOULD_RUN, MIGHT_RUN = "unchanged", "would restore", "would run", "might run"
+NOT_WANTED = "not wanted"
 _COMING = {WOULD_RUN: "will be rewritten by", MIGHT_RUN: "may be rewritten by", WOULD_RESTORE: "will be restored by"}
 _FIRST = {WOULD_RUN: "will run first", MIGHT_RUN: "may run first", WOULD_RESTORE: "will be restored first"}
 
@@ -41,12 +47,17 @@ class Snapshot:
     `contents` is what is at a path (None or absent: nothing). `params` the whole parsed file (None or absent: no such
     file). `details` how a path differs from the lock, in words ("2 files changed"), where somebody looked. `not_pulled` are
     directories that are taken as recorded in those parts that never came to this workspace: how many files that is.
+    `used` are the files of `glob:` and `py:` dependencies, by the stage's address and the dependency. `env` holds digests of
+    environment variables, "" for one that is not set. `unwanted` are stages whose `when` is false, with that condition.
     """
 
     contents: Mapping[str, Content | None]
     params: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)
     details: Mapping[str, str] = field(default_factory=dict)
     not_pulled: Mapping[str, int] = field(default_factory=dict)
+    used: Mapping[tuple[str, str], Mapping[str, Used]] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict)
+    unwanted: Mapping[str, str] = field(default_factory=dict)
 
 
 class Reason(NamedTuple):
@@ -65,9 +76,9 @@ class Reason(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What a run of everything would do with a stage, and all causes. `state` is fresh, missing, stale or upstream.
+    """What a run of everything would do with a stage, and all causes. `state` is fresh, missing, stale, upstream or skipped.
 
-    `plan` is unchanged, would restore, would run or might run. `outs` is the known result that would be restored.
+    `plan` is unchanged, would restore, would run, might run or not wanted. `outs` is the known result that would be restored.
     """
 
     stage: Stage
@@ -84,15 +95,17 @@ Known = Callable[[Stage, Snapshot, LockEntry | None, tuple[Reason, ...]], Mappin
 def judge(stage: Stage, locked: LockEntry | None, now: Snapshot) -> tuple[Reason, ...]:
     """Every cause to run `stage`; none means it is fresh. The paths of `locked` must be relative to the project.
 
-    A frozen stage has no cause but an output that is missing.
+    A frozen stage has no cause but an output that is missing; a stage that is not wanted has none.
     """
+    if stage.address in now.unwanted:
+        return ()
     if stage.frozen:
         missing = (out.path for out in stage.outs if now.contents.get(out.path) is None)
         return tuple(_reason(OUT_MISSING, path, f"{path}: output is missing") for path in missing)
     reasons: list[Reason] = []
     if stage.always_changed:
         reasons.append(Reason(ALWAYS, stage.address, "always_changed"))
-    elif not (stage.deps or stage.params or stage.outs):
+    elif not (stage.deps or stage.wants or stage.params or stage.outs or stage.execution.env):
         reasons.append(Reason(ALWAYS, stage.address, "it has neither dependencies nor outputs, so it always runs"))
     if locked is None:
         reasons.append(Reason(NEVER_RUN, stage.address, "never run"))
@@ -106,6 +119,8 @@ def judge(stage: Stage, locked: LockEntry | None, now: Snapshot) -> tuple[Reason
             )
         )
     reasons += _judge_deps(stage, locked, now)
+    reasons += _judge_used(stage, locked, now)
+    reasons += _judge_env(stage, locked, now)
     reasons += _judge_params(stage, locked, now)
     reasons += _judge_outs(stage, locked, now)
     return tuple(reasons)
@@ -127,13 +142,17 @@ def forecast(
     """
     verdicts: dict[str, Verdict] = {}
     contents, details = dict(now.contents), dict(now.details)
-    then = Snapshot(contents, now.params, details, now.not_pulled)
+    then = replace(now, contents=contents, details=details)
     for stage in stages:
+        condition = now.unwanted.get(stage.address)
+        if condition is not None:
+            verdicts[stage.address] = Verdict(stage, SKIPPED, (not_wanted(stage, condition),), NOT_WANTED)
+            continue
         before = () if stage.frozen else upstream.get(stage.address, ())
         waits = [
             verdict
             for verdict in (verdicts[need] for need in before if need in verdicts)
-            if verdict.plan != UNCHANGED and not _settled(verdict, stage, now)
+            if verdict.plan not in (UNCHANGED, NOT_WANTED) and not _settled(verdict, stage, now)
         ]
         coming = [out.path for verdict in waits for out in verdict.stage.outs]
         locked = lock.get(stage.address)
@@ -156,8 +175,13 @@ def forecast(
     return tuple(verdicts.values())
 
 
-def action_key(stage: Stage, now: Snapshot) -> bytes:
-    """The canonical bytes whose BLAKE3 is the key of the stage's action (docs/format.md, "Action").
+def not_wanted(stage: Stage, condition: str) -> Reason:
+    """Why a stage is left out of a run: a condition of its `when` is false."""
+    return _reason(WHEN, stage.address, f"when: {condition} is false")
+
+
+def request(stage: Stage, now: Snapshot) -> Request:
+    """The stage's action as it can be run anywhere.
 
     Raises `NotFound` when a dependency, a file of params or a parameter is missing.
     """
@@ -165,21 +189,46 @@ def action_key(stage: Stage, now: Snapshot) -> bytes:
         raise NotFound(
             f"stage '{display(stage.address)}': {reason.text}", "create it, restore it (dvcx checkout), or repair dvcx.yaml"
         )
-    deps = []
-    for path in sorted(stage.deps):
-        content = now.contents[path]
-        assert content is not None
-        deps.append([path, content.id, content.seal, content.executable])
-    return canonical(
-        {
-            "dvcx": VERSION,
-            "cmd": stage.cmd,
-            "wdir": stage.wdir,
-            "deps": deps,
-            "params": {of.file: select(now.params[of.file] or {}, of.keys) for of in stage.params},
-            "outs": sorted(out.path for out in stage.outs),
-        }
+    files = read_files(stage, now)
+    code = _code(stage, now.used)
+    return Request(
+        stage.cmd,
+        stage.wdir,
+        {path: content for path, content in files.items() if content is not None and path not in code},
+        {of.file: select(now.params[of.file] or {}, of.keys) for of in stage.params},
+        tuple(sorted(out.path for out in stage.outs)),
+        {name: now.env.get(name, "") for name in stage.execution.env},
+        code,
     )
+
+
+def _code(stage: Stage, used: Mapping[tuple[str, str], Mapping[str, Used]]) -> dict[str, str]:
+    """Files of which only what their code says counts, with its digest; none that another dependency takes byte by byte."""
+    found: dict[str, str] = {}
+    whole = set(stage.deps)
+    for want in files_wanted(stage):
+        for path, file in used.get((stage.address, spec(want)), {}).items():
+            if file.code:
+                found[path] = file.code
+            else:
+                whole.add(path)
+    return {path: digest for path, digest in found.items() if path not in whole}
+
+
+def recorded_request(stage: Stage, entry: LockEntry) -> Request:
+    """The action that the last good run of the stage was, as far as the stage still has the same wdir and outputs."""
+    deps = dict(entry.deps)
+    code: dict[str, str] = {}
+    for files in entry.used.values():
+        deps.update({path: file.content for path, file in files.items() if not file.code})
+        code.update({path: file.code for path, file in files.items() if file.code})
+    code = {path: digest for path, digest in code.items() if path not in deps}
+    return Request(entry.cmd, stage.wdir, deps, entry.params, tuple(sorted(entry.outs)), entry.env, code)
+
+
+def action_key(stage: Stage, now: Snapshot) -> bytes:
+    """The canonical bytes whose BLAKE3 is the key of the stage's action. Raises what `request` raises."""
+    return encode_request(request(stage, now))
 
 
 def lock_entry(stage: Stage, before: Snapshot, after: Snapshot) -> LockEntry:
@@ -198,14 +247,34 @@ def lock_entry(stage: Stage, before: Snapshot, after: Snapshot) -> LockEntry:
                 "let the command write it, or remove it from the stage's outs",
             )
         outs[out.path] = content
-    deps = {path: content for path in stage.deps if (content := before.contents[path]) is not None}
-    return LockEntry(stage.cmd, deps, {of.file: select(before.params[of.file] or {}, of.keys) for of in stage.params}, outs)
+    deps = {path: content for path in stage.deps if (content := before.contents.get(path)) is not None}
+    return LockEntry(
+        stage.cmd,
+        deps,
+        {of.file: select(before.params[of.file] or {}, of.keys) for of in stage.params},
+        outs,
+        absent=tuple(path for path in stage.deps if path not in deps),
+        used={spec(want): before.used[stage.address, spec(want)] for want in files_wanted(stage)},
+        env={name: before.env.get(name, "") for name in stage.execution.env},
+    )
+
+
+def read_files(stage: Stage, now: Snapshot) -> dict[str, Content | None]:
+    """Every path a stage reads, listed or found by a wildcard or an import, with what is there; without params files."""
+    found: dict[str, Content | None] = {}
+    for want in files_wanted(stage):
+        found.update({path: used.content for path, used in now.used.get((stage.address, spec(want)), {}).items()})
+    found.update({path: now.contents.get(path) for path in stage.deps})
+    return found
 
 
 def _missing_inputs(stage: Stage, now: Snapshot) -> Iterator[Reason]:
     for path in stage.deps:
-        if now.contents.get(path) is None:
+        if now.contents.get(path) is None and path not in stage.optional:
             yield _reason(DEP_MISSING, path, f"{path}: is missing")
+    for want in files_wanted(stage):
+        if not now.used.get((stage.address, spec(want))) and not want.optional:
+            yield _stands_for_nothing(want)
     for of in stage.params:
         values = now.params.get(of.file)
         if values is None:
@@ -219,8 +288,15 @@ def _missing_inputs(stage: Stage, now: Snapshot) -> Iterator[Reason]:
 def _judge_deps(stage: Stage, locked: LockEntry, now: Snapshot) -> Iterator[Reason]:
     for path in stage.deps:
         content = now.contents.get(path)
-        if content is None:
+        if content is None and path not in stage.optional:
             yield _reason(DEP_MISSING, path, f"{path}: is missing")
+        elif content is None:
+            if path in locked.deps:
+                yield _reason(DEP_REMOVED, path, f"{path}: was there, and is missing now")
+            elif path not in locked.absent:
+                yield _reason(DEP_NEW, path, f"new dependency {path}, which is missing")
+        elif path in locked.absent:
+            yield _reason(DEP_ADDED, path, f"{path}: was missing, and is there now")
         elif path not in locked.deps:
             yield _reason(DEP_NEW, path, f"new dependency {path}")
         elif not _is(content, locked.deps[path]):
@@ -231,9 +307,65 @@ def _judge_deps(stage: Stage, locked: LockEntry, now: Snapshot) -> Iterator[Reas
                 locked.deps[path],
                 content,
             )
-    for path in locked.deps:
+    for path in (*locked.deps, *locked.absent):
         if path not in stage.deps:
             yield _reason(DEP_GONE, path, f"{path} is no longer a dependency")
+
+
+def _judge_used(stage: Stage, locked: LockEntry, now: Snapshot) -> Iterator[Reason]:
+    known = set()
+    for want in files_wanted(stage):
+        name = spec(want)
+        known.add(name)
+        files = now.used.get((stage.address, name)) or {}
+        old = locked.used.get(name)
+        if not files and not want.optional:
+            yield _stands_for_nothing(want)
+        elif old is None:
+            yield _reason(DEP_NEW, name, f"new dependency {name}")
+        else:
+            yield from _changes(name, old, files, imported=want.kind == CODE)
+    for name in locked.used:
+        if name not in known:
+            yield _reason(DEP_GONE, name, f"{name} is no longer a dependency")
+
+
+def _changes(name: str, old: Mapping[str, Used], new: Mapping[str, Used], *, imported: bool) -> Iterator[Reason]:
+    if old == new:
+        return
+    for path in sorted(new):
+        if path not in old:
+            yield _reason(DEP_ADDED, path, f"{path}: {'is imported now' if imported else 'added'} ({name})")
+        elif not _is_used(old[path], new[path]):
+            before, after = old[path].content, new[path].content
+            yield _reason(DEP_CHANGED, path, f"{path}: {_change(before, after)} ({name})", before, after)
+    for path in sorted(old):
+        if path not in new:
+            yield _reason(DEP_REMOVED, path, f"{path}: {'is no longer imported' if imported else 'removed'} ({name})")
+
+
+def _is_used(old: Used, new: Used) -> bool:
+    return old.code == new.code if old.code and new.code else _is(old.content, new.content)
+
+
+def _stands_for_nothing(want: Want) -> Reason:
+    name = spec(want)
+    if want.kind == CODE:
+        return _reason(DEP_MISSING, want.value, f"{name}: is missing")
+    return _reason(DEP_MISSING, fixed_part(want.value) or name, f"{name}: no file matches")
+
+
+def _judge_env(stage: Stage, locked: LockEntry, now: Snapshot) -> Iterator[Reason]:
+    for name in stage.execution.env:
+        old, new = locked.env.get(name), now.env.get(name, "")
+        if old is None:
+            yield _reason(ENV_NEW, name, f"new environment variable {name}")
+        elif old != new:
+            text = "is no longer set" if not new else "is set now" if not old else "changed"
+            yield _reason(ENV_CHANGED, name, f"environment variable {name} {text}")
+    for name in locked.env:
+        if name not in stage.execution.env:
+            yield _reason(ENV_GONE, name, f"environment variable {name} is no longer one of its inputs")
 
 
 def _judge_params(stage: Stage, locked: LockEntry, now: Snapshot) -> Iterator[Reason]:

@@ -89,7 +89,7 @@ def anchors(
         "X_TYPE": types[0],
         "Y_TYPE": types[1],
         "COLOR": by_rev if several or not many else by_series,
-        "STROKE_DASH": by_series if several and many else ABSENT,
+        "STROKE_DASH": {**by_series, "legend": {"symbolType": "stroke"}} if several and many else ABSENT,
         "SHAPE": by_series if several and many else ABSENT,
         "TOOLTIP": tooltip,
         "COLUMN": {"field": "series", "type": "nominal", "title": None, "sort": series} if many else ABSENT,

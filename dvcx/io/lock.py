@@ -22,6 +22,10 @@ _UNSUPPORTED = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.E
 _held: dict[tuple[int, int, int], bool] = {}
 
 
+class NoLocks(Busy):
+    """The file system has no locks: waiting would not help."""
+
+
 @contextmanager
 def hold(
     path: str,
@@ -158,7 +162,7 @@ def _try(handle: int, path: str, shared: bool) -> bool:
         return False
     except OSError as error:
         if error.errno in _UNSUPPORTED:
-            raise Busy(
+            raise NoLocks(
                 f"{display(path)}: this file system has no locks ({error.strerror}), so another dvcx could not be kept out",
                 "move the project to a local disk, or mount this one with locks (NFS: mount -o local_lock=flock)",
             ) from None

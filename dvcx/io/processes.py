@@ -31,6 +31,27 @@ def available() -> bool:
     return sys.platform == "linux" and threading.active_count() == 1
 
 
+def belongs(group: int, variable: str) -> bool:
+    """Whether a process of this group runs with `variable` ("NAME=value") in its environment; False where nobody can tell."""
+    wanted = variable.encode("utf-8", "surrogateescape")
+    try:
+        pids = [name for name in os.listdir("/proc") if name.isdecimal()]
+    except OSError:
+        return False
+    for pid in pids:
+        try:
+            with open(f"/proc/{pid}/stat", "rb") as file:
+                # The name of the program, in brackets, may hold anything; state, parent and group come after it.
+                if int(file.read(4096).rpartition(b")")[2].split()[2]) != group:
+                    continue
+            with open(f"/proc/{pid}/environ", "rb") as file:
+                if wanted in file.read(1 << 20).split(b"\0"):
+                    return True
+        except (OSError, ValueError, IndexError):
+            continue
+    return False
+
+
 def spread(
     function: Callable[[Item], bytes], items: Sequence[Item], *, workers: int, last: Callable[[], bytes] | None = None
 ) -> Iterator[tuple[int, bytes]]:

@@ -99,7 +99,7 @@ class StatIndex:
 
     def _read_only(self) -> sqlite3.Connection | None:
         with contextlib.suppress(sqlite3.Error):
-            db = sqlite3.connect(f"file:{self._path}?mode=ro&immutable=1", uri=True)
+            db = sqlite3.connect(f"file:{self._path}?mode=ro&immutable=1", uri=True, check_same_thread=False)
             if db.execute("PRAGMA user_version").fetchone()[0] == SCHEMA:
                 return db
         return None
@@ -199,6 +199,42 @@ class StatIndex:
                     yield name, row
 
 
+class SharedIndex(StatIndex):
+    """A stat index that several threads use: what one has hashed, the others need not."""
+
+    def __init__(self, path: str, warn: Callable[[str], None]) -> None:
+        import threading
+
+        self._lock = threading.RLock()
+        super().__init__(path, warn)
+
+    def get(self, path: str) -> Row | None:
+        """See `StatIndex.get`."""
+        with self._lock:
+            return super().get(path)
+
+    def put(self, path: str, row: Row) -> None:
+        """See `StatIndex.put`."""
+        with self._lock:
+            super().put(path, row)
+
+    def drop(self, path: str) -> None:
+        """See `StatIndex.drop`."""
+        with self._lock:
+            super().drop(path)
+
+    def flush(self) -> None:
+        """See `StatIndex.flush`."""
+        with self._lock:
+            super().flush()
+
+    def walk(self, path: str) -> Iterator[tuple[str, Row]]:
+        """See `StatIndex.walk`."""
+        with self._lock:
+            rows = list(super().walk(path))
+        yield from rows
+
+
 def encode_rows(rows: Mapping[str, Row]) -> bytes:
     """Rows as bytes, to come from another process; the lengths of a row's parts in a line before them."""
     parts = []
@@ -251,7 +287,8 @@ def _key(path: str) -> bytes:
 
 
 def _open(path: str) -> sqlite3.Connection:
-    db = sqlite3.connect(path, timeout=10)
+    # Threads may share it (`SharedIndex`), one after another.
+    db = sqlite3.connect(path, timeout=10, check_same_thread=False)
     try:
         if db.execute("PRAGMA user_version").fetchone()[0] != SCHEMA:
             db.executescript(

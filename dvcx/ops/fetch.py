@@ -83,7 +83,7 @@ def bring(
             emit(Began("listing objects"))
             found = _needed(contents, tracked, chosen, cache, store)
             met = met or found.met
-            counts = _bring_from(project, store, cache, found, jobs or project.jobs, repair=repair, emit=emit)
+            counts = bring_objects(project, store, cache, found, jobs or project.jobs, repair=repair, emit=emit)
         finally:
             store.close()
         total = [a + b for a, b in zip(total, counts, strict=True)]
@@ -107,16 +107,17 @@ def _by_remote(project: Project, tracked: Tracked, chosen: Choice, asked: str) -
     return grouped
 
 
-def _bring_from(
+def bring_objects(
     project: Project,
     store: Store,
     cache: Store,
     found: Needed,
     jobs: int,
     *,
-    repair: bool,
+    repair: bool = False,
     emit: Emit,
 ) -> list[int]:
+    """Bring from one remote what is needed and the cache lacks; objects and bytes brought, objects there already, repaired."""
     objects, trees = found.objects, found.trees
     absent = cache.missing(objects)
     emit(Ended("listing objects"))

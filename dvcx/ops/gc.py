@@ -8,14 +8,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dvcx.core.collecting import DAY, GRACE_DAYS, TRASH_DAYS, Sweep, decide, parse_size
-from dvcx.core.records import decode_action
 from dvcx.errors import IntegrityError, NotFound, UsageError, display
 from dvcx.events import Advanced, Began, Emit, Ended, Warned, ignore
 from dvcx.io.files import private_directory
 from dvcx.io.store import fresh, sweep
 from dvcx.io.store.store import Store
-from dvcx.io.store.sweep import File, Inventory
-from dvcx.ops import gc_remote, shrinking
+from dvcx.ops import gc_actions, gc_remote, shrinking
 from dvcx.ops.collected import Collected, CollectedFile, report
 from dvcx.ops.reachable import Asked, find_roots, reach
 
@@ -77,7 +75,7 @@ def _collect(project: Project, cache: Store, limit: int, *, grace: int, force: b
     stays = live.__contains__
     chosen = decide(there.loose, sweep.weigh(cache, there.packs, stays), live, before=now - grace * DAY)
     chosen, kept = sweep.examine(cache, chosen, stays)
-    actions = _actions(cache, there, live, now - grace * DAY)
+    actions = gc_actions.unusable(cache, there, stays, before=now - grace * DAY, jobs=project.jobs)
     expired = sweep.expired(there, fresh.day(now - TRASH_DAYS * DAY))
     emit(Ended("looking at the cache"))
     result = report(cache, project.cache_dir, chosen, actions, expired, there, now=now, dry_run=dry_run)
@@ -113,21 +111,6 @@ def _remotes(project: Project, emit: Emit) -> list[Asked]:
 
 def _opening(project: Project, name: str, emit: Emit) -> Callable[[], Store]:
     return lambda: project.remote(name, emit)
-
-
-def _actions(cache: Store, there: Inventory, live: set[bytes], before: float) -> list[File]:
-    """Results of actions whose outputs are not all needed any more: they could not be restored."""
-    gone = []
-    for file in there.actions:
-        if file.newest > before:
-            continue
-        try:
-            action = decode_action(cache.backend.read(file.name), f"{cache.label}: {file.name}")
-        except (IntegrityError, NotFound):
-            continue
-        if any(bytes.fromhex(content.id[7:]) not in live for content in action.outs.values()):
-            gone.append(file)
-    return gone
 
 
 def _undo(project: Project, remote: str, *, all_days: bool, dry_run: bool, emit: Emit) -> Collected:

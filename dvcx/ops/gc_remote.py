@@ -15,6 +15,7 @@ from dvcx.events import Advanced, Began, Emit, Ended
 from dvcx.io.files import private_directory
 from dvcx.io.store import fresh, marks, sweep
 from dvcx.io.store.store import Store
+from dvcx.ops import gc_actions
 from dvcx.ops.collected import Collected, report
 from dvcx.ops.reachable import find_roots, reach
 
@@ -63,6 +64,7 @@ def _collect(project: Project, name: str, store: Store, live: set[bytes], *, gra
         emit(Began("looking at the remote"))
         there = sweep.inventory(store)
         dead = {item.id for item in there.loose} | {key for _, key, _, _ in store.catalog.everything()}
+        present = frozenset(dead)
         held = len(dead)
         dead -= live
         known = marks.read(store)
@@ -83,12 +85,15 @@ def _collect(project: Project, name: str, store: Store, live: set[bytes], *, gra
             chosen, kept = sweep.examine(store, chosen, stays)
         left = _left_by_pushes(store, there, now - max(grace, GRACE_DAYS) * DAY)
         chosen = replace(chosen, live=held - len(dead), packs=(*chosen.packs, *left))
+        actions = gc_actions.unusable(
+            store, there, lambda key: key in present and key not in going, before=now - grace * DAY, jobs=project.jobs
+        )
         expired = sweep.expired(there, fresh.day(now - TRASH_DAYS * DAY))
         emit(Ended("looking at the remote"))
         waiting = dead - going
         first = min((mark.time for mark in earlier if mark.time > now - grace * DAY), default=now)
         due = fresh.day(first + grace * DAY) if waiting else ""
-        result = report(store, name, chosen, (), expired, there, now=now, dry_run=dry_run, marked=len(waiting), ripe=due)
+        result = report(store, name, chosen, actions, expired, there, now=now, dry_run=dry_run, marked=len(waiting), ripe=due)
         if not dry_run:
             private = f"{project.state_dir}/tmp"
             private_directory(private)
@@ -101,6 +106,7 @@ def _collect(project: Project, name: str, store: Store, live: set[bytes], *, gra
                 day=result.day,
                 scratch=private,
                 fsync=project.fsync,
+                actions=[file.name for file in actions],
                 moved=lambda files, size: emit(Advanced(files, size)),
             )
             sweep.purge(store, there, fresh.day(now - TRASH_DAYS * DAY))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from dvcx.core.objects import Content
 from dvcx.core.pipeline.schema import Stage
-from dvcx.core.records import LockEntry, decode_action
+from dvcx.core.records import LockEntry
 from dvcx.core.staleness import ALWAYS, Reason, Snapshot, action_key
 from dvcx.errors import DvcxError, NotFound
 from dvcx.events import Emit
@@ -54,14 +54,14 @@ class KnownResults:
             key = seal(action_key(stage, now)).hex()
         except NotFound:
             return None
-        from dvcx.io.store.store import action_name
+        from dvcx.io.store.actions import read_action
 
         try:
             cache = self._open()
-            action = decode_action(cache.backend.read(action_name(key)), action_name(key))
+            action = read_action(cache.backend, key, cache.label)
         except DvcxError:
             return None
-        return action.outs if action.key == key else None
+        return action.outs if action is not None else None
 
     def _held(self, outs: Mapping[str, Content]) -> bool:
         from dvcx.ops.transfer import needed

@@ -25,6 +25,7 @@ from dvcx.ops.looking import entry_at, stored_trees, workspace_trees
 from dvcx.ops.records import Tracked
 
 if TYPE_CHECKING:
+    from dvcx.core.pipeline.schema import Stage
     from dvcx.io.store.store import Store
     from dvcx.project import Project
 
@@ -173,6 +174,11 @@ class Parts:
         self._cache: Store | None = None
         self._made: dict[tuple[str, str], list[Entry]] = {}
         self._known: dict[tuple[str, str, str], Merged | None] = {}
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """All stages of the project."""
+        return self._tracked.stages
 
     def close(self) -> None:
         """Release the cache."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from dvcx.core.changes import ReadTree
@@ -17,7 +17,7 @@ from dvcx.io.store import fresh, marks
 from dvcx.io.store.scratch import scratch
 from dvcx.io.store.store import Store, Wanted, wanted
 from dvcx.io.store.writer import Sent, Writer, fresh_bytes
-from dvcx.ops import records
+from dvcx.ops import actions, records
 from dvcx.ops.checkout import entry_of
 from dvcx.ops.listings import Listings
 from dvcx.ops.looking import entry_at, stored_trees
@@ -34,7 +34,7 @@ class Pushed:
 
     `objects` and their logical `bytes` are new on the remote; `new` of these bytes it held in no object or chunk; `sent` is
     what went there, as stored (0 in a dry run); `ratio` is sent (in a dry run new) to logical bytes. `present` objects were
-    there already.
+    there already. `actions` results of stages went along.
     """
 
     remote: str
@@ -45,6 +45,7 @@ class Pushed:
     ratio: float
     present: int
     dry_run: bool
+    actions: int = 0
 
 
 def push(
@@ -76,37 +77,57 @@ def _push(
     try:
         with Listings(project, tracked, cache, emit, remote=name) as listings:
             contents = _chosen(tracked, targets, name, asked=asked, read=listings.read)
-        emit(Began("listing objects"))
-        objects = needed(contents, cache, store).objects
-        absent = store.missing(objects)
-        emit(Ended("listing objects"))
-        present = len(objects) - len(absent)
-        if not dry_run:
-            marks.hold(store, fresh.keys_of([item.id for item in set(objects).difference(absent)]))
-        if dry_run or not absent:
-            return _forecast(name, absent, cache, store, present, emit, dry_run=dry_run)
-        emit(Began("pushing", len(absent), _size(absent)))
-        with (
-            scratch(f"{project.state_dir}/tmp") as directory,
-            _repairable(objects, cache),
-            Writer(
-                store,
-                directory,
-                compress=project.compresses(name),
-                fsync=project.fsync,
-                journal=f"{project.state_dir}/sent-{store.id}",
-                advanced=lambda count: emit(Advanced(0, count)),
-            ) as writer,
-        ):
-            sent = move(absent, cache, writer, jobs=jobs or project.jobs, lacking=_lacking(objects), emit=emit)
-            summary = writer.commit()
-        emit(Ended("pushing"))
-        _advise(project, cache, store, {objects[item]: (item, how) for item, how in sent.items()}, emit)
-        ratio = _ratio(summary.stored, summary.bytes)
-        return Pushed(name, summary.objects, summary.bytes, summary.new, summary.stored, ratio, present, False)
+        results = actions.sendable(project, tracked, contents, cache, name)
+        for action in results.values():
+            contents = {**action.outs, **contents}
+        pushed = _push_objects(project, contents, cache, store, name, jobs=jobs, dry_run=dry_run, emit=emit)
+        if dry_run:
+            return pushed
+        return replace(pushed, actions=actions.send(project, store, results, jobs=jobs or project.jobs, emit=emit))
     finally:
         store.close()
         cache.close()
+
+
+def _push_objects(
+    project: Project,
+    contents: Mapping[str, Content],
+    cache: Store,
+    store: Store,
+    name: str,
+    *,
+    jobs: int,
+    dry_run: bool,
+    emit: Emit,
+) -> Pushed:
+    emit(Began("listing objects"))
+    objects = needed(contents, cache, store).objects
+    absent = store.missing(objects)
+    emit(Ended("listing objects"))
+    present = len(objects) - len(absent)
+    if not dry_run:
+        marks.hold(store, fresh.keys_of([item.id for item in set(objects).difference(absent)]))
+    if dry_run or not absent:
+        return _forecast(name, absent, cache, store, present, emit, dry_run=dry_run)
+    emit(Began("pushing", len(absent), _size(absent)))
+    with (
+        scratch(f"{project.state_dir}/tmp") as directory,
+        _repairable(objects, cache),
+        Writer(
+            store,
+            directory,
+            compress=project.compresses(name),
+            fsync=project.fsync,
+            journal=f"{project.state_dir}/sent-{store.id}",
+            advanced=lambda count: emit(Advanced(0, count)),
+        ) as writer,
+    ):
+        sent = move(absent, cache, writer, jobs=jobs or project.jobs, lacking=_lacking(objects), emit=emit)
+        summary = writer.commit()
+    emit(Ended("pushing"))
+    _advise(project, cache, store, {objects[item]: (item, how) for item, how in sent.items()}, emit)
+    ratio = _ratio(summary.stored, summary.bytes)
+    return Pushed(name, summary.objects, summary.bytes, summary.new, summary.stored, ratio, present, False)
 
 
 def _chosen(tracked: Tracked, targets: Sequence[str], name: str, *, asked: bool, read: ReadTree) -> dict[str, Content]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 from dvcx.core.globs import Globs
 from dvcx.core.objects import Content
 from dvcx.core.paths import contains, join, parent, relative, resolve, several
+from dvcx.core.pipeline.dependencies import link
 from dvcx.core.pipeline.graph import build
 from dvcx.core.pipeline.memory import dump_pipeline, load_pipeline
 from dvcx.core.pipeline.schema import Pipeline, Stage, address, parse_pipeline, split_address
@@ -19,6 +21,7 @@ from dvcx.core.records import (
     POINTER_SUFFIX,
     LockEntry,
     Pointer,
+    decode_journal,
     decode_lock,
     decode_pointer,
     encode_lock,
@@ -113,9 +116,51 @@ def _tracked(project: Project, names: Sequence[str], read: Callable[[str, int], 
                 if path in pointers:
                     raise _two_owners(path, pointers[path][0], path, name)
                 pointers[path] = (name, pointer)
+    if not prefix:
+        entries.update(_finished_since(project, names, read))
     stages = tuple(stage for pipeline in pipelines.values() for stage in pipeline.stages)
+    stages = link(stages)
     build(stages, pointers)
     return Tracked(pointers, stages, entries, pipelines)
+
+
+def _finished_since(
+    project: Project, names: Sequence[str], read: Callable[[str, int], bytes | None]
+) -> dict[str, LockEntry]:
+    """Entries of stages that a running (or killed) repro has finished and not written into their dvcx.lock yet."""
+    found: dict[str, LockEntry] = {}
+    for pipeline in (name for name in names if name.rpartition("/")[2] == PIPELINE):
+        name = join(parent(pipeline), LOCK)
+        if os.path.exists(journal_path(project.state_dir, name)):
+            for stage, entry in journal(project.state_dir, name, read(name, MAX_LOCK)).items():
+                found[address(pipeline, stage)] = above(entry, parent(name))
+    return found
+
+
+def journal_path(state_dir: str, name: str) -> str:
+    """Where the journal of the lock file `name` is, if there is one."""
+    from dvcx.io.hashing import seal
+
+    return f"{state_dir}/journal-{seal(name.encode()).hex()[:16]}"
+
+
+def journal(state_dir: str, name: str, data: bytes | None) -> dict[str, LockEntry]:
+    """Entries, by stage name, that were recorded since the lock file `name` had the bytes `data`."""
+    from dvcx.io.hashing import seal
+
+    try:
+        with open(journal_path(state_dir, name), "rb") as file:
+            lines = file.read(MAX_LOCK)
+    except OSError:
+        return {}
+    return decode_journal(lines, seal(data or b"").hex(), name)
+
+
+def read_lock(project: Project, name: str) -> tuple[bytes | None, dict[str, LockEntry]]:
+    """The bytes of the lock file `name`, and its entries with those that were recorded since, by stage name."""
+    data = files.read_record(project.root, name, MAX_LOCK)
+    lock = decode_lock(data, name) if data is not None else {}
+    return data, {**lock, **journal(project.state_dir, name, data)}
 
 
 def _pipeline(project: Project, data: bytes, name: str, prefix: str) -> Pipeline:
@@ -158,13 +203,32 @@ def _lock_entries(data: bytes, name: str, prefix: str) -> dict[str, LockEntry]:
     return found
 
 
+def below(entry: LockEntry, base: str) -> LockEntry:
+    """An entry with project paths as the lock in the directory `base` holds it."""
+    return _moved(entry, lambda path: relative(path, base))
+
+
+def above(entry: LockEntry, base: str) -> LockEntry:
+    """An entry of the lock in the directory `base` with project paths."""
+    return _moved(entry, lambda path: resolve(base, path, join(base, LOCK)))
+
+
 def _moved(entry: LockEntry, move: Callable[[str], str]) -> LockEntry:
     return LockEntry(
         entry.cmd,
         {move(path): content for path, content in entry.deps.items()},
         {move(path): values for path, values in entry.params.items()},
         {move(path): content for path, content in entry.outs.items()},
+        tuple([move(path) for path in entry.absent]),
+        {_moved_spec(spec, move): {move(path): used for path, used in files.items()} for spec, files in entry.used.items()},
+        entry.env,
+        {move(path): key for path, key in entry.items.items()},
     )
+
+
+def _moved_spec(spec: str, move: Callable[[str], str]) -> str:
+    kind, _, value = spec.partition(":")
+    return f"{kind}:{move(value)}"
 
 
 def _two_owners(path: str, first: str, other: str, second: str) -> Conflict:
@@ -196,13 +260,12 @@ def write_lock(project: Project, changed: Mapping[str, LockEntry | None]) -> lis
     for pipeline, entries in by_file.items():
         base = parent(pipeline)
         name = join(base, LOCK)
-        data = files.read_record(project.root, name, MAX_LOCK)
-        lock = decode_lock(data, name) if data is not None else {}
+        _, lock = read_lock(project, name)
         for stage, entry in entries.items():
             if entry is None:
                 lock.pop(stage, None)
             else:
-                lock[stage] = _moved(entry, lambda path, base=base: relative(path, base))  # type: ignore[misc]
+                lock[stage] = below(entry, base)
         if files.write_record(project.root, name, encode_lock(lock), fsync=project.fsync != "none"):
             written.append(name)
     return written

@@ -69,13 +69,21 @@ class RemoteChecked:
 
 
 def add(
-    project: Project, name: str, url: str, *, default: bool = False, force: bool = False, local: bool = False, base: str = ""
+    project: Project,
+    name: str,
+    url: str,
+    *,
+    default: bool = False,
+    force: bool = False,
+    local: bool = False,
+    base: str = "",
+    actions: str = "",
 ) -> Remote:
     """Add a remote to the committed file, or with `local` to the private one.
 
     A relative directory is relative to `base` (absolute; the project's root when left out) and is stored relative to the
     root. A directory inside the project is git-ignored. Raises `Conflict` for a name that is taken unless `force`, which
-    drops all settings of the old one; `UsageError` for a url with a password.
+    drops all settings of the old one; `UsageError` for a url with a password. `actions` is what results of stages may do there.
     """
     config.check_remote_name(name)
     if name in project.config.remotes() and not force:
@@ -86,6 +94,8 @@ def add(
     place, inside = _place(project, url, base)
     place = config.parse_value(f"remote.{name}.url", place)
     prefix = f"remote.{name}."
+    if actions:
+        actions = config.parse_value(prefix + "actions", actions)
     with changing(project):
         write(project, prefix + "url", place, local=local)
         for key in _stored(project, local=local):
@@ -94,6 +104,8 @@ def add(
         if not local:
             # Credentials of the old place must not go to the new one, nor may its url hide the new one.
             write(project, f"remote.{name}", None, local=True)
+        if actions:
+            write(project, prefix + "actions", actions, local=local)
         if default:
             write(project, "core.remote", name, local=local)
     _ignore(project, inside)

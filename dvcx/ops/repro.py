@@ -3,30 +3,55 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from dvcx.core.paths import several
 from dvcx.core.pipeline.graph import Graph, build, order
 from dvcx.core.pipeline.schema import Stage
 from dvcx.core.records import LockEntry
-from dvcx.core.staleness import WOULD_RUN, Snapshot, forecast, judge
+from dvcx.core.scheduling import Capacity, Granted, Queue
+from dvcx.core.staleness import ALWAYS, NOT_WANTED, WOULD_RUN, Reason, Snapshot, forecast, judge, not_wanted
 from dvcx.errors import Busy, Conflict, DvcxError, display
-from dvcx.events import Emit, Noted, StageEnded, ignore
+from dvcx.events import Emit, Event, Noted, StageEnded, ignore
+from dvcx.io import machine
+from dvcx.io import runs as run_records
+from dvcx.io.runners.local import Leash
 from dvcx.ops import placed, records
 from dvcx.ops.add import add
+from dvcx.ops.crew import Crew, Turn
 from dvcx.ops.known import KnownResults
+from dvcx.ops.ledger import Ledger
 from dvcx.ops.looking import observe
 from dvcx.ops.placed import Parts, mark_of
 from dvcx.ops.records import Tracked
-from dvcx.ops.running import MARK, Workshop, recover, restore, run, staged_records
+from dvcx.ops.running import (
+    MARK,
+    Floor,
+    Stopped,
+    Workshop,
+    alone_with,
+    current_entry,
+    facts_of,
+    fold,
+    recover,
+    restore,
+    run,
+    staged_records,
+)
 from dvcx.ops.snapshot import snapshot
 from dvcx.project import command_environment
 
 if TYPE_CHECKING:
     from dvcx.project import Project
+
+
+FOLD_EVERY = 0.5
+"""Seconds: so long dvcx.lock may lag behind what is noted in its journal."""
+LOOKED_AT = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +83,13 @@ def repro(
     single_item: bool = False,
     downstream: bool = False,
     keep_going: bool = False,
+    jobs: int = 0,
     emit: Emit = ignore,
 ) -> Reproduced:
-    """Judge each stage when its turn comes and run the stale ones. `force` runs fresh ones too.
+    """Judge each stage when its turn comes and run the stale ones, up to `jobs` side by side (0: one for each core).
 
-    A stage's failure ends it, unless `keep_going`; it is in the result. Raises what records and the workspace raise.
+    `force` runs fresh ones too. A stage's failure lets those that run finish and starts no more, unless `keep_going`; it is in
+    the result. `emit` is called from several threads, one at a time. Raises what records and the workspace raise.
     """
     targets = several(targets)
     if dry_run:
@@ -74,28 +101,197 @@ def repro(
             "let dvcx.yaml say what depends on what instead",
         )
     environment["DVCX_PROJECT"] = project.root
-    with project.repro_lock("dvcx repro", emit):
+    emit = one_at_a_time(emit)
+    tracked = records.load(project)
+    graph = build(tracked.stages, tracked.pointers)
+    chosen = order(graph, targets, downstream=downstream, single=single_item)
+    if _record_sources(project, tracked, graph, chosen, emit):
         tracked = records.load(project)
-        graph = build(tracked.stages, tracked.pointers)
-        chosen = order(graph, targets, downstream=downstream, single=single_item)
-        if _record_sources(project, tracked, graph, chosen, emit):
-            tracked = records.load(project)
-        cache = project.cache(emit, write=bool(chosen))
-        index = project.stat_index(emit)
-        touched: list[Stage] = []
+    return _Repro(project, tracked, environment, emit, force=force, keep_going=keep_going).work(graph, chosen, jobs)
+
+
+class _Repro:
+    """One `repro` while it runs: what its threads share, and what came of each stage."""
+
+    def __init__(
+        self, project: Project, tracked: Tracked, environment: Mapping[str, str], emit: Emit, *, force: bool, keep_going: bool
+    ) -> None:
+        self._project, self._tracked, self._environment, self._emit = project, tracked, environment, emit
+        self._force, self._keep_going = force, keep_going
+        self._rules = project.rules()
+        self._lock = dict(tracked.lock)
+        self._runs: dict[str, StageRun] = {}
+        self._touched: list[Stage] = []
+        self._folded = time.monotonic()
+        self._index = project.stat_index(emit, shared=True)
+        self._floor = Floor(Ledger(project), Leash(), facts_of(project, environment))
+        self._crew: Crew
+
+    def work(self, graph: Graph, chosen: Sequence[Stage], jobs: int) -> Reproduced:
+        """Give every stage its turn."""
+        jobs = max(1, min(jobs or machine.cores(), len(chosen)))
+        self._floor.several = jobs > 1
+        queue = Queue(chosen, graph.upstream, _capacity(self._project, self._environment, jobs))
+        self._crew = Crew(
+            queue,
+            jobs=jobs,
+            hire=self._hire,
+            failed=self._failed,
+            tick=self._tick,
+            leash=self._floor.leash,
+            stopping=self._floor.stopping,
+            emit=self._emit,
+        )
         try:
-            recover(project, chosen, emit)
-            shop = Workshop(project, cache, index, project.rules(), environment, emit)
-            runs = _turns(shop, tracked, graph, chosen, touched, force=force, keep_going=keep_going)
+            if chosen:
+                self._begin(chosen)
+                self._crew.work()
         finally:
-            index.flush()
-            index.close()
+            self._index.flush()
+            self._index.close()
+            if self._floor.ledger.unfolded:
+                fold(self._project, self._floor, self._emit)
+            if self._touched:
+                records.autostage(self._project, staged_records(self._touched))
+        runs = [self._runs[stage.address] for stage in chosen if stage.address in self._runs]
+        if self._touched:
+            _note(self._project, self._touched, runs)
+            run_records.prune(self._project.state_dir)
+        return Reproduced(tuple(runs), sum(1 for item in runs if item.how in ("failed", "skipped")))
+
+    def _begin(self, chosen: Sequence[Stage]) -> None:
+        """What killed runs left is put back or finished first."""
+        with self._floor.lock, self._project.lock("dvcx repro", self._emit):
+            recover(self._project, chosen, self._emit)
+            self._floor.fresh += self._floor.ledger.find(self._tracked.stages)
+        self._project.cache(self._emit, write=True).close()
+
+    @contextlib.contextmanager
+    def _hire(self) -> Iterator[Turn]:
+        """The tools of one thread."""
+        cache = self._project.cache(self._emit)
+        shop = Workshop(self._project, cache, self._index, self._rules, self._environment, self._emit, self._floor)
+        try:
+            yield lambda granted: self._turn(shop, granted)
+        finally:
             cache.close()
-            if touched:
-                records.autostage(project, staged_records(touched))
-        if touched:
-            _note(project, touched, runs)
-    return Reproduced(tuple(runs), sum(1 for item in runs if item.how in ("failed", "skipped")))
+
+    def _tick(self) -> None:
+        """Now and then what is noted becomes part of dvcx.lock, for others to read."""
+        if self._floor.ledger.unfolded and time.monotonic() - self._folded >= FOLD_EVERY:
+            fold(self._project, self._floor, self._emit)
+            self._folded = time.monotonic()
+
+    def _turn(self, shop: Workshop, granted: Granted) -> str | None:
+        """One stage's turn; None when it has to wait for what it needs."""
+        stage = granted.stage
+        if granted.runs:
+            turn = self._act(shop, stage, None)
+        else:
+            seen = self._look(shop, stage)
+            condition = seen.now.unwanted.get(stage.address)
+            if condition is not None:
+                turn = StageRun(stage.address, NOT_WANTED, (not_wanted(stage, condition).text,), 0.0)
+            elif not seen.reasons and not self._force:
+                turn = StageRun(stage.address, "unchanged", (), 0.0)
+            elif not self._crew.claim(stage.address):
+                return None
+            else:
+                turn = self._act(shop, stage, seen)
+        self._runs[stage.address] = turn
+        self._emit(StageEnded(stage.address, turn.how, turn.seconds))
+        return turn.how
+
+    def _look(self, shop: Workshop, stage: Stage) -> _Seen:
+        locked = self._lock.get(stage.address)
+        parts = Parts(shop.project, Tracked(self._tracked.pointers, self._tracked.stages, self._lock), shop.index, shop.emit)
+        try:
+            entries = {} if locked is None else {stage.address: locked}
+            now = snapshot(shop.project, [stage], entries, index=shop.index, rules=shop.rules, emit=shop.emit, parts=parts)
+        finally:
+            parts.close()
+        return _Seen(now, locked, judge(stage, locked, now))
+
+    def _act(self, shop: Workshop, stage: Stage, seen: _Seen | None) -> StageRun:
+        """Restore or run a stage, which nobody else in the project does meanwhile."""
+        began = time.time()
+        with alone_with(shop, stage) as waited:
+            entry = current_entry(shop, stage)
+            if entry != self._lock.get(stage.address) or waited or seen is None:
+                # Somebody else may have run it by now; then there is nothing to do.
+                if entry is not None:
+                    self._lock[stage.address] = entry
+                seen = self._look(shop, stage)
+                if seen.fresh(force=self._force and not waited) or (waited and _ran_since(shop, stage, began, seen)):
+                    return StageRun(stage.address, "unchanged", (), 0.0)
+            words = tuple(reason.text for reason in seen.reasons)
+            self._touched.append(stage)
+            started = time.monotonic()
+            restored = None if self._force else restore(shop, stage, seen.now, seen.locked, seen.reasons)
+            if restored is not None:
+                self._lock[stage.address] = restored
+                return StageRun(stage.address, "restored", words, time.monotonic() - started)
+            entry, seconds = run(shop, stage, seen.now, seen.reasons)
+            self._lock[stage.address] = entry
+            return StageRun(stage.address, "ran", words or ("--force",), seconds)
+
+    def _failed(self, stage: Stage, error: DvcxError, blocked: tuple[Stage, ...]) -> bool:
+        if not isinstance(error, Stopped):
+            self._emit(StageEnded(stage.address, "failed"))
+            self._runs[stage.address] = StageRun(stage.address, "failed", (), 0.0, f"{error.message}\n{error.hint}".strip())
+        if self._keep_going:
+            for other in blocked:
+                self._runs[other.address] = StageRun(other.address, "skipped", (), 0.0, "a stage it needs failed")
+        return self._keep_going and not isinstance(error, Stopped)
+
+
+class _Seen(NamedTuple):
+    """What a stage was judged by, and why it is stale."""
+
+    now: Snapshot
+    locked: LockEntry | None
+    reasons: tuple[Reason, ...]
+
+    def fresh(self, *, force: bool) -> bool:
+        """Whether there is nothing to do."""
+        return not self.reasons and not force
+
+
+def _ran_since(shop: Workshop, stage: Stage, moment: float, seen: _Seen) -> bool:
+    """Whether a stage that would always run was run by another `repro` while we waited for it: once is enough."""
+    if any(reason.kind != ALWAYS for reason in seen.reasons):
+        return False
+    for name in run_records.names(shop.project.state_dir)[:LOOKED_AT]:
+        found = run_records.read(shop.project.state_dir, name)
+        if found is not None and found.stage == stage.address and found.state == run_records.RAN:
+            return found.began + found.wall >= moment
+    return False
+
+
+def _capacity(project: Project, environment: Mapping[str, str], jobs: int) -> Capacity:
+    """What there is to share out: the machine, and what the settings say."""
+    config = project.config
+    prefix = "resources."
+    said = {key[len(prefix) :]: float(value) for key, value in config.values.items() if key.startswith(prefix)}
+    gpu = said.pop("gpu", None)
+    mem = said.pop("mem", None)
+    return Capacity(
+        jobs,
+        machine.memory() if mem is None else int(mem),
+        float(machine.gpus(environment)) if gpu is None else gpu,
+        said,
+    )
+
+
+def one_at_a_time(emit: Emit) -> Emit:
+    """The same listener for several threads."""
+    held = threading.RLock()
+
+    def tell(event: Event) -> None:
+        with held:
+            emit(event)
+
+    return tell
 
 
 def _record_sources(project: Project, tracked: Tracked, graph: Graph, chosen: Sequence[Stage], emit: Emit) -> bool:
@@ -114,62 +310,6 @@ def _record_sources(project: Project, tracked: Tracked, graph: Graph, chosen: Se
     for path in recorded:
         emit(Noted(f"recorded {display(path)}, which was edited"))
     return bool(recorded)
-
-
-def _turns(
-    shop: Workshop,
-    tracked: Tracked,
-    graph: Graph,
-    chosen: Sequence[Stage],
-    touched: list[Stage],
-    *,
-    force: bool,
-    keep_going: bool,
-) -> list[StageRun]:
-    lock: dict[str, LockEntry] = dict(tracked.lock)
-    runs: list[StageRun] = []
-    blocked: set[str] = set()
-    for stage in chosen:
-        if blocked.intersection(graph.upstream[stage.address]):
-            blocked.add(stage.address)
-            runs.append(StageRun(stage.address, "skipped", (), 0.0, "a stage it needs failed"))
-            continue
-        try:
-            turn = _turn(shop, stage, Tracked(tracked.pointers, tracked.stages, lock), lock, touched, force=force)
-        except DvcxError as error:
-            shop.emit(StageEnded(stage.address, "failed"))
-            runs.append(StageRun(stage.address, "failed", (), 0.0, f"{error.message}\n{error.hint}".strip()))
-            if not keep_going:
-                return runs
-            blocked.add(stage.address)
-            continue
-        shop.emit(StageEnded(stage.address, turn.how, turn.seconds))
-        runs.append(turn)
-    return runs
-
-
-def _turn(
-    shop: Workshop, stage: Stage, tracked: Tracked, lock: dict[str, LockEntry], touched: list[Stage], *, force: bool
-) -> StageRun:
-    parts = Parts(shop.project, tracked, shop.index, shop.emit)
-    try:
-        now = snapshot(shop.project, [stage], lock, index=shop.index, rules=shop.rules, emit=shop.emit, parts=parts)
-    finally:
-        parts.close()
-    reasons = judge(stage, lock.get(stage.address), now)
-    words = tuple(reason.text for reason in reasons)
-    if not reasons and not force:
-        return StageRun(stage.address, "unchanged", (), 0.0)
-    touched.append(stage)
-    began = time.monotonic()
-    if not force:
-        entry = restore(shop, stage, now, lock.get(stage.address), reasons)
-        if entry is not None:
-            lock[stage.address] = entry
-            return StageRun(stage.address, "restored", words, time.monotonic() - began)
-    entry, seconds = run(shop, stage, now, reasons)
-    lock[stage.address] = entry
-    return StageRun(stage.address, "ran", words or ("--force",), seconds)
 
 
 def _note(project: Project, touched: Sequence[Stage], runs: Sequence[StageRun]) -> None:
@@ -203,5 +343,6 @@ def _forecast(
     runs = []
     for verdict in verdicts:
         reasons = tuple(reason.text for reason in verdict.reasons) or (("--force",) if force else ())
-        runs.append(StageRun(verdict.stage.address, WOULD_RUN if force else verdict.plan, reasons, 0.0))
+        how = WOULD_RUN if force and verdict.plan != NOT_WANTED else verdict.plan
+        runs.append(StageRun(verdict.stage.address, how, reasons, 0.0))
     return Reproduced(tuple(runs), 0)

@@ -5,44 +5,73 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import secrets
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
 
 from dvcx.core.changes import as_entry, files_below
 from dvcx.core.objects import TREE, Content, Entry
 from dvcx.core.packing import SMALL
 from dvcx.core.paths import parent
-from dvcx.core.pipeline.schema import Stage, file_name
+from dvcx.core.pipeline.params import same, select
+from dvcx.core.pipeline.schema import Stage
 from dvcx.core.plans import Placement, plan_placement
-from dvcx.core.records import Action, LockEntry, decode_action, encode_action
-from dvcx.core.staleness import ALWAYS, Reason, Snapshot, action_key, lock_entry
-from dvcx.errors import DvcxError, NotFound, StageFailed, display
+from dvcx.core.records import Action, LockEntry
+from dvcx.core.staleness import ALWAYS, Reason, Snapshot, action_key, lock_entry, read_files
+from dvcx.errors import Busy, DvcxError, NotFound, StageFailed, display
 from dvcx.events import Emit, Noted, StageBegan
-from dvcx.io import git, place
+from dvcx.io import git, lock, machine, place, processes, runs
 from dvcx.io.files import atomic_write, open_parent, private_directory
 from dvcx.io.hashing import seal
-from dvcx.io.runners.local import run_commands
+from dvcx.io.interpreter import Fingerprints, Interpreter
+from dvcx.io.runners.local import STOPPED, Leash, Outcome, end_group, run_commands
 from dvcx.io.statindex import StatIndex
+from dvcx.io.store.actions import read_action
 from dvcx.io.store.intake import Intake
-from dvcx.io.store.store import Store, action_name
+from dvcx.io.store.store import Store, wanted
 from dvcx.io.store.writer import Writer
 from dvcx.io.workspace import Rules, look
-from dvcx.ops import records
+from dvcx.ops import actions, records
+from dvcx.ops.ledger import Ledger
+from dvcx.ops.listening import Listener
 from dvcx.ops.looking import observe, stored_trees, workspace_trees
 from dvcx.ops.placing import ASIDE, carry_out, find_strangers, keep, unsaved
+from dvcx.ops.snapshot import read_params
 from dvcx.ops.transfer import needed
 
 if TYPE_CHECKING:
     from dvcx.project import Project
 
 MARK = "DVCX_STAGE"
+KEPT_FAILED = 10
+"""So many failed attempts' outputs are kept for a look."""
+WAIT = 0.05
+"""Seconds between two tries to take a lock that another process's command holds."""
+_TAKE_AGAIN = 3
+
+
+@dataclass(slots=True)
+class Floor:
+    """What the threads of one `repro` share. `lock` guards the workspace and the records among them, before the project's lock.
+
+    `several` tells whether stages may run side by side. `fresh` are the stages whose outputs' ignore lines are still to be
+    written. `facts` tells what run records say of the machine and the command, each thing found out once.
+    """
+
+    ledger: Ledger
+    leash: Leash
+    facts: Callable[[Sequence[str], str], runs.Facts]
+    several: bool = False
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    stopping: threading.Event = field(default_factory=threading.Event)
+    fresh: list[Stage] = field(default_factory=list)
+    reaped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Workshop:
-    """What every stage's turn needs; built once by `repro`. `environment` is what commands see."""
+    """What every stage's turn needs; one for each thread, all with the same `floor`. `environment` is what commands see."""
 
     project: Project
     cache: Store
@@ -50,6 +79,116 @@ class Workshop:
     rules: Rules
     environment: Mapping[str, str]
     emit: Emit
+    floor: Floor
+
+    @contextlib.contextmanager
+    def holding(self, stage: Stage) -> Iterator[None]:
+        """Hold the workspace and the records, against other threads and other processes. Never while a command runs."""
+        with self.floor.lock, self.project.lock(f"dvcx repro ({stage.address})", self.emit):
+            yield
+
+
+class Stopped(StageFailed):
+    """The stage was ended because the user wants everything to end."""
+
+
+class Done(NamedTuple):
+    """What a command left: the lock entry to be recorded, and seconds of wall time."""
+
+    entry: LockEntry
+    seconds: float
+
+
+@contextlib.contextmanager
+def alone_with(shop: Workshop, stage: Stage) -> Iterator[bool]:
+    """Hold a stage and its mutexes against every other `repro` in the project; whether somebody else had them first.
+
+    Raises `Stopped` when everything is to end while it waits, `Busy` when nobody wants to wait. What a killed `repro` left of
+    the stage is ended and put back.
+    """
+    path = stage_file(shop.project, stage.address)
+    with contextlib.ExitStack() as held:
+        waited = _take(shop, stage, path, held)
+        for name in sorted(stage.execution.mutex):
+            _take(shop, stage, f"{shop.project.state_dir}/stages/mutex-{_short(name)}", held)
+        if shop.floor.stopping.is_set():
+            raise Stopped(f"stage '{display(stage.address)}' was not started", "run dvcx repro again")
+        _end_orphan(stage, f"{path}.group")
+        aside = aside_of(shop.project, stage.address)
+        if os.path.lexists(aside):
+            with shop.holding(stage):
+                bring_back(shop.project, aside, shop.emit)
+        yield waited
+
+
+def _take(shop: Workshop, stage: Stage, path: str, held: contextlib.ExitStack) -> bool:
+    """Take a lock that a command of another process may hold for days; whether it was held."""
+    waited = False
+    command = f"dvcx repro ({stage.address})"
+    while True:
+        try:
+            held.enter_context(lock.hold(path, command=command, timeout=0))
+            return waited
+        except lock.NoLocks:
+            raise
+        except Busy:
+            if not shop.project.config.get("core.lock_timeout"):
+                raise
+            if not waited:
+                shop.emit(Noted(f"{display(stage.address)}: waiting for {lock.holder(path)}"))
+            waited = True
+        if shop.floor.stopping.wait(WAIT):
+            raise Stopped(f"stage '{display(stage.address)}' was not started", "run dvcx repro again")
+
+
+def _end_orphan(stage: Stage, note: str) -> None:
+    """End a command that outlived a killed dvcx: it must not write beside the next one. Linux tells whether it is ours."""
+    try:
+        with open(note, encoding="ascii") as file:
+            group = int(file.read(32))
+    except (OSError, ValueError):
+        return
+    if processes.belongs(group, f"{MARK}={stage.address}"):
+        end_group(group)
+    with contextlib.suppress(OSError):
+        os.unlink(note)
+
+
+def current_entry(shop: Workshop, stage: Stage) -> LockEntry | None:
+    """What the lock says of a stage by now, whoever wrote it."""
+    ledger = shop.floor.ledger
+    with shop.floor.lock:
+        if ledger.is_current(stage):
+            return ledger.entry(stage)
+    with shop.holding(stage):
+        return ledger.entry(stage)
+
+
+def facts_of(project: Project, environment: Mapping[str, str]) -> Callable[[Sequence[str], str], runs.Facts]:
+    """Tells what run records say besides the run itself: host, commit, interpreter. Looked up when the first stage runs."""
+    fingerprints = Fingerprints(environment)
+    held = threading.Lock()
+    commit: list[str] = []
+
+    def facts(commands: Sequence[str], directory: str) -> runs.Facts:
+        with held:
+            if not commit:
+                commit.append(_commit(project))
+            found = [fingerprints.of(line, directory) for line in commands]
+        at = next((at for at in found if at.path), Interpreter())
+        return runs.Facts(machine.host(), commit[0], at.path, at.version, at.packages)
+
+    return facts
+
+
+def _commit(project: Project) -> str:
+    """The commit that is checked out; "" without one."""
+    if project.git is None:
+        return ""
+    try:
+        return git.resolve(project.git, "HEAD")
+    except DvcxError:
+        return ""
 
 
 def restore(shop: Workshop, stage: Stage, now: Snapshot, locked: LockEntry | None, reasons: Sequence[Reason]) -> LockEntry | None:
@@ -67,8 +206,7 @@ def restore(shop: Workshop, stage: Stage, now: Snapshot, locked: LockEntry | Non
         known = locked.outs
     if known is None or set(known) != {out.path for out in stage.outs} or not known:
         return None
-    command = f"dvcx repro ({stage.address})"
-    with shop.project.lock(command, shop.emit), shop.project.cache_reader_lock(command, shop.emit):
+    with shop.holding(stage), shop.project.cache_reader_lock(f"dvcx repro ({stage.address})", shop.emit):
         # A collection may have taken what was there when this command began.
         shop.cache.sync(again=True)
         try:
@@ -96,12 +234,12 @@ def run(shop: Workshop, stage: Stage, now: Snapshot, reasons: Sequence[Reason]) 
     the old outputs are back, nothing is recorded, and what the failed run wrote lies in the state directory.
     """
     project = shop.project
-    key = action_key(stage, now)
+    key = seal(action_key(stage, now)).hex()
     _check_all_here(stage, now)
     commands = (stage.cmd,) if isinstance(stage.cmd, str) else stage.cmd
     shop.emit(StageBegan(stage.address, " && ".join(commands), tuple(reason.text for reason in reasons)))
-    aside = f"{project.staging_dir}/{ASIDE}{secrets.token_hex(8)}"
-    with project.lock(f"dvcx repro ({stage.address})", shop.emit):
+    aside = aside_of(project, stage.address)
+    with shop.holding(stage):
         moved = _put_aside(shop, stage, aside)
     try:
         directory = f"{project.root}/{stage.wdir}" if stage.wdir else project.root
@@ -110,14 +248,7 @@ def run(shop: Workshop, stage: Stage, now: Snapshot, reasons: Sequence[Reason]) 
                 f"stage '{display(stage.address)}': its wdir {display(stage.wdir)} does not exist",
                 "make it, or correct dvcx.yaml",
             )
-        seconds = run_commands(
-            commands, directory=directory, environment={**shop.environment, MARK: stage.address}, stage=stage.address
-        )
-        # The cache is held until the lock names what went into it: what was there already may be old, and nobody else's.
-        command = f"dvcx repro ({stage.address})"
-        with project.lock(command, shop.emit), project.cache_writer_lock(command, shop.emit):
-            entry = _take_outputs(shop, stage, now, seal(key).hex())
-            _record(shop, stage, entry)
+        done = _attempts(shop, stage, now, commands, directory, key, reasons)
     except BaseException:
         _put_back(shop, stage, aside, moved)
         raise
@@ -125,7 +256,100 @@ def run(shop: Workshop, stage: Stage, now: Snapshot, reasons: Sequence[Reason]) 
         place.remove_below(aside)
     else:
         _keep_aside(project, aside, shop.emit)
-    return entry, seconds
+    return done.entry, done.seconds
+
+
+def _attempts(
+    shop: Workshop, stage: Stage, now: Snapshot, commands: Sequence[str], directory: str, key: str, reasons: Sequence[Reason]
+) -> Done:
+    """Try until the command ends well, as often as the stage says; then take and record what it wrote."""
+    tries = stage.execution.retries + 1
+    texts = tuple(reason.text for reason in reasons)
+    for attempt in range(1, tries + 1):
+        record = runs.Run(
+            runs.new_name(),
+            stage.address,
+            runs.RUNNING,
+            tuple(commands),
+            texts,
+            attempt,
+            pid=os.getpid(),
+            key=key,
+            facts=shop.floor.facts(commands, directory),
+        )
+        with Listener(shop.project.state_dir, record, shop.emit, alone=not shop.floor.several) as listener:
+            outcome = _command(shop, stage, commands, directory, listener)
+            try:
+                if not outcome.good:
+                    raise _failure(stage, outcome)
+                entry = _finish(shop, stage, now, key)
+            except BaseException as error:
+                kept = _keep_failed(shop, stage, record.run)
+                listener.end(outcome, error, kept)
+                if outcome.good or outcome.cut == STOPPED or attempt == tries or not isinstance(error, StageFailed):
+                    raise
+                shop.emit(Noted(f"{error.message}; attempt {attempt + 1} of {tries} follows"))
+                continue
+            listener.end(outcome)
+        return Done(entry, outcome.wall)
+    raise AssertionError("unreachable")
+
+
+def _command(shop: Workshop, stage: Stage, commands: Sequence[str], directory: str, listener: Listener) -> Outcome:
+    """Run the commands. Their process group is noted meanwhile, so that it can be found when dvcx itself is killed."""
+    note = f"{stage_file(shop.project, stage.address)}.group"
+    try:
+        outcome = run_commands(
+            commands,
+            directory=directory,
+            environment={**shop.environment, MARK: stage.address},
+            hear=listener.hear,
+            leash=shop.floor.leash,
+            timeout=stage.execution.timeout,
+            started=lambda pid: _note_group(note, pid),
+        )
+    finally:
+        listener.finish()
+        with contextlib.suppress(OSError):
+            os.unlink(note)
+    return outcome
+
+
+def _note_group(path: str, pid: int) -> None:
+    with contextlib.suppress(OSError), open(path, "w", encoding="ascii") as file:
+        file.write(f"{pid}\n")
+
+
+def _failure(stage: Stage, outcome: Outcome) -> StageFailed:
+    kind = Stopped if outcome.cut == STOPPED else StageFailed
+    limit = f" ({stage.execution.timeout:g} s)" if outcome.cut and kind is StageFailed else ""
+    return kind(
+        f"stage '{display(stage.address)}': the command {outcome.how}{limit}: {display(outcome.command)}",
+        "what it printed is above; its old outputs are back in place",
+    )
+
+
+def _finish(shop: Workshop, stage: Stage, now: Snapshot, key: str) -> LockEntry:
+    """Take the outputs into the cache, then record them. Hashing holds up nobody; recording holds the project for a moment."""
+    for _ in range(_TAKE_AGAIN):
+        entry = _take_outputs(shop, stage, now, key)
+        with shop.holding(stage), shop.project.cache_reader_lock(f"dvcx repro ({stage.address})", shop.emit):
+            # In between a collection may have taken what the cache had before, and nobody else needs.
+            if _all_held(shop, stage, entry):
+                _record(shop, stage, entry)
+                return entry
+    raise Busy(
+        f"stage '{display(stage.address)}': its outputs are collected from the cache as fast as they are stored",
+        "let dvcx gc end, then run it again",
+    )
+
+
+def _all_held(shop: Workshop, stage: Stage, entry: LockEntry) -> bool:
+    kept = [wanted(entry.outs[out.path]) for out in stage.outs if out.cache]
+    if not kept:
+        return True
+    shop.cache.sync(again=True)
+    return not shop.cache.missing(kept)
 
 
 def _check_all_here(stage: Stage, now: Snapshot) -> None:
@@ -141,10 +365,10 @@ def _check_all_here(stage: Stage, now: Snapshot) -> None:
 
 def _known_outs(shop: Workshop, key: str) -> Mapping[str, Content] | None:
     try:
-        action = decode_action(shop.cache.backend.read(action_name(key)), f"{shop.cache.label}: {action_name(key)}")
+        action = read_action(shop.cache.backend, key, shop.cache.label)
     except DvcxError:
         return None
-    return action.outs if action.key == key else None
+    return action.outs if action is not None else None
 
 
 def _save_unsaved(shop: Workshop, overwritten: Sequence[tuple[str, Entry]]) -> None:
@@ -234,72 +458,111 @@ def _keep_aside(project: Project, aside: str, emit: Emit) -> None:
         emit(Noted(f"old outputs that could not be put back are kept in {display(kept)}"))
 
 
-def _put_back(shop: Workshop, stage: Stage, aside: str, moved: Mapping[str, str]) -> None:
-    """Old outputs come back; what the failed run wrote is kept for a look."""
-    root = shop.project.root
-    failed = f"{shop.project.state_dir}/failed/{file_name(stage.name)}"
-    place.remove_below(failed)
+def _keep_failed(shop: Workshop, stage: Stage, run: str) -> str:
+    """Move what a failed attempt wrote out of the way, where the user may look at it; the place, "" when there is nothing."""
+    failed = f"{shop.project.state_dir}/failed"
+    here = f"{failed}/{run}"
+    moved = False
     for number, out in enumerate(stage.outs):
-        if out.persist:
+        if out.persist or not os.path.lexists(f"{shop.project.root}/{out.path}"):
             continue
         with contextlib.suppress(OSError, DvcxError):
-            os.makedirs(failed, mode=0o700, exist_ok=True)
-            place.move_out(root, out.path, f"{failed}/{number}-{os.path.basename(out.path)}")
+            os.makedirs(here, mode=0o700, exist_ok=True)
+            moved |= place.move_out(shop.project.root, out.path, f"{here}/{number}-{os.path.basename(out.path)}")
+    if not moved:
+        with contextlib.suppress(OSError):
+            os.rmdir(here)
+        return ""
+    with contextlib.suppress(OSError):
+        for name in sorted(os.listdir(failed), key=lambda name: os.lstat(f"{failed}/{name}").st_ctime_ns)[:-KEPT_FAILED]:
+            place.remove_below(f"{failed}/{name}")
+    return here
+
+
+def _put_back(shop: Workshop, stage: Stage, aside: str, moved: Mapping[str, str]) -> None:
+    """Old outputs come back."""
+    _keep_failed(shop, stage, runs.new_name())
     for path, kept in moved.items():
         with contextlib.suppress(DvcxError):
-            place.move_in(root, path, kept)
+            place.move_in(shop.project.root, path, kept)
     if not any(os.path.lexists(kept) for kept in moved.values()):
         place.remove_below(aside)
-    with contextlib.suppress(OSError):
-        os.rmdir(failed)
+
+
+def stage_file(project: Project, address: str) -> str:
+    """Where the files about a stage that runs begin: its lock, and the process group of its command."""
+    return f"{project.state_dir}/stages/{_short(address)}"
+
+
+def aside_of(project: Project, address: str) -> str:
+    """Where a stage's old outputs lie while it runs."""
+    return f"{project.staging_dir}/{ASIDE}{_short(address)}"
+
+
+def _short(address: str) -> str:
+    return seal(address.encode()).hex()[:16]
 
 
 def recover(project: Project, stages: Sequence[Stage], emit: Emit) -> None:
-    """Put back outputs that a killed `repro` had moved aside. Hold the repro lock: then nobody else's are touched."""
-    with project.lock("dvcx repro", emit):
-        records.reap(project, [path for stage in stages for path in (stage.file, *(out.path for out in stage.outs))])
-    directory = project.staging_dir
+    """Put back outputs that a killed `repro` had moved aside; not those of stages that run now. Hold the project's lock."""
+    records.reap(project, [path for stage in stages for path in (stage.file, *(out.path for out in stage.outs))])
     try:
-        names = [name for name in os.listdir(directory) if name.startswith(ASIDE)]
+        names = [name for name in os.listdir(project.staging_dir) if name.startswith(ASIDE)]
     except OSError:
         return
     for name in names:
-        aside = f"{directory}/{name}"
-        try:
-            with open(f"{aside}/manifest.json", encoding="utf-8") as file:
-                cached = {path: bool(value) for path, value in json.load(file).items()}
-            known = True
-        except (OSError, ValueError, AttributeError):
-            cached, known = {}, os.listdir(aside) in ([], ["manifest.json"])
-        left = []
-        for number, path in enumerate(cached):
-            kept = f"{aside}/{number}"
-            if os.path.lexists(f"{project.root}/{path}"):
-                left += [path] if os.path.lexists(kept) else []
-            elif os.path.lexists(kept):
-                place.move_in(project.root, path, kept)
-        moved = {path: f"{aside}/{number}" for number, path in enumerate(cached)}
-        if known and all(cached[path] for path in left) and _return_ignored(project, project.rules(), moved):
-            # The killed run wrote anew, but these bytes went into the cache before they were moved.
-            place.remove_below(aside)
-        else:
-            _keep_aside(project, aside, emit)
+        guard = f"{project.state_dir}/stages/{name.removeprefix(ASIDE)}"
+        with contextlib.suppress(Busy), lock.hold(guard, command="dvcx repro", timeout=0):
+            bring_back(project, f"{project.staging_dir}/{name}", emit)
+
+
+def bring_back(project: Project, aside: str, emit: Emit) -> None:
+    """Put back what a killed `repro` had moved to `aside`. Hold the lock of its stage."""
+    try:
+        with open(f"{aside}/manifest.json", encoding="utf-8") as file:
+            cached = {path: bool(value) for path, value in json.load(file).items()}
+        known = True
+    except (OSError, ValueError, AttributeError):
+        cached, known = {}, os.listdir(aside) in ([], ["manifest.json"])
+    left = []
+    for number, path in enumerate(cached):
+        kept = f"{aside}/{number}"
+        if os.path.lexists(f"{project.root}/{path}"):
+            left += [path] if os.path.lexists(kept) else []
+        elif os.path.lexists(kept):
+            place.move_in(project.root, path, kept)
+    moved = {path: f"{aside}/{number}" for number, path in enumerate(cached)}
+    if known and all(cached[path] for path in left) and _return_ignored(project, project.rules(), moved):
+        # The killed run wrote anew, but these bytes went into the cache before they were moved.
+        place.remove_below(aside)
+    else:
+        _keep_aside(project, aside, emit)
+
+
+def _unchanged_inputs(shop: Workshop, stage: Stage, before: Snapshot) -> None:
+    """Raise `StageFailed` naming an input that is not what it was when the command began."""
+    inputs = read_files(stage, before)
+    after = observe(shop.project, inputs, index=shop.index, rules=shop.rules, emit=shop.emit)
+    changed = [path for path, content in inputs.items() if after[path] != content]
+    for of in stage.params:
+        was, now = before.params.get(of.file), read_params(shop.project, of.file)
+        if was is not None and (now is None or not same(select(now, of.keys), select(was, of.keys))):
+            changed.append(of.file)
+    for path in changed:
+        raise StageFailed(
+            f"stage '{display(stage.address)}': its dependency {display(path)} changed while the command ran",
+            "a command may not write what it reads: declare it as an output, or run again when nobody else writes it",
+        )
 
 
 def _take_outputs(shop: Workshop, stage: Stage, before: Snapshot, key: str) -> LockEntry:
     project = shop.project
-    after = observe(project, stage.deps, index=shop.index, rules=shop.rules, emit=shop.emit)
-    for path in stage.deps:
-        if after[path] != before.contents[path]:
-            raise StageFailed(
-                f"stage '{display(stage.address)}': its dependency {display(path)} changed while the command ran",
-                "a command may not write what it reads: declare it as an output, or run again when nobody else writes it",
-            )
+    _unchanged_inputs(shop, stage, before)
     outs: dict[str, Content] = {}
     complete = True
     packing = project.config.get("cache.pack") != "never"
     with (
-        project.cache_writer_lock("dvcx repro", shop.emit),
+        project.cache_writer_lock("dvcx repro", shop.emit, reap=_first(shop.floor)),
         Writer(shop.cache, "", packing=packing, fsync=project.fsync) as writer,
     ):
         intake = Intake(writer, project.algorithm)
@@ -314,8 +577,15 @@ def _take_outputs(shop: Workshop, stage: Stage, before: Snapshot, key: str) -> L
         entry = lock_entry(stage, before, Snapshot(outs))
         writer.commit()
     if complete and outs and not stage.always_changed:
-        shop.cache.backend.write(action_name(key), encode_action(Action(key, outs)))
+        actions.keep_here(shop.cache, Action(key, outs), shop.emit)
     return entry
+
+
+def _first(floor: Floor) -> bool:
+    """Whether nobody has asked this before: once in a run what killed writers left is looked for."""
+    with floor.lock:
+        first, floor.reaped = not floor.reaped, True
+    return first
 
 
 def _look(shop: Workshop, stage: Stage, path: str, intake: Intake | None) -> Content:
@@ -332,11 +602,18 @@ def _look(shop: Workshop, stage: Stage, path: str, intake: Intake | None) -> Con
 
 
 def _record(shop: Workshop, stage: Stage, entry: LockEntry) -> None:
-    """The lock entry, last; and the ignore lines of cached outputs."""
-    project = shop.project
-    if project.git is not None:
-        git.ignore_all(project.root, [out.path for out in stage.outs if out.cache])
-    records.write_lock(project, {stage.address: entry})
+    """Note the lock entry, last. Hold the project; `fold` makes it part of dvcx.lock."""
+    shop.floor.ledger.record(stage, entry)
+    shop.floor.fresh.append(stage)
+
+
+def fold(project: Project, floor: Floor, emit: Emit) -> None:
+    """Write what was noted into dvcx.lock, after the ignore lines of cached outputs."""
+    with floor.lock, project.lock("dvcx repro", emit):
+        stages, floor.fresh = floor.fresh, []
+        if project.git is not None:
+            git.ignore_all(project.root, [out.path for stage in stages for out in stage.outs if out.cache])
+        floor.ledger.fold()
 
 
 def staged_records(stages: Sequence[Stage]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from dvcx.core.changes import differences, file_changes, summarise
@@ -17,8 +18,10 @@ from dvcx.events import Emit
 from dvcx.io import files
 from dvcx.io.statindex import StatIndex
 from dvcx.io.workspace import Rules
+from dvcx.ops.inputs import condition_files, environment_digests, unwanted, used_files
 from dvcx.ops.looking import observe, stored_trees
 from dvcx.ops.placed import Parts
+from dvcx.project import command_environment
 
 if TYPE_CHECKING:
     from dvcx.project import Project
@@ -52,7 +55,11 @@ def snapshot(
     known.update(
         observe(project, [path for path in stage_paths(chosen) if path not in known], index=index, rules=rules, emit=emit)
     )
-    params = {of.file: read_params(project, of.file) for stage in chosen for of in stage.params}
+    read = dict.fromkeys(of.file for stage in chosen for of in stage.params)
+    gated = [stage for stage in chosen if stage.when]
+    if gated:
+        read.update(dict.fromkeys(file for stage in gated for file in condition_files(stage)))
+    params = {file: read_params(project, file) for file in read}
     recorded: dict[str, Content] = {}
     for stage in chosen:
         entry = lock.get(stage.address)
@@ -75,7 +82,17 @@ def snapshot(
         elif is_table(path) and tables < MAX_TABLES:
             tables += 1
             details[path] = describe_lines(project, path, old, content, emit=emit)
-    return Snapshot(known, params, {path: text for path, text in details.items() if text}, not_pulled)
+    now = Snapshot(known, params, {path: text for path, text in details.items() if text}, not_pulled)
+    if gated or any(stage.wants or stage.execution.env for stage in chosen):
+        # Few projects have any; the others do not pay for them.
+        outputs = [out.path for stage in parts.stages for out in stage.outs]
+        now = replace(
+            now,
+            used=used_files(project, chosen, outputs, index=index, rules=rules),
+            env=environment_digests((name for stage in chosen for name in stage.execution.env), command_environment()),
+            unwanted=unwanted(gated, params),
+        )
+    return now
 
 
 def is_table(path: str) -> bool:

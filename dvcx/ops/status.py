@@ -11,7 +11,7 @@ from dvcx.core.objects import TREE, Content, entry_content
 from dvcx.core.paths import contains, several
 from dvcx.core.pipeline.graph import build, order
 from dvcx.core.pipeline.schema import Stage
-from dvcx.core.staleness import FRESH, forecast
+from dvcx.core.staleness import FRESH, SKIPPED, forecast
 from dvcx.errors import NotFound
 from dvcx.events import Emit, ignore
 from dvcx.ops import records
@@ -93,7 +93,7 @@ def answer(project: Project, targets: Sequence[str], *, remote: str | None, abse
         seen = observe(project, [*paths, *stage_paths(stages)], index=index, rules=rules, emit=emit)
         if absent_as_recorded:
             seen.update(_recorded(project, tracked, [path for path, content in seen.items() if content is None], emit))
-        data = _changes(project, tracked, paths, seen, parts, emit)
+        data = data_changes(project, tracked, paths, seen, parts, emit)
         if data:
             from dvcx.ops.linked import telling
 
@@ -114,7 +114,8 @@ def answer(project: Project, targets: Sequence[str], *, remote: str | None, abse
         for verdict in verdicts
     )
     remotes = _remotes(project, tracked, targets, remote, emit) if remote is not None else ()
-    clean = not data and all(verdict.state == FRESH for verdict in verdicts) and not any(held.missing for held in remotes)
+    settled = all(verdict.state in (FRESH, SKIPPED) for verdict in verdicts)
+    clean = not data and settled and not any(held.missing for held in remotes)
     return Status(tuple(data), found, len(paths), clean, remotes)
 
 
@@ -165,7 +166,7 @@ def _recorded(project: Project, tracked: Tracked, absent: Sequence[str], emit: E
     return found
 
 
-def _changes(
+def data_changes(
     project: Project,
     tracked: Tracked,
     paths: Sequence[str],
@@ -173,6 +174,7 @@ def _changes(
     parts: Parts,
     emit: Emit,
 ) -> list[DataChange]:
+    """Those of these pointers' paths that are not as recorded, `seen` being what is there, and how."""
     changes = []
     for path in sorted(paths):
         recorded = tracked.pointers[path][1].content

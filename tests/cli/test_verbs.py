@@ -92,6 +92,33 @@ def test_check_gates(project: Path) -> None:
     assert (ran.returncode, ran.stdout) == (1, "")
 
 
+def test_why_tells_the_tree_and_what_no_record_knows(project: Path) -> None:
+    _ok("add", "data.csv", cwd=project)
+    _ok("run", "-n", "first", "-d", "data.csv", "-o", "mid", "cp data.csv mid", cwd=project)
+    _ok("run", "-n", "second", "-d", "mid", "-o", "end", "cp mid end", cwd=project)
+    assert _ok("why", "second", cwd=project).splitlines()[0] == "second: fresh: nothing to do (dvcx.yaml:8)"
+    (project / "data.csv").write_text("a,b\n1,2\n3,4\n")
+    assert _ok("why", "end", cwd=project).splitlines() == [
+        "end: output of second; as recorded",
+        "second: might run (dvcx.yaml:8)",
+        "  mid will be rewritten by first, because",
+        "    data.csv: 1 row added",
+        "",
+        "Before that:",
+        "  would run  first",
+    ]
+    assert _json("why", "second", cwd=project)["stages"][0]["causes"][0]["causes"][0]["text"] == "data.csv: 1 row added"
+    sub = project / "sub"
+    sub.mkdir()
+    assert _ok("why", "../data.csv", cwd=sub).splitlines()[:2] == [
+        "../data.csv: tracked by ../data.csv.dvcx; modified: 8 → 12 bytes",
+        "  read by first",
+    ]
+    ran = dvcx_run("why", "secnod", cwd=project)
+    assert ran.returncode == 5 and "did you mean 'second'?" in ran.stderr
+    assert dvcx_run("why", cwd=project).returncode == 2
+
+
 def test_data_verbs(project: Path, git: Git) -> None:
     _ok("add", "data.csv", cwd=project)
     git("commit", "-qm", "one")

@@ -273,3 +273,23 @@ def test_any_values_merge_or_raise_our_error(values: dict[str, Any], kind: str) 
 @given(st.dictionaries(st.sampled_from(["core", "cache", "remote", "x"]), toml, max_size=3))
 def test_any_document_flattens(document: dict[str, Any]) -> None:
     assert all(isinstance(key, str) for key in config.flatten(document))
+
+
+def test_a_committed_file_can_only_take_from_what_results_may_do() -> None:
+    key = "remote.origin.actions"
+
+    def effective(**given: str) -> str:
+        layers = [
+            Layer(kind, kind, {"remote.origin.url": "u", key: given[kind]} if kind in given else {})
+            for kind in (USER, COMMITTED, PRIVATE, ENVIRONMENT)
+        ]
+        merged, warnings = config.merge(layers)
+        assert warnings == ()
+        return str(merged.get(key))
+
+    assert effective() == "write"
+    assert [effective(**{COMMITTED: value}) for value in ("off", "read", "write")] == ["off", "read", "write"]
+    assert effective(**{ENVIRONMENT: "read", COMMITTED: "write"}) == "read"
+    assert effective(**{PRIVATE: "off", COMMITTED: "write"}) == "off"
+    assert effective(**{ENVIRONMENT: "write", COMMITTED: "read"}) == "read"
+    assert effective(**{USER: "off", PRIVATE: "write", COMMITTED: "write"}) == "write"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dvcx.core import records
 from dvcx.core.objects import Content
-from dvcx.core.records import Action, LockEntry, Pointer
+from dvcx.core.records import Action, LockEntry, Pointer, Used
 from dvcx.errors import DvcxError, IntegrityError, UnsafeInput
 
 ID = "xxh128:" + "0a" * 16
@@ -42,6 +42,14 @@ entries = st.builds(
     st.dictionaries(climbing, contents, max_size=3),
     st.dictionaries(climbing, st.dictionaries(words, plain, max_size=3), max_size=2),
     st.dictionaries(climbing, contents, max_size=3),
+    absent=st.lists(climbing, max_size=2, unique=True).map(sorted).map(tuple),
+    used=st.dictionaries(
+        st.builds("{}:{}".format, st.sampled_from(["glob", "py"]), climbing),
+        st.dictionaries(climbing, st.builds(Used, blobs, st.sampled_from(["", KEY])), max_size=2),
+        max_size=2,
+    ),
+    env=st.dictionaries(words, st.sampled_from(["", KEY]), max_size=2),
+    items=st.dictionaries(climbing, st.just(KEY), max_size=2),
 )
 
 
@@ -183,6 +191,15 @@ BROKEN_LOCKS = {
     "doubled path": lock_record(outs=[OUT, OUT]),
     "params list": lock_record(params=[]),
     "params value": lock_record(params={"p.yaml": 1}),
+    "absent text": lock_record(absent="x"),
+    "env list": lock_record(env=["A"]),
+    "items list": lock_record(items=["a"]),
+    "used list": lock_record(used=[]),
+    "used of another kind": lock_record(used={"sh:x": {}}),
+    "used file": lock_record(used={"glob:x": {"a": {"hash": "x"}}}),
+    "used line": lock_record(used={"glob:x": {"a": f"file {ID} {SEAL}"}}),
+    "used size": lock_record(used={"glob:x": {"a": f"file {ID} {SEAL} -1"}}),
+    "used huge": lock_record(used={"glob:x": {"a": f"file {ID} {SEAL} {'9' * 30}"}}),
     "doubled stage": b'{"dvcx": 1, "stages": {"s": {"cmd": "a"}, "s": {"cmd": "b"}}}',
 }
 UNSAFE_LOCKS = {
@@ -191,6 +208,13 @@ UNSAFE_LOCKS = {
     "climb to nothing": lock_record(outs=[{**OUT, "path": "../"}]),
     "git": lock_record(deps=[{**OUT, "path": "../.git/config"}]),
     "hash": lock_record(outs=[{**OUT, "hash": "aa/../x"}]),
+    "absent": lock_record(absent=["/etc/passwd"]),
+    "env value": lock_record(env={"A": "secret"}),
+    "item": lock_record(items={"/a": KEY}),
+    "item key": lock_record(items={"a": "../x"}),
+    "used path": lock_record(used={"glob:x": {"../../.git/config": f"file {ID} {SEAL} 1"}}),
+    "used pattern": lock_record(used={"glob:/etc/*": {}}),
+    "used code": lock_record(used={"py:x": {"a": f"file {ID} {SEAL} 1 ../x"}}),
     "params file": lock_record(params={"/etc/passwd": {}}),
     "deep": b'{"dvcx": 1, "stages": ' + b'{"a":' * 100_000 + b"1" + b"}" * 100_001,
     "deep list": b"[" * 1_000_000,

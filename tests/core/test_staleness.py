@@ -252,7 +252,10 @@ def test_the_key_is_canonical() -> None:
         "dvcx": 1,
         "cmd": "python train.py",
         "wdir": "w",
-        "deps": [["data.csv", one.id, one.seal, True], ["lib", two.id, two.seal, False]],
+        "deps": [
+            ["data.csv", "blob", one.id, one.seal, one.size, 1, True],
+            ["lib", "tree", two.id, two.seal, two.size, 1, False],
+        ],
         "params": {"params.yaml": {"train.lr": 0.1, "train.epochs": 3}, "config.json": PARAMS["config.json"]},
         "outs": ["model.pkl", "scores.json"],
     }

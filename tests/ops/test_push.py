@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from dvcx.core.packing import SMALL
+from dvcx.core.records import decode_action
 from dvcx.errors import IntegrityError, NotFound, RemoteFailed, UsageError
-from dvcx.events import Advanced, Began, Ended, Warned
+from dvcx.events import Advanced, Began, Ended, Noted, Warned
 from dvcx.io.store import writer as writing
-from dvcx.io.store.store import object_name
+from dvcx.io.store.store import object_name, wanted
 from dvcx.ops import remote as remotes
 from dvcx.ops.add import add
 from dvcx.ops.pull import pull
@@ -435,3 +436,56 @@ def test_a_pull_that_was_killed_goes_on(project: Project, store_dir: Path, monke
     pull(again(project))
     assert Path(project.root, "f").read_bytes() == data and written < 32 << 20
     assert not list(Path(project.cache_dir, "partial").iterdir())
+
+
+# Results of stages
+
+
+PIPELINE = """\
+stages:
+  make: {cmd: tr a-z A-Z < f > made, deps: [f], outs: [made], metrics: [m.json: {cache: false}]}
+  end: {cmd: cp made end, deps: [made], outs: [end]}
+"""
+
+
+@pytest.fixture
+def ran(tracked: Project) -> Project:
+    pipeline = PIPELINE.replace("> made", "> made; echo 1 > m.json")
+    write(tracked, {"dvcx.yaml": pipeline})
+    repro(tracked)
+    return again(tracked)
+
+
+def results(store_dir: Path) -> list[str]:
+    return [name for name in files(store_dir) if name.startswith("actions/")]
+
+
+def test_results_go_along_with_what_they_name(ran: Project, store_dir: Path) -> None:
+    assert push(ran, ["end"]).actions == 1 and len(results(store_dir)) == 1
+    assert push(ran).actions == 1 and push(ran).actions == 0
+    assert len(results(store_dir)) == 2
+    store = ran.remote("", lambda event: None)
+    for name in results(store_dir):
+        for out in decode_action(Path(store_dir, name).read_bytes(), name).outs.values():
+            assert not store.missing([wanted(out)])  # the uncached one as well
+    store.close()
+
+
+@pytest.mark.parametrize("value", ["off", "read"])
+def test_results_stay_here_by_policy(ran: Project, store_dir: Path, value: str) -> None:
+    push(setting(ran, **{"remote_origin.actions": value}))
+    assert results(store_dir) == []
+
+
+def test_the_first_result_stays_on_the_remote(ran: Project, store_dir: Path) -> None:
+    push(ran)
+    path = next(Path(store_dir, name) for name in results(store_dir) if b'"end"' in Path(store_dir, name).read_bytes())
+    other = path.read_bytes().replace(b'"size": 5', b'"size": 6')
+    path.write_bytes(other)
+    events: list[Any] = []
+    assert push(ran, emit=events.append).actions == 0  # it sent them itself: they are not compared again
+    for memory in Path(ran.state_dir).glob("actions-*"):
+        memory.unlink()
+    assert push(ran, emit=events.append).actions == 0 and path.read_bytes() == other
+    told = [event.message for event in events if isinstance(event, Noted)]
+    assert any("keeps the result it has" in message and "'end'" in message for message in told)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
 from dvcx.core.paths import contains
+from dvcx.core.pipeline.dependencies import CODE, GLOB, fixed_part, needs, not_read, reads_output
 from dvcx.core.pipeline.schema import Stage
 from dvcx.core.records import POINTER_SUFFIX
 from dvcx.core.spelling import did_you_mean
@@ -41,18 +42,26 @@ def build(stages: Iterable[Stage], pointers: Iterable[str] = ()) -> Graph:
     index = _Owners([(out.path, stage.address) for stage in found for out in stage.outs], tracked)
     upstream: dict[str, list[str]] = {}
     sources: dict[str, tuple[str, ...]] = {}
+    known = {stage.address: stage for stage in found}
     for stage in found:
         if stage.address in upstream:
             raise Conflict(f"stage '{display(stage.address)}' is defined twice", "rename one of the two")
-        needs: dict[str, None] = {}
+        before: dict[str, None] = {}
         reads: dict[str, None] = {}
         for path in (*stage.deps, *(of.file for of in stage.params)):
             for owned in index.overlapping(path):
                 if owned in tracked:
                     reads[owned] = None
                 else:
-                    needs[owners[owned]] = None
-        upstream[stage.address] = list(needs)
+                    before[owners[owned]] = None
+        if stage.wants:
+            before.update(dict.fromkeys(needs(stage, known)))
+            for owned in _wanted(stage, owners, tracked, index):
+                if owned in tracked:
+                    reads[owned] = None
+                else:
+                    before[owners[owned]] = None
+        upstream[stage.address] = list(before)
         sources[stage.address] = tuple(sorted(reads))
     ordered = _sorted(list(upstream), upstream)
     rank = {name: number for number, name in enumerate(ordered)}
@@ -60,9 +69,8 @@ def build(stages: Iterable[Stage], pointers: Iterable[str] = ()) -> Graph:
     for name in ordered:
         for need in upstream[name]:
             downstream[need].append(name)
-    by_address = {stage.address: stage for stage in found}
     return Graph(
-        {name: by_address[name] for name in ordered},
+        {name: known[name] for name in ordered},
         {name: tuple(sorted(upstream[name], key=rank.__getitem__)) for name in ordered},
         {name: tuple(downstream[name]) for name in ordered},
         sources,
@@ -114,6 +122,20 @@ def find(graph: Graph, target: str) -> tuple[Stage, ...]:
     known = (*graph.stages, *(stage.name for stage in graph.stages.values()), *graph.owners)
     hint = did_you_mean(target, known) or "dvcx stage list shows them all"
     raise NotFound(f"no stage '{display(target[:200])}', and none writes a path of that name", hint)
+
+
+def _wanted(stage: Stage, owners: Mapping[str, str], tracked: Iterable[str], index: _Owners) -> Iterator[str]:
+    """The owned paths that wildcards and scripts among a stage's dependencies read."""
+    for want in stage.wants:
+        if want.kind == CODE:
+            yield from index.overlapping(want.value)
+        elif want.kind == GLOB:
+            begins = fixed_part(want.value)
+            passed = set(not_read(stage, want, owners))
+            for path in (*owners, *tracked):
+                near = not begins or contains(begins, path) or contains(path, begins)
+                if near and path not in passed and reads_output(want, path):
+                    yield path
 
 
 class _Owners:

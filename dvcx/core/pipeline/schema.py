@@ -281,6 +281,8 @@ def _stage(document: Document, name: str, body: object, file: str) -> Stage:
         tuple(needs.optional),
     )
     _check_outs(document, at, stage)
+    if stage.when:
+        _check_when(document, (*at, "when"), body["when"])
     return stage
 
 
@@ -527,6 +529,14 @@ def _param_key(document: Document, at: Place, key: object) -> str:
         where = f"{document.where(*at, value=True)}: {field(at)}"
         raise UsageError(f"{where} is no parameter: '{display(text[:200])}'", "for example: train.lr")
     return text
+
+
+def _check_when(document: Document, at: Place, written: object) -> None:
+    from dvcx.core.pipeline.conditions import parse_condition
+
+    for number, condition in enumerate(written if isinstance(written, list) else [written]):
+        place = (*at, number) if isinstance(written, list) else at
+        parse_condition(condition, f"{document.where(*place, value=True)}: {field(place)}")
 
 
 def _check_outs(document: Document, at: Place, stage: Stage) -> None:

@@ -1,37 +1,129 @@
-"""Running a stage's command as a local process."""
+"""Running a stage's commands as local processes: what they print is heard as it comes, and another thread can end them."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
-from dvcx.errors import DiskRefused, StageFailed, display
+from dvcx.errors import DiskRefused, display
 
 GRACE = 5.0
 """Seconds a command gets to end after it was asked to."""
+PIECE = 64 << 10
+_LOOK_EVERY = 0.5
+_LOOK_WITHOUT_PIDFD = 0.02
+# Of the peak, in bytes: macOS counts in bytes, others in KiB.
+_MEMORY_UNIT = 1 if sys.platform == "darwin" else 1024
+
+Hear = Callable[[bytes, bool], None]
+"""Takes what a command printed as it came, and whether that was its stderr."""
+
+TIMEOUT, STOPPED = "timeout", "stopped"
 
 
-def run_commands(commands: Sequence[str], *, directory: str, environment: Mapping[str, str], stage: str) -> float:
-    """Run shell commands one after another in `directory`; seconds of wall time. Output goes where ours goes.
+class Outcome(NamedTuple):
+    """How commands ended. `code` is that of the last one that ran (negative: the signal), `command` is that one.
 
-    Raises `StageFailed` for the first that does not exit with 0, `DiskRefused` when it cannot be started. Whatever ends
-    the wait, an interrupt too, the command is over when this returns.
+    `cut` is TIMEOUT or STOPPED when it was ended from here, else "". Seconds of wall time, and of CPU time in user and system
+    mode with all children that were waited for; `memory` the peak, in bytes, of the largest single process among them.
+    """
+
+    code: int
+    command: str
+    cut: str
+    wall: float
+    user: float
+    system: float
+    memory: int
+
+    @property
+    def good(self) -> bool:
+        """Whether all commands ran to a good end."""
+        return self.code == 0 and not self.cut
+
+    @property
+    def how(self) -> str:
+        """How the command ended, in words."""
+        if self.cut == TIMEOUT:
+            return "took longer than its timeout"
+        if self.cut == STOPPED:
+            return "was stopped"
+        return f"was killed by {_signal_name(-self.code)}" if self.code < 0 else f"exited with {self.code}"
+
+
+class Leash:
+    """Ends commands that run in other threads, with all they started."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._groups: set[int] = set()
+        self._pulled = 0.0
+
+    @property
+    def pulled(self) -> float:
+        """When it was pulled (monotonic seconds); 0 while it is not."""
+        return self._pulled
+
+    def pull(self) -> None:
+        """Ask every command to end now. What does not in `GRACE` seconds is killed; nothing starts any more."""
+        with self._lock:
+            self._pulled = self._pulled or time.monotonic()
+            for group in self._groups:
+                _send(group, signal.SIGTERM)
+
+    @contextlib.contextmanager
+    def holding(self, start: Callable[[], subprocess.Popen[bytes]]) -> Iterator[subprocess.Popen[bytes] | None]:
+        """Start a process and hold it while the block runs; None when the leash was pulled before."""
+        with self._lock:
+            process = None if self._pulled else start()
+            if process is not None:
+                self._groups.add(process.pid)
+        try:
+            yield process
+        finally:
+            if process is not None:
+                self.release(process.pid)
+
+    def release(self, group: int) -> None:
+        """A process is about to be waited for: from then on its number may be another's."""
+        with self._lock:
+            self._groups.discard(group)
+
+
+def run_commands(
+    commands: Sequence[str],
+    *,
+    directory: str,
+    environment: Mapping[str, str],
+    hear: Hear | None = None,
+    leash: Leash | None = None,
+    timeout: float = 0.0,
+    started: Callable[[int], None] = lambda pid: None,
+) -> Outcome:
+    """Run shell commands one after another in `directory`, each in a process group of its own, without input.
+
+    The first that does not exit with 0 ends it, and so does `timeout` (seconds for all of them; 0: none). `started` hears the
+    number of each process. Raises `DiskRefused` when one cannot be started. When this returns, or raises, they are over.
     """
     began = time.monotonic()
+    deadline = began + timeout if timeout else 0.0
+    user = system = 0.0
+    memory = 0
+    code, cut, command = 0, "", ""
     for command in commands:
-        code = _run(command, directory, environment)
-        if code:
-            how = f"was killed by {_signal_name(-code)}" if code < 0 else f"exited with {code}"
-            raise StageFailed(
-                f"stage '{display(stage)}': the command {how}: {display(command)}",
-                "what it printed is above; its old outputs are back in place",
-            )
-    return time.monotonic() - began
+        code, cut, usage = _run(command, directory, environment, hear, leash or Leash(), deadline, started)
+        user, system, memory = user + usage[0], system + usage[1], max(memory, usage[2])
+        if code or cut:
+            break
+    return Outcome(code, command, cut, time.monotonic() - began, user, system, memory)
 
 
 def run_captured(command: str, *, directory: str, environment: Mapping[str, str]) -> tuple[int, str]:
@@ -53,43 +145,151 @@ def run_captured(command: str, *, directory: str, environment: Mapping[str, str]
     return done.returncode, done.stdout.decode("utf-8", "replace")
 
 
-def _run(command: str, directory: str, environment: Mapping[str, str]) -> int:
-    # In a group of its own it can be ended with all it started; but then a terminal would not let it read.
-    own_group = not sys.stdin or not sys.stdin.isatty()
+def end_group(group: int) -> None:
+    """End a process group that nobody waits for: asked first, killed after `GRACE` seconds."""
+    _send(group, signal.SIGTERM)
+    until = time.monotonic() + GRACE
+    while time.monotonic() < until:
+        try:
+            os.killpg(group, 0)
+        except (ProcessLookupError, PermissionError):
+            return
+        time.sleep(0.02)
+    _send(group, signal.SIGKILL)
+
+
+def _run(
+    command: str,
+    directory: str,
+    environment: Mapping[str, str],
+    hear: Hear | None,
+    leash: Leash,
+    deadline: float,
+    started: Callable[[int], None],
+) -> tuple[int, str, tuple[float, float, int]]:
+    """(exit code, how it was cut short, (user and system seconds, peak bytes)) of one command."""
+    with leash.holding(lambda: _start(command, directory, environment, heard=hear is not None)) as process:
+        if process is None:
+            return 0, STOPPED, (0.0, 0.0, 0)
+        try:
+            started(process.pid)
+            cut = _listen(process, hear, leash, deadline)
+        except BaseException:
+            _send(process.pid, signal.SIGKILL)
+            leash.release(process.pid)
+            process.wait()
+            raise
+        finally:
+            for stream in (process.stdout, process.stderr):
+                if stream is not None:
+                    stream.close()
+        leash.release(process.pid)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if cut:
+            _send(process.pid, signal.SIGKILL)  # what it started and left behind
+        return process.returncode, cut, (usage.ru_utime, usage.ru_stime, usage.ru_maxrss * _MEMORY_UNIT)
+
+
+def _start(command: str, directory: str, environment: Mapping[str, str], *, heard: bool) -> subprocess.Popen[bytes]:
     try:
-        process = subprocess.Popen(
+        return subprocess.Popen(
             ["/bin/sh", "-c", command],
             cwd=directory,
-            env=dict(environment),
-            process_group=0 if own_group else None,
-            stdin=None if not own_group else subprocess.DEVNULL,
+            env=environment,
+            # In a group of its own a Ctrl-C does not reach it, and it can be ended with all it started.
+            process_group=0,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE if heard else None,
+            stderr=subprocess.PIPE if heard else None,
+            bufsize=0,
         )
     except OSError as error:
         raise DiskRefused(
             f"{display(directory)}: the command cannot be started: {error.strerror}", "check the stage's wdir"
         ) from None
+
+
+def _listen(process: subprocess.Popen[bytes], hear: Hear | None, leash: Leash, deadline: float) -> str:
+    """Hear a process until it is over (it is not waited for yet); how it was cut short, "" when it was not.
+
+    A child it leaves behind may hold its pipes open for days: the end is the process's, not the pipes'.
+    """
+    streams = {stream.fileno(): stream is process.stderr for stream in (process.stdout, process.stderr) if stream is not None}
+    poll = select.poll()
+    for stream in streams:
+        os.set_blocking(stream, False)
+        poll.register(stream, select.POLLIN)
+    watch = _watch(process.pid)
+    if watch >= 0:
+        poll.register(watch, select.POLLIN)
+    cut, asked = "", 0.0
     try:
-        return process.wait()
-    except BaseException:
-        _end(process, own_group)
-        raise
+        while True:
+            found = poll.poll(_pause(deadline, asked, pidfd=watch >= 0) * 1000)
+            for number, _ in found:
+                if number in streams and _hear(number, streams[number], hear):
+                    poll.unregister(number)
+            if any(number == watch for number, _ in found) or (watch < 0 and _is_over(process.pid)):
+                break
+            now = time.monotonic()
+            if not cut and (leash.pulled or (deadline and now >= deadline)):
+                cut, asked = STOPPED if leash.pulled else TIMEOUT, now
+                _send(process.pid, signal.SIGTERM)
+            if cut and now >= asked + GRACE:
+                _send(process.pid, signal.SIGKILL)
+    finally:
+        if watch >= 0:
+            os.close(watch)
+    for number, is_error in streams.items():
+        _hear(number, is_error, hear, all_of_it=True)
+    return cut or (STOPPED if leash.pulled else "")
 
 
-def _end(process: subprocess.Popen[bytes], own_group: bool) -> None:
-    def send(number: signal.Signals) -> None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            if own_group:
-                os.killpg(process.pid, number)
-            else:
-                process.send_signal(number)
+def _pause(deadline: float, asked: float, *, pidfd: bool) -> float:
+    """Seconds to wait for news at most."""
+    pause = _LOOK_EVERY if pidfd else _LOOK_WITHOUT_PIDFD
+    for until in (deadline, asked + GRACE if asked else 0.0):
+        left = until - time.monotonic()
+        if until and left > 0:
+            pause = min(pause, left + 0.001)
+    return pause
 
-    send(signal.SIGTERM)
-    try:
-        process.wait(GRACE)
-    except subprocess.TimeoutExpired:
-        send(signal.SIGKILL)
-        process.wait()
-    send(signal.SIGKILL)
+
+def _hear(number: int, is_error: bool, hear: Hear | None, *, all_of_it: bool = False) -> bool:
+    """Read what is there, one piece or `all_of_it`; whether the stream has ended."""
+    while True:
+        try:
+            data = os.read(number, PIECE)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        if not data:
+            return True
+        if hear is not None:
+            hear(data, is_error)
+        if not all_of_it:
+            return False
+
+
+def _watch(pid: int) -> int:
+    """A descriptor that is readable once the process is over; -1 where there is none such (not Linux)."""
+    if hasattr(os, "pidfd_open"):
+        with contextlib.suppress(OSError):
+            return os.pidfd_open(pid)
+    return -1
+
+
+def _is_over(pid: int) -> bool:
+    with contextlib.suppress(ChildProcessError):
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
+    return True
+
+
+def _send(group: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, number)
 
 
 def _signal_name(number: int) -> str:

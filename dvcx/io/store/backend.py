@@ -104,6 +104,7 @@ class Backend(Protocol):
 
     def clear(self, prefix: str) -> None:
         """Remove everything below `prefix` ("" is refused), temporary files and directories too; fine when it is absent."""
+
     def move(self, name: str, target: str) -> None:
         """Give the file another name, replacing what has it. Not in one step everywhere: for a time both may be there, never
         neither. `NotFound` when absent."""

@@ -150,6 +150,7 @@ class FsspecBackend:
         for directory in reversed(directories):
             with contextlib.suppress(Exception), self._connection() as system:
                 system.rmdir(f"{self._root}/{directory}")
+
     def move(self, name: str, target: str) -> None:
         """See `Backend.move`. By way of this machine: what file systems call a move is too various."""
         import tempfile

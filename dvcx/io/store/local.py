@@ -230,6 +230,7 @@ class LocalBackend:
                 os.rmdir(os.path.join(self.root, prefix))
             except OSError:  # not empty
                 return
+
     def move(self, name: str, target: str) -> None:
         """See `Backend.move`. Here it is one step, durable after `sync`."""
         path, final = self._file(name), self._file(target)

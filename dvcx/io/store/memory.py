@@ -86,6 +86,7 @@ class MemoryBackend:
         """See `Backend.clear`."""
         for item in list(self.list(check_below(prefix, self.url))):
             self.delete(item.name)
+
     def move(self, name: str, target: str) -> None:
         """See `Backend.move`."""
         self.write(target, self._found(name)[0])

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from dvcx.errors import DvcxError, NotFound, RemoteFailed, UsageError, display
 from dvcx.io import pool
 from dvcx.io.store.backend import (
+    CHUNK,
     STALE,
     Listed,
     Mark,
@@ -33,6 +34,7 @@ from dvcx.io.store.backend import (
     timeout_of,
     too_large,
 )
+from dvcx.io.store.signed import Part, SignedParts
 
 T = TypeVar("T")
 PART = 16 << 20  # S3 takes at most 10,000 parts, so files above 9,000 of these have larger ones
@@ -90,7 +92,8 @@ class ObjectBackend:
         self._timeout = timeout_of(options)
         self._window = _Window(self._timeout)
         self._bucket_seen = False
-        self.ranges = True
+        self._partial = True
+        self._signed: SignedParts | None = None
         self._opened = time.monotonic()
         self._options = dict(options)
         self._endpoint = ""
@@ -140,13 +143,12 @@ class ObjectBackend:
         check_range(start, length)
         if length == 0:
             return b""
-        if 0 < length <= STREAMED and self.ranges:
-            with self._in_words("reading", name):
-                data = self._read_range(name, start, length)
-            if data is not None:
-                if length != len(data):
-                    raise short(f"{self.url}/{name}", length, len(data))
-                return data
+        with self._in_words("reading", name):
+            data = self._part(name, start, length) if length > 0 else None
+        if data is not None:
+            if length != len(data):
+                raise short(f"{self.url}/{name}", length, len(data))
+            return data
         return b"".join(self._chunks(name, None, Mark(start, -1 if length < 0 else start + length)))
 
     def stream(self, name: str, limit: int, mark: Mark | None = None) -> Iterator[bytes]:
@@ -220,6 +222,7 @@ class ObjectBackend:
             except NotImplementedError:
                 return False
         return False
+
     def move(self, name: str, target: str) -> None:
         """See `Backend.move`. The service copies; the bytes do not come here."""
         check_name(name, self.url)
@@ -243,6 +246,8 @@ class ObjectBackend:
             for name in list(self._uploading):
                 self._abort_uploads(name, -5.0, patience=5.0)
         self._store = self._for_parts = None
+        if self._signed is not None:
+            self._signed.close()
 
     # opening
 
@@ -377,9 +382,13 @@ class ObjectBackend:
         """The bytes that `mark`, which stays as it is, asks for; only of the version it names."""
         where = f"{self.url}/{name}"
         position = mark.position
+        if mark.size >= 0 and mark.until <= position:
+            return
+        first = self._first_part(name, mark) if position or mark.end >= 0 else None
+        if first is not None:
+            yield from self._signed_chunks(name, first, limit, mark)
+            return
         with self._in_words("reading", name):
-            if mark.size >= 0 and mark.until <= position:
-                return
             again = bool(mark.version)
             answer, at = self._get(name, mark)
             if answer is None:
@@ -402,12 +411,36 @@ class ObjectBackend:
                 yield bytes(wanted)
         self._bucket_seen = True
 
+    def _first_part(self, name: str, mark: Mark) -> Part | None:
+        """From a server that sends parts with status 200, the first of what `mark` asks for; None from any other."""
+        if self._partial or self._signed is None or not self._signed.works:
+            return None
+        return self._signed.read(name, mark.position, max(1, min(CHUNK, mark.end - mark.position)) if mark.end >= 0 else CHUNK)
+
+    def _signed_chunks(self, name: str, part: Part, limit: int | None, mark: Mark) -> Iterator[bytes]:
+        assert self._signed is not None
+        where = f"{self.url}/{name}"
+        position = mark.position
+        while True:
+            mark.met(part.size, part.version, where)
+            if limit is not None and mark.size > limit:
+                raise too_large(where, limit)
+            position += len(part.data)
+            yield part.data
+            left = mark.until - position
+            if left <= 0:
+                return
+            more = self._signed.read(name, position, min(CHUNK, left))
+            if more is None:
+                raise short(where, mark.until, position, transient=True)
+            part = more
+
     def _get(self, name: str, mark: Mark) -> tuple[Any, int]:
         """An answer with the bytes `mark` asks for, and the position its bytes begin at; None when it lies behind the end."""
         from obstore.exceptions import PreconditionError
 
         same = _some(if_match=mark.version)
-        if self.ranges and (mark.position or mark.end >= 0):
+        if self._partial and (mark.position or mark.end >= 0):
             span = (mark.position, mark.end) if mark.end >= 0 else {"offset": mark.position}
             try:
                 return _call(lambda: self._store.get(name, options={"range": span, **same})), mark.position
@@ -419,11 +452,37 @@ class ObjectBackend:
                     return None, mark.position
                 if "non-partial response" not in text:
                     raise
-                self.ranges = False  # `rclone serve s3` sends the range with status 200
+                self._partial = False
         try:
             return _call(lambda: self._store.get(name, options=same or None)), 0
         except PreconditionError:
             raise changed(f"{self.url}/{name}") from None
+
+    @property
+    def ranges(self) -> bool:
+        """Whether a part of an object costs no more than that part, as far as it is known."""
+        return self._partial or self._signed is None or self._signed.works
+
+    def _part(self, name: str, start: int, length: int) -> bytes | None:
+        """The range, shorter at the end of the object; None when it is to be had only as a stream."""
+        if self._partial and length <= STREAMED:
+            data = self._read_range(name, start, length)
+            if data is not None:
+                return data
+        if self._partial or self._scheme != "s3":
+            return None
+        if self._signed is None:
+            self._signed = SignedParts(self._sign, self._timeout)
+        part = self._signed.read(name, start, length)
+        return None if part is None else part.data
+
+    def _sign(self, name: str) -> str:
+        import datetime
+
+        import obstore
+
+        address = obstore.sign(self._store, "GET", name, datetime.timedelta(hours=1))
+        return str(address)
 
     def _read_range(self, name: str, start: int, length: int) -> bytes | None:
         """The range, shorter at the end of the object; None when this server does not do ranges right."""
@@ -434,7 +493,7 @@ class ObjectBackend:
         except Exception as error:
             text = str(error)
             if "non-partial response" in text:
-                self.ranges = False
+                self._partial = False  # `rclone serve s3` sends the range with status 200
                 return None
             if _status(text) == 416:
                 return None

@@ -26,9 +26,7 @@ REPEATS = 2000
 T = TypeVar("T")
 
 
-def open_retrying(
-    opening: Callable[[], Backend], *, timeout: float, label: str, warn: Callable[[str], None]
-) -> Backend:
+def open_retrying(opening: Callable[[], Backend], *, timeout: float, label: str, warn: Callable[[str], None]) -> Backend:
     """The backend that `opening` makes, tried again like all it does later. A directory is not wrapped: disks do not pass.
 
     `timeout`: seconds without progress after which a failure is raised. `warn` hears once that something is tried again.
@@ -126,6 +124,7 @@ class RetryingBackend:
     def clear(self, prefix: str) -> None:
         """See `Backend.clear`."""
         _again(self._patience(), lambda: self.inner.clear(prefix))
+
     def move(self, name: str, target: str) -> None:
         """See `Backend.move`. That it is gone after a failure, and there under the other name, is what was wanted."""
         failed = False

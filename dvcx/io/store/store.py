@@ -852,9 +852,7 @@ def open_store(
         _check_hash(found, algorithm, label)
         store_id = found["id"]
     path = os.path.join(catalog_dir, f"catalog-{store_id}.sqlite") if store_id else ":memory:"
-    return Store(
-        backend, Catalog(path, warn), algorithm=algorithm, store_id=store_id, label=label, is_cache=is_cache, warn=warn
-    )
+    return Store(backend, Catalog(path, warn), algorithm=algorithm, store_id=store_id, label=label, is_cache=is_cache, warn=warn)
 
 
 def create_store(store: Store, catalog_dir: str, warn: Callable[[str], None]) -> None:
@@ -935,6 +933,11 @@ def is_pack_name(name: str) -> bool:
 def action_name(key: str) -> str:
     """The name in a store of the result of this action."""
     return f"actions/{key[:2]}/{key}.json"
+
+
+def request_name(key: str) -> str:
+    """The name in a store of the request to run this action."""
+    return f"actions/{key[:2]}/{key}.request.json"
 
 
 def stamp(found: os.stat_result) -> str:

@@ -34,7 +34,7 @@ from dvcx.core.records import MAX_ACTION, decode_action
 from dvcx.errors import DiskRefused, DvcxError, IntegrityError, NotFound, RemoteFailed, UnsafeInput, disk_refused, display
 from dvcx.events import Advanced, Began, Emit, Ended
 from dvcx.io import pool
-from dvcx.io.hashing import Hasher, digest, digest_fd, unchanged, xxh128
+from dvcx.io.hashing import Hasher, digest, digest_fd, seal, unchanged, xxh128
 from dvcx.io.store.backend import TEMPORARY, Backend
 from dvcx.io.store.store import (
     MAX_STORE_JSON,
@@ -48,6 +48,7 @@ from dvcx.io.store.store import (
     object_name,
     pack_name,
     read_store_json,
+    request_name,
     stamp,
 )
 
@@ -857,15 +858,18 @@ def _recipes(store: Store, found: Survey) -> None:
 def _actions(store: Store, found: Survey, jobs: int) -> None:
     def check(item: tuple[str, int]) -> Fault | None:
         name, size = item
-        key = name.rpartition("/")[2].removesuffix(".json")
-        if action_name(key) != name:
+        key = name.rpartition("/")[2].partition(".")[0]
+        if name not in (action_name(key), request_name(key)):
             return None
         if not 0 < size <= MAX_ACTION:
             return Fault(BROKEN, name, f"it has {size} bytes")
         if found.depth.mode == QUICK:
             return None
         try:
-            action = decode_action(store.backend.read(name, 0, size), name)
+            data = store.backend.read(name, 0, size)
+            if name == request_name(key):
+                return None if seal(data).hex() == key else Fault(BROKEN, name, "its key is not the digest of its bytes")
+            action = decode_action(data, name)
         except NotFound:
             return None
         except (IntegrityError, UnsafeInput) as error:

@@ -327,9 +327,7 @@ class Writer:
         encoding, stored = self._encoded(data)
         self._append_frame(key, sealed, kind, encoding, stored, len(data))
 
-    def _append_frame(
-        self, key: bytes, sealed: bytes, kind: int, encoding: int, stored: bytes | memoryview, size: int
-    ) -> None:
+    def _append_frame(self, key: bytes, sealed: bytes, kind: int, encoding: int, stored: bytes | memoryview, size: int) -> None:
         if self._pack is None:
             if self._store.local is not None:
                 self._store.local.make_directories("packs/x")

@@ -137,6 +137,22 @@ class TestContract:
         with pytest.raises(ValueError):
             backend.read("packs/p", -1, 2)
 
+    def test_a_part_costs_no_more_than_that_part(self, backend: Backend) -> None:
+        """`rclone serve s3` too, which sends parts with status 200; and what goes on where it broke is the same version."""
+        data = os.urandom(11 << 20)
+        backend.write("packs/p", data)
+        assert backend.read("packs/p", 5, 16) == data[5:21]
+        assert getattr(backend, "ranges", True)
+        assert backend.read("packs/p", 1 << 20, 9 << 20) == data[1 << 20 : 10 << 20]
+        mark = Mark(3 << 20, 8 << 20)
+        stream = backend.stream("packs/p", len(data), mark)
+        got = next(stream)
+        stream.close()  # type: ignore[attr-defined]
+        assert mark.position == (3 << 20) + len(got)
+        assert got + b"".join(backend.stream("packs/p", len(data), mark)) == data[3 << 20 : 8 << 20]
+        with pytest.raises(NotFound):
+            backend.read("packs/absent", 5, 16)
+
     def test_a_stream_has_a_limit_and_small_chunks(self, backend: Backend) -> None:
         data = os.urandom(9 << 20)
         backend.write("packs/p", data)

@@ -1,0 +1,109 @@
+"""Dependencies that are no plain path: wildcards, import closures, other stages. What they mean for the graph and the records."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+
+from dvcx.core.globs import Globs
+from dvcx.core.paths import contains
+from dvcx.core.pipeline.schema import FILE_NAME, Stage, Want, address
+from dvcx.core.records import is_record
+from dvcx.core.spelling import did_you_mean
+from dvcx.errors import NotFound, display
+
+GLOB, CODE, STAGE = "glob", "py", "stage"
+PASSED_OVER = frozenset({".git", ".dvcx", "__pycache__"})
+"""Directories whose files no wildcard names: they change whenever something runs."""
+
+
+def spec(want: Want) -> str:
+    """A dependency as reasons and records name it: `glob:src/**/*.py`."""
+    return f"{want.kind}:{want.value}"
+
+
+def files_wanted(stage: Stage) -> tuple[Want, ...]:
+    """Those dependencies of a stage that stand for files nobody listed."""
+    return tuple(want for want in stage.wants if want.kind in (GLOB, CODE))
+
+
+def fixed_part(pattern: str) -> str:
+    """The directory a wildcard begins in: its components before the first one that holds a `*`, `?` or `[`."""
+    parts = pattern.split("/")
+    count = next((at for at, part in enumerate(parts) if set(part) & set("*?[")), len(parts) - 1)
+    return "/".join(parts[:count])
+
+
+def link(stages: Sequence[Stage]) -> tuple[Stage, ...]:
+    """Stages whose `stage:` dependencies are the outputs of the stages they name, as `deps`.
+
+    Raises `NotFound`, naming file and line, for a stage that does not exist.
+    """
+    if not any(want.kind == STAGE for stage in stages for want in stage.wants):
+        return tuple(stages)
+    known = {stage.address: stage for stage in stages}
+    groups: dict[str, list[Stage]] = {}
+    for stage in stages:
+        if stage.group:
+            groups.setdefault(_group(stage), []).append(stage)
+    return tuple(_linked(stage, known, groups) for stage in stages)
+
+
+def needs(stage: Stage, stages: Mapping[str, Stage]) -> list[str]:
+    """The addresses a stage names as dependencies, with or without outputs; groups stand for all their stages."""
+    found = []
+    for want in stage.wants:
+        if want.kind == STAGE:
+            if want.value in stages:
+                found.append(want.value)
+            else:
+                found += [name for name, other in stages.items() if other.group and _group(other) == want.value]
+    return found
+
+
+def reads_output(want: Want, path: str) -> bool:
+    """Whether the wildcard of `want` takes in the output `path` of another stage, or something in it.
+
+    A wildcard that begins with `**` names outputs that match it, but does not look into directories that stages write.
+    """
+    globs = Globs([want.value])
+    return globs.names(path) or (globs.leads(path) and not want.value.startswith("**"))
+
+
+def not_read(stage: Stage, want: Want, outputs: Iterable[str]) -> tuple[str, ...]:
+    """Those `outputs` (of all stages) that a stage's wildcard passes over: its own, and directories it does not look into."""
+    own = {out.path for out in stage.outs}
+    begins = fixed_part(want.value)
+    near = [path for path in outputs if contains(begins, path) or contains(path, begins)]
+    return tuple(sorted(path for path in near if path in own or not reads_output(want, path)))
+
+
+def may_match(path: str) -> bool:
+    """Whether a wildcard may name the file `path`: dvcx's own records and what is in `PASSED_OVER` it never does."""
+    return not is_record(path) and PASSED_OVER.isdisjoint(path.split("/"))
+
+
+def _group(stage: Stage) -> str:
+    return address(stage.file, stage.group)
+
+
+def _linked(stage: Stage, known: Mapping[str, Stage], groups: Mapping[str, Sequence[Stage]]) -> Stage:
+    deps = dict.fromkeys(stage.deps)
+    optional = dict.fromkeys(stage.optional)
+    for want in stage.wants:
+        if want.kind != STAGE:
+            continue
+        meant = [known[want.value]] if want.value in known else groups.get(want.value, ())
+        if not meant and not want.optional:
+            where = f"{stage.file}:{stage.line}" if stage.line else stage.file
+            name = want.value if stage.file == FILE_NAME else want.value.removeprefix(f"{stage.file}:")
+            raise NotFound(
+                f"{display(where)}: stage '{display(stage.address)}': there is no stage '{display(name)}' to depend on",
+                did_you_mean(want.value, [*known, *groups]) or "dvcx stage list shows them all",
+            )
+        for other in meant:
+            for out in other.outs:
+                deps.setdefault(out.path)
+                if want.optional and out.path not in stage.deps:
+                    optional.setdefault(out.path)
+    return dataclasses.replace(stage, deps=tuple(deps), optional=tuple(optional))

@@ -1,0 +1,256 @@
+"""Results of actions on remotes: those of the lock are sent by a push, those of other clones are found by key."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Collection, Iterator, Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+from dvcx.core.objects import TREE, Content
+from dvcx.core.pipeline.schema import Stage
+from dvcx.core.records import MAX_LOCK, Action, LockEntry, encode_request
+from dvcx.core.staleness import recorded_request
+from dvcx.errors import DvcxError, IntegrityError, NotFound, RemoteFailed, UnsafeInput, display
+from dvcx.events import Emit, Noted, Warned
+from dvcx.io import pool
+from dvcx.io.hashing import seal
+from dvcx.io.store.actions import Kept, keep_action, read_action, write_action
+from dvcx.io.store.store import Store, action_name, wanted
+from dvcx.ops.fetch import bring_objects
+from dvcx.ops.records import Tracked
+from dvcx.ops.transfer import needed
+
+if TYPE_CHECKING:
+    from dvcx.project import Project
+
+MANY = 8
+"""Above so many keys one listing of what is there is asked for, instead of one question for each."""
+PATIENCE = 10.0
+"""Seconds without progress after which a remote that is only asked in passing is not asked again."""
+
+
+def policy(project: Project, remote: str) -> str:
+    """What results of actions may do with a remote: off, read or write."""
+    return str(project.config.get(f"remote.{remote}.actions"))
+
+
+# Sending
+
+
+def sendable(project: Project, tracked: Tracked, contents: Mapping[str, Content], cache: Store, remote: str) -> dict[str, Action]:
+    """Results by key that go with the `contents` pushed: the cache knows them, and the lock records the same outputs.
+
+    One that lacks an output which is not pushed, or whose uncached outputs the cache lost, stays here.
+    """
+    if policy(project, remote) != "write":
+        return {}
+    found = {}
+    for stage in tracked.stages:
+        entry = tracked.lock.get(stage.address)
+        if entry is None or not _goes_along(stage, entry, contents):
+            continue
+        key = seal(encode_request(recorded_request(stage, entry))).hex()
+        with contextlib.suppress(IntegrityError, UnsafeInput):
+            action = read_action(cache.backend, key, cache.label)
+            if action is not None and action.outs == entry.outs:
+                found[key] = action
+    beside = {
+        key: [wanted(content) for path, content in action.outs.items() if path not in contents] for key, action in found.items()
+    }
+    lost = set(cache.missing({item for items in beside.values() for item in items}))
+    return {key: action for key, action in found.items() if not lost.intersection(beside[key])}
+
+
+def _goes_along(stage: Stage, entry: LockEntry, contents: Mapping[str, Content]) -> bool:
+    """Whether all outputs of the stage are pushed: those in the cache by themselves, small ones beside them along with these."""
+    if not any(out.cache for out in stage.outs) or {out.path for out in stage.outs} != set(entry.outs):
+        return False
+    for out in stage.outs:
+        content = entry.outs[out.path]
+        if not out.push or (out.cache and contents.get(out.path) != content) or (not out.cache and content.kind == TREE):
+            return False
+    return True
+
+
+def send(project: Project, store: Store, actions: Mapping[str, Action], *, jobs: int, emit: Emit) -> int:
+    """Write results to a remote that holds all they name; how many are new there. The first of an action stays, with a note.
+
+    One listing tells what is there; only what this clone did not send, and does not know from an earlier push, is compared.
+    """
+    if not actions:
+        return 0
+    there = {item.name for item in store.backend.list("actions")}
+    path = f"{project.state_dir}/actions-{store.id}"
+    known = _remembered(path)
+
+    def put(action: Action) -> Kept:
+        if action_name(action.key) in there:
+            return keep_action(store.backend, action, store.label)
+        write_action(store.backend, action)
+        return Kept(action, True)
+
+    todo = [action for key, action in actions.items() if action_name(key) not in there or key not in known]
+    new = 0
+    for action, kept in zip(todo, pool.run(put, todo, workers=1 if store.local else jobs), strict=True):
+        new += action_name(action.key) not in there
+        if not kept.own:
+            emit(Noted(f"{store.label} keeps the result it has: {_conflict(action, kept.action)}"))
+    _remember(path, {*known, *actions})
+    return new
+
+
+def _conflict(ours: Action, theirs: Action) -> str:
+    path = next((path for path in ours.outs if ours.outs[path] != theirs.outs.get(path)), "its output")
+    return f"the same command on the same inputs wrote another '{display(path)}' there than here"
+
+
+def keep_here(cache: Store, action: Action, emit: Emit) -> None:
+    """Keep a result in the cache. The first of an action stays as long as the cache holds its outputs, with a note."""
+    kept = keep_action(cache.backend, action, cache.label)
+    if kept.own:
+        return
+    with contextlib.suppress(NotFound):
+        if not cache.missing(needed(kept.action.outs, cache).objects):
+            emit(Noted(f"the cache keeps the result it has: {_conflict(action, kept.action)}"))
+            return
+    write_action(cache.backend, action)
+
+
+def _remembered(path: str) -> set[str]:
+    try:
+        with open(path, encoding="ascii") as file:
+            return set(file.read(MAX_LOCK).split())
+    except (OSError, ValueError):
+        return set()
+
+
+def _remember(path: str, keys: Collection[str]) -> None:
+    from dvcx.io.files import atomic_write
+
+    with contextlib.suppress(DvcxError):
+        atomic_write(path, "".join(f"{key}\n" for key in sorted(keys)).encode(), mode=0o600, fsync=False)
+
+
+# Looking up
+
+
+class Found(NamedTuple):
+    """A result that a remote knows."""
+
+    outs: Mapping[str, Content]
+    remote: str
+
+
+class Results:
+    """What the remotes know, for one command; safe to use from several threads. A remote is opened when it is first asked.
+
+    `patient`: the bytes were asked for, so a remote that fails is an error. Otherwise it is told once and not asked again.
+    """
+
+    def __init__(self, project: Project, *, keys: int, patient: bool, emit: Emit) -> None:
+        self._project, self._patient = project, patient
+        self._emit: Emit = lambda event: emit(event) if isinstance(event, Noted | Warned) else None
+        self._many = keys > MANY
+        default = str(project.config.get("core.remote") or "")
+        self._names = sorted(project.config.remotes(), key=lambda name: (name != default, name))
+        self._guard = threading.Lock()
+        self._opening = {name: threading.Lock() for name in self._names}
+        self._busy = {name: threading.Lock() for name in self._names}
+        self._stores: dict[str, Store | None] = {}
+        self._listed: dict[str, frozenset[str]] = {}
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        for store in self._stores.values():
+            if store is not None:
+                store.close()
+        self._stores = {}
+
+    def find(self, key: str, outs: Collection[str]) -> Found | None:
+        """The result of an action whose outputs are just `outs`; None when no remote that may be read has one that will do."""
+        for name in self._names:
+            if policy(self._project, name) != "off":
+                with self._asked(name) as store:
+                    found = self._find(store, name, key, outs) if store is not None else None
+                    if found is not None:
+                        return found
+        return None
+
+    def bring(self, contents: Mapping[str, Content], cache: Store, *, remote: str = "", jobs: int = 0) -> bool:
+        """Bring to the cache what `contents` need and it lacks, from one remote or from any; whether it holds all of it now.
+
+        Every byte is verified. What a remote holds wrong is told. Raises `RemoteFailed`, `DiskRefused`.
+        """
+        if self._holds(contents, cache):
+            return True
+        for name in [remote] if remote else self._names:
+            if not self._patient and policy(self._project, name) == "off":
+                continue
+            with self._asked(name) as store:
+                if store is None:
+                    continue
+                try:
+                    with self._busy[name]:
+                        found = needed(contents, cache, store)
+                        bring_objects(self._project, store, cache, found, jobs or self._project.jobs, emit=self._emit)
+                    return True
+                except NotFound:
+                    continue
+                except (IntegrityError, UnsafeInput) as error:
+                    self._emit(Warned(f"what {store.label} holds was not used: {error.message}"))
+        return False
+
+    def _holds(self, contents: Mapping[str, Content], cache: Store) -> bool:
+        try:
+            return not cache.missing(needed(contents, cache).objects)
+        except NotFound:
+            return False
+
+    def _find(self, store: Store, name: str, key: str, outs: Collection[str]) -> Found | None:
+        if self._many and action_name(key) not in self._listing(store, name):
+            return None
+        try:
+            action = read_action(store.backend, key, store.label)
+        except (IntegrityError, UnsafeInput) as error:
+            self._emit(Noted(f"a result was passed over: {error.message}"))
+            return None
+        if action is None:
+            return None
+        if set(action.outs) != set(outs) or any(not self._fits(content) for content in action.outs.values()):
+            problem = "its outputs are not those of the stage"
+            self._emit(Noted(f"a result was passed over: {store.label}: {action_name(key)}: {problem}"))
+            return None
+        return Found(action.outs, name)
+
+    def _fits(self, content: Content) -> bool:
+        return content.id.partition(":")[0] == self._project.algorithm
+
+    def _listing(self, store: Store, name: str) -> frozenset[str]:
+        with self._opening[name]:
+            if name not in self._listed:
+                self._listed[name] = frozenset(item.name for item in store.backend.list("actions"))
+            return self._listed[name]
+
+    @contextlib.contextmanager
+    def _asked(self, name: str) -> Iterator[Store | None]:
+        """The store of a remote, None when it is empty or did not answer before."""
+        try:
+            yield self._open(name)
+        except RemoteFailed as error:
+            if self._patient:
+                raise
+            with self._guard:
+                told = self._stores.get(name, error) is None
+                self._stores[name] = None
+            if not told:
+                self._emit(Noted(f"remote '{display(name)}' is not asked for results: {error.message}"))
+
+    def _open(self, name: str) -> Store | None:
+        with self._opening[name]:
+            if name not in self._stores:
+                store = self._project.remote(name, self._emit, patience=0.0 if self._patient else PATIENCE)
+                if not store.id:
+                    store.close()
+                self._stores[name] = store if store.id else None
+            return self._stores[name]

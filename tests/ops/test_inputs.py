@@ -1,0 +1,196 @@
+"""Dependencies that are no plain path, in a real project: what is found, what makes a stage run again and what does not."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dvcx.errors import NotFound, UsageError
+from dvcx.events import ignore
+from dvcx.ops.add import add
+from dvcx.ops.inputs import environment_digests, matching
+from dvcx.ops.repro import repro
+from dvcx.ops.status import status
+from dvcx.project import Project
+from tests.ops.trying import lock
+
+Put = Callable[..., None]
+
+
+def turns(project: Project, *targets: str) -> list[tuple[str, str, tuple[str, ...]]]:
+    return [(run.stage, run.how, run.reasons) for run in repro(project, targets).runs]
+
+
+def words(project: Project) -> dict[str, tuple[str, ...]]:
+    return {stage.stage: stage.reasons for stage in status(project).stages if stage.state != "fresh"}
+
+
+PIPELINE = """\
+stages:
+  one:
+    cmd: cat src/*.txt > one.out
+    deps: ["glob:src/**/*.txt", "maybe.txt?"]
+    outs: [one.out]
+  two:
+    cmd: cat code/run.py one.out > two.out; echo "$TOKEN" >> two.out
+    deps: ["py:code/run.py", "stage:one"]
+    env: [TOKEN]
+    outs: [two.out]
+  three:
+    cmd: cp two.out three.out
+    when: steps.three and 'x' in steps.names
+    deps: ["stage:two"]
+    outs: [three.out]
+"""
+FILES = {
+    "dvcx.yaml": PIPELINE,
+    "src/a.txt": "a", "src/deep/b.txt": "b", "src/no.csv": "", "src/__pycache__/x.txt": "",
+    "code/run.py": "import near\nfrom lib import far\n", "code/near.py": "", "lib/far.py": "x = 1\n", "lib/other.py": "",
+    "params.yaml": "steps: {three: false, names: [x]}\n",
+}  # fmt: skip
+
+
+def test_the_new_dependencies_in_a_project(project: Project, put: Put, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TOKEN", raising=False)
+    put(FILES)
+    assert [how for _, how, _ in turns(project)] == ["ran", "ran", "not wanted"]
+    entry = lock(project)["two"]
+    assert list(entry["used"]["py:code/run.py"]) == ["code/near.py", "code/run.py", "lib/far.py"]
+    assert list(lock(project)["one"]["used"]["glob:src/**/*.txt"]) == ["src/a.txt", "src/deep/b.txt"]
+    assert (lock(project)["one"]["absent"], entry["env"], "three" in lock(project)) == (["maybe.txt"], {"TOKEN": None}, False)
+    assert words(project) == {"three": ("when: steps.three and 'x' in steps.names is false",)}
+    assert status(project).clean
+    # No change: layout, comments, what is not imported, what no wildcard names.
+    put({"lib/far.py": "x   =   (1)  # as before\n", "lib/other.py": "y = 2", "src/more.csv": "", "src/__pycache__/y.txt": ""})
+    assert [how for _, how, _ in turns(project)] == ["unchanged", "unchanged", "not wanted"]
+    put({"lib/far.py": "x = 2\n", "src/c.txt": "c", "maybe.txt": "", "params.yaml": "steps: {three: true, names: [x]}\n"})
+    os.unlink(Path(project.root, "src/deep/b.txt"))
+    assert words(project)["one"] == (
+        "maybe.txt: was missing, and is there now", "src/c.txt: added (glob:src/**/*.txt)",
+        "src/deep/b.txt: removed (glob:src/**/*.txt)",
+    )  # fmt: skip
+    assert words(project)["two"] == ("lib/far.py: changed (py:code/run.py)", "one.out will be rewritten by one")
+    assert [how for _, how, _ in turns(project)] == ["ran", "ran", "ran"]
+    monkeypatch.setenv("TOKEN", "hush-secret")
+    assert words(project)["two"] == ("environment variable TOKEN is set now",)
+    turns(project)
+    everything = "".join(file.read_text() for file in Path(project.root).rglob("dvcx.lock"))
+    assert "hush-secret" not in everything
+    monkeypatch.delenv("TOKEN")
+    # A result that is known under the old value comes back from the cache.
+    assert [how for _, how, _ in turns(project)] == ["unchanged", "restored", "restored"]
+
+
+def test_cosmetic_changes_of_the_file_are_no_change(project: Project, put: Put) -> None:
+    put(FILES)
+    turns(project)
+    put({"dvcx.yaml": """\
+# Stages in another order, keys too; another style.
+stages:
+  two: {outs: [two.out], env: [TOKEN], deps: ["stage:one", "py:code/run.py"],
+        cmd: 'cat  code/run.py   one.out > two.out;  echo "$TOKEN" >> two.out'}
+  three:
+    deps:
+      - stage:two
+    outs:
+      - three.out
+    desc: It was moved.
+    when: ["steps.three and 'x' in steps.names"]
+    cmd: cp  two.out  three.out
+  one:
+    outs: ["one.out"]   # as before
+    deps:
+      - maybe.txt: {optional: true}
+      - "glob:src/**/*.txt"
+    cmd:
+      - |
+        cat src/*.txt > one.out
+"""})  # fmt: skip
+    assert sorted(how for _, how, _ in turns(project)) == ["not wanted", "unchanged", "unchanged"]
+
+
+def test_what_wildcards_name(project: Project, put: Put) -> None:
+    put({name: name for name in ("a.txt", "b.csv", "d/c.txt", "d/e/f.txt", "d/e/g.csv", ".h/i.txt", "d/.dvcx-no/j.txt")})
+    index = project.stat_index(ignore)
+
+    def names(pattern: str, *passed: str) -> list[str]:
+        return sorted(matching(project, pattern, passed, index=index, rules=project.rules()))
+
+    assert names("*.txt") == ["a.txt"]
+    assert names("**/*.txt") == [".h/i.txt", "a.txt", "d/.dvcx-no/j.txt", "d/c.txt", "d/e/f.txt"]
+    assert names("d/*.txt") == ["d/c.txt"]
+    assert names("d/**") == ["d/.dvcx-no/j.txt", "d/c.txt", "d/e/f.txt", "d/e/g.csv"]
+    assert names("d/e") == names("d/e/*") == names("d/[e]") == ["d/e/f.txt", "d/e/g.csv"]
+    assert names("**/*.txt", "d/e", "a.txt") == [".h/i.txt", "d/.dvcx-no/j.txt", "d/c.txt"]
+    assert names("absent/*.txt") == []
+    os.symlink("d", Path(project.root, "link"))
+    assert names("link/*.txt") == []
+    first = matching(project, "d/*.txt", (), index=index, rules=project.rules())
+    put({"d/c.txt": "other"})
+    assert matching(project, "d/*.txt", (), index=index, rules=project.rules()) != first
+    index.close()
+
+
+def test_a_wildcard_over_tracked_data(project: Project, put: Put) -> None:
+    put({"raw/a.csv": "1", "raw/b.csv": "2", "dvcx.yaml": "stages:\n  sum:\n    cmd: cat raw/*.csv > sum\n"
+         '    deps: ["glob:raw/*.csv"]\n    outs: [sum]\n'})  # fmt: skip
+    add(project, ["raw"])
+    turns(project)
+    assert status(project).clean
+    put({"raw/a.csv": "3"})
+    assert turns(project) == [("sum", "ran", ("raw/a.csv: changed (glob:raw/*.csv)",))]
+    assert status(project).clean
+
+
+def test_what_a_wildcard_needs_is_made_first(project: Project, put: Put) -> None:
+    put({"dvcx.yaml": """\
+stages:
+  join: {cmd: "cat parts/*.txt > all", deps: ["glob:parts/*.txt"], outs: [all]}
+  split: {cmd: "mkdir -p parts && echo 1 > parts/a.txt && cp n parts/b.txt", deps: [n], outs: [parts]}
+""", "n": "2"})  # fmt: skip
+    told = {stage.stage: stage.reasons for stage in status(project).stages}
+    assert told["join"][0] == "never run" and "glob:parts/*.txt: no file matches" not in told["join"]
+    assert [(name, how) for name, how, _ in turns(project)] == [("split", "ran"), ("join", "ran")]
+    put({"n": "3"})
+    assert turns(project)[1] == ("join", "ran", ("parts/b.txt: changed (glob:parts/*.txt)",))
+
+
+def test_a_wildcard_that_matches_nothing(project: Project, put: Put) -> None:
+    put({"dvcx.yaml": 'stages:\n  s:\n    cmd: touch o\n    deps: ["glob:x/*.csv"]\n    outs: [o]\n'})
+    assert words(project) == {"s": ("never run", "glob:x/*.csv: no file matches")}
+    (run,) = repro(project).runs
+    assert (run.how, run.error.splitlines()[0]) == ("failed", "stage 's': glob:x/*.csv: no file matches")
+    put({"dvcx.yaml": 'stages:\n  s:\n    cmd: touch o\n    deps: [{"glob:x/*.csv": {optional: true}}]\n    outs: [o]\n'})
+    assert turns(project)[0][1] == "ran"
+
+
+def test_an_input_of_a_wildcard_that_changes_meanwhile(project: Project, put: Put) -> None:
+    put({"x/a": "1", "dvcx.yaml": 'stages:\n  s:\n    cmd: echo 2 > x/a; touch o\n    deps: ["glob:x/*"]\n    outs: [o]\n'})
+    (run,) = repro(project).runs
+    assert run.how == "failed" and "its dependency x/a changed while the command ran" in run.error
+
+
+@pytest.mark.parametrize(
+    ("stage", "error", "message", "hint"),
+    [
+        ("when: steps.tree", UsageError, "dvcx.yaml:2: stage 's': when: there is no parameter steps.tree", "mean 'steps.three'?"),
+        ("when: steps.three ==", UsageError, "dvcx.yaml:4:11: stages.s.when: in 'steps.three =='", "for example"),
+        ("when: [steps.three, a &&]", UsageError, "dvcx.yaml:4:25: stages.s.when[1]: in 'a &&'", "write 'and'"),
+        ("when: other.yaml:k", NotFound, "dvcx.yaml:2: stage 's': when: the parameter file other.yaml is missing", ""),
+        ("deps: ['stage:tow']\n  two: {cmd: x}", NotFound, "dvcx.yaml:2: stage 's': there is no stage 'tow'", "mean 'two'?"),
+    ],
+)  # fmt: skip
+def test_mistakes(project: Project, put: Put, stage: str, error: type[Exception], message: str, hint: str) -> None:
+    put({"dvcx.yaml": f"stages:\n  s:\n    cmd: x\n    {stage}\n", "params.yaml": "steps: {three: true}\n"})
+    with pytest.raises(error) as caught:
+        status(project)
+    assert message in caught.value.message  # type: ignore[attr-defined]
+    assert hint in caught.value.hint  # type: ignore[attr-defined]
+
+
+def test_digests_of_the_environment() -> None:
+    found = environment_digests(["A", "B", "C"], {"A": "x", "B": "x"})
+    assert found["C"] == "" and len(found["A"]) == 64 and found["A"] != found["B"]
