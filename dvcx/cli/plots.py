@@ -243,7 +243,8 @@ def _draw(plotext: Any, face: Face, drawing: Drawing) -> None:
         if points:
             label = f"{line.rev} {line.y}" if several else line.rev
             draw([point.x for point in points], [point.y for point in points], label=display(label))
-    output.write(plotext.build() + "\n")
+    text = plotext.build()
+    output.write((text if face.paint.on else plotext.uncolorize(text)) + "\n")
 
 
 def _is_number(value: object) -> bool:

@@ -225,7 +225,7 @@ def spec(
     `template`, called `name`, holds anchors. With `whole`, points keep the other fields of their rows, for templates of users.
     """
     revisions = list(dict.fromkeys(one.rev for one in lines))
-    labels = _labels(lines)
+    labels = _labels(one.series, lines)
     counted = "<DVCX_COUNTS>" in json.dumps(template)
     x_label = one.x_label or _common((line.x for line in lines), "x")
     y_label = one.y_label or _common((line.y for line in lines), "y")
@@ -247,10 +247,10 @@ def spec(
     return filled, note
 
 
-def _labels(lines: Sequence[Line]) -> dict[Series, str]:
+def _labels(declared: Sequence[Series], lines: Sequence[Line]) -> dict[Series, str]:
     """What to call each series: by its field, its file, or both, whichever tells them apart."""
-    every = list(dict.fromkeys(line.series for line in lines))
-    names = {line.series: line.y for line in lines}
+    every = list(dict.fromkeys([*declared, *(line.series for line in lines)]))
+    names = {**{series: series.y for series in declared}, **{line.series: line.y for line in lines}}
     files = {series.file for series in every}
     if len(files) == 1:
         return names
