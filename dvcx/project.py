@@ -281,7 +281,7 @@ class Project:
         from dvcx.io.store.retry import open_retrying
         from dvcx.io.store.schemes import open_backend
 
-        options = dict(self.config.remote(name))
+        options = {**self.config.remote(name), "name": name}
         url = options.pop("url")
         timeout = timeout_of({key: str(value) for key, value in options.items()})
         if patience and patience < timeout:

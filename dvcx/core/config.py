@@ -40,6 +40,10 @@ KEYS: dict[str, Key] = {
     "cache.link": Key("choices", True, ("reflink", "copy"), "how files are placed, first that works", LINKS),
     "cache.pack": Key("choice", True, "auto", "whether small objects are packed", ("auto", "never")),
     "cache.shared": Key("flag", True, False, "the cache is shared by several users: group-writable is accepted"),
+    "parsing.bool": Key(
+        "choice", True, "store_true", "how false becomes an option in a command", ("store_true", "boolean_optional")
+    ),
+    "parsing.list": Key("choice", True, "nargs", "how a list becomes options in a command", ("nargs", "append")),
     "remote.NAME.url": Key("url", True, None, "where the store is"),
     "remote.NAME.region": Key("text", True, None, "S3 region"),
     "remote.NAME.actions": Key(

@@ -20,7 +20,6 @@ from dvcx.core.changes import (
 )
 from dvcx.core.objects import DIR, FILE, Content, Entry, entry_content
 from dvcx.core.paths import contains, several
-from dvcx.core.pipeline.schema import Stage
 from dvcx.core.records import POINTER_SUFFIX
 from dvcx.errors import NotFound, display
 from dvcx.events import Emit, ignore
@@ -104,9 +103,8 @@ def _workspace(
     """What is at the tracked paths now, outputs of stages that were never recorded included."""
     known = {*tracked.pointers, *(out.path for stage in tracked.stages for out in stage.outs if out.cache)}
     if targets:
-        named = {stage.address for stage in tracked.stages} | {stage.name for stage in tracked.stages}
         paths = [target.removesuffix(POINTER_SUFFIX) for target in targets]
-        if not named & set(targets):
+        if not any(stage.named(target) for stage in tracked.stages for target in targets):
             known = {path for path in known if any(contains(path, other) or contains(other, path) for other in paths)}
     found = observe(project, known, index=index, rules=project.rules(), emit=emit)
     return {path: content for path, content in found.items() if content is not None}
@@ -127,7 +125,7 @@ def _chosen(
         return everything
     chosen: dict[str, tuple[Content | None, Content | None]] = {}
     for target in targets:
-        outs = {out.path for side in (before, after) for stage in side.stages for out in stage.outs if target in _names(stage)}
+        outs = {out.path for side in (before, after) for stage in side.stages for out in stage.outs if stage.named(target)}
         pointed = target.removesuffix(POINTER_SUFFIX)
         found = [path for path in everything if contains(target, path) or path in outs or path == pointed]
         if found:
@@ -140,10 +138,6 @@ def _chosen(
             raise records.not_tracked(after, target)
         chosen[target] = inside
     return chosen
-
-
-def _names(stage: Stage) -> tuple[str, str]:
-    return stage.address, stage.name
 
 
 def _inside(contents: Contents, path: str, read: ReadTree) -> Content | None:

@@ -47,7 +47,7 @@ def _by_remote(
     if asked:
         project.remote_name(asked)
     grouped: dict[str, dict[str, Content]] = {}
-    outs = {out.path for stage in tracked.stages for out in stage.outs if {stage.address, stage.name} & set(targets)}
+    outs = {out.path for stage in tracked.stages for out in stage.outs if any(stage.named(target) for target in targets)}
     for path, content in tracked.contents().items():
         if targets and path not in outs and not any(contains(one, path) or contains(path, one) for one in targets):
             continue

@@ -76,7 +76,7 @@ def _chosen(
     """What the target names: path, entry, the tracked path it belongs to, and whether it was named itself."""
     pointed = target.removesuffix(POINTER_SUFFIX)
     if not target or target not in contents:
-        outs = {out.path for stage in tracked.stages for out in stage.outs if target in (stage.address, stage.name)}
+        outs = {out.path for stage in tracked.stages for out in stage.outs if stage.named(target)}
         below = [path for path in contents if contains(target, path) or path in outs or path == pointed]
         for path in below:
             yield path, as_entry("", contents[path]), path, False

@@ -312,18 +312,25 @@ def _never_kept(found: Roots, missing: Mapping[Wanted, str], *, force: bool) -> 
 
     kept: set[tuple[str, str]] = set()
     unkept: set[tuple[str, str]] = set()
+    unclear: set[str] = set()
     for data, path in found.pipelines.items():
         try:
             stages = parse_stages(yaml.load(data, path), path)
         except DvcxError:
-            if force:
+            # It may need parameters of its own revision: what cannot be told was kept.
+            if force or b"${" in data:
+                unclear.add(path)
                 continue
             raise
         for stage in stages:
             for out in stage.outs:
                 (kept if out.cache else unkept).add((path, out.path))
     free = unkept - kept
-    return {item for item in candidates if all((path, _resolved(path, out)) in free for path, out in found.outs[item])}
+    return {
+        item
+        for item in candidates
+        if all((path, _resolved(path, out)) in free and (force or path not in unclear) for path, out in found.outs[item])
+    }
 
 
 def _resolved(pipeline: str, out: str) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dvcx.core.globs import Globs
 from dvcx.core.objects import Content
@@ -75,6 +76,10 @@ class Tracked:
         return next((stage for stage in self.stages for out in stage.outs if out.path == path), None)
 
 
+# The bytes of a file by its path in the project, of at most so many bytes; None when there is none.
+Read = Callable[[str, int], bytes | None]
+
+
 def load(project: Project, rev: str = "") -> Tracked:
     """All records of the workspace, or of a git revision. An unreadable one is an error that names it."""
     if rev:
@@ -83,7 +88,12 @@ def load(project: Project, rev: str = "") -> Tracked:
         commit = git.resolve(project.git, rev)
         names = git.record_files_at(project.git, commit)
         data = git.read_at(project.git, commit, names)
-        return _tracked(project, names, lambda path, limit: data.get(path), f"{rev}:")
+
+        def params_at(path: str, limit: int) -> bytes | None:
+            assert project.git is not None
+            return git.read_at(project.git, commit, [path]).get(path)
+
+        return _tracked(project, names, lambda path, limit: data.get(path), f"{rev}:", params_at)
     if project.git is not None:
         names = git.record_files(project.git)
     else:
@@ -91,10 +101,10 @@ def load(project: Project, rev: str = "") -> Tracked:
 
         names = find_records(project.root)
     with files.Reader(project.root) as reader:
-        return _tracked(project, names, reader.read, "")
+        return _tracked(project, names, reader.read, "", reader.read)
 
 
-def _tracked(project: Project, names: Sequence[str], read: Callable[[str, int], bytes | None], prefix: str) -> Tracked:
+def _tracked(project: Project, names: Sequence[str], read: Read, prefix: str, read_params: Read) -> Tracked:
     pointers: dict[str, tuple[str, Pointer]] = {}
     pipelines: dict[str, Pipeline] = {}
     entries: dict[str, LockEntry] = {}
@@ -107,7 +117,7 @@ def _tracked(project: Project, names: Sequence[str], read: Callable[[str, int], 
         elif base == PIPELINE:
             data = read(name, MAX_PIPELINE)
             if data is not None:
-                pipelines[name] = _pipeline(project, data, name, prefix)
+                pipelines[name] = _pipeline(project, data, name, prefix, read_params)
         elif name.endswith(POINTER_SUFFIX) and base != POINTER_SUFFIX:
             data = read(name, MAX_POINTER)
             if data is not None:
@@ -124,9 +134,7 @@ def _tracked(project: Project, names: Sequence[str], read: Callable[[str, int], 
     return Tracked(pointers, stages, entries, pipelines)
 
 
-def _finished_since(
-    project: Project, names: Sequence[str], read: Callable[[str, int], bytes | None]
-) -> dict[str, LockEntry]:
+def _finished_since(project: Project, names: Sequence[str], read: Read) -> dict[str, LockEntry]:
     """Entries of stages that a running (or killed) repro has finished and not written into their dvcx.lock yet."""
     found: dict[str, LockEntry] = {}
     for pipeline in (name for name in names if name.rpartition("/")[2] == PIPELINE):
@@ -163,15 +171,16 @@ def read_lock(project: Project, name: str) -> tuple[bytes | None, dict[str, Lock
     return data, {**lock, **journal(project.state_dir, name, data)}
 
 
-def _pipeline(project: Project, data: bytes, name: str, prefix: str) -> Pipeline:
-    """What one dvcx.yaml says; parsing YAML is remembered in the state directory by the digest of its bytes."""
+def _pipeline(project: Project, data: bytes, name: str, prefix: str, read: Read) -> Pipeline:
+    """What one dvcx.yaml says; parsing it is remembered by the digest of its bytes and of the files its templates read."""
     if not data.strip():
         raise IntegrityError(
             f"{display(prefix + name)}: it is empty: truncated?", f"restore it: git checkout -- {display(name)}; or remove it"
         )
     from dvcx.io.hashing import seal
 
-    key = seal(name.encode() + b"\0" + data).hex()
+    style = template_style(project)
+    key = seal("\0".join((name, *style, "")).encode() + data).hex()
     path = f"{project.state_dir}/stages-{seal(name.encode()).hex()[:16]}"
     try:
         with open(path, "rb") as file:
@@ -179,19 +188,67 @@ def _pipeline(project: Project, data: bytes, name: str, prefix: str) -> Pipeline
     except OSError:
         head = body = b""
     if head == key.encode():
-        remembered = load_pipeline(body, name)
+        needs, _, body = body.partition(b"\n")
+        remembered = load_pipeline(body, name) if _unchanged(needs, read) else None
         if remembered is not None:
             return remembered
-    from dvcx.io import yaml
-
-    pipeline = parse_pipeline(yaml.load(data, prefix + name), name)
+    pipeline, needed = read_pipeline(data, name, prefix, read, style)
     try:
         files.private_directory(project.state_dir)
-        files.atomic_write(path, key.encode() + b"\n" + dump_pipeline(pipeline), mode=0o600, fsync=False)
+        head = key.encode() + b"\n" + json.dumps(needed).encode() + b"\n"
+        files.atomic_write(path, head + dump_pipeline(pipeline), mode=0o600, fsync=False)
     except DvcxError:
         # Only a memory: a disk that refuses it must not fail a question.
         return pipeline
     return pipeline
+
+
+def template_style(project: Project) -> tuple[str, str]:
+    """How a mapping in a command becomes options, as the settings say."""
+    return str(project.config.get("parsing.bool")), str(project.config.get("parsing.list"))
+
+
+def read_pipeline(
+    data: bytes, name: str, prefix: str, read: Read, style: Sequence[str]
+) -> tuple[Pipeline, dict[str, str]]:
+    """What the dvcx.yaml `name` says, and the files its templates read with the seal of each, "" for one that is absent."""
+    from dvcx.io import yaml
+    from dvcx.io.hashing import seal
+
+    needed: dict[str, str] = {}
+    known: dict[str, Mapping[str, Any]] = {}
+
+    def values(path: str) -> Mapping[str, Any] | None:
+        if path not in needed:
+            held = read(path, yaml.MAX_BYTES)
+            needed[path] = "" if held is None else seal(held).hex()
+            if held is not None:
+                known[path] = yaml.load_params(held, prefix + path)
+        return known.get(path)
+
+    return parse_pipeline(yaml.load(data, prefix + name), name, values, style), needed
+
+
+def reader(project: Project) -> Read:
+    """Reads files of the workspace, one at a time."""
+    return lambda path, limit: files.read_record(project.root, path, limit)
+
+
+def _unchanged(needs: bytes, read: Read) -> bool:
+    """Whether the files that were read for templates still are what they were."""
+    if needs == b"{}":
+        return True
+    from dvcx.io.hashing import seal
+
+    try:
+        needed = json.loads(needs)
+        for path, digest in needed.items():
+            data = read(path, MAX_PIPELINE)
+            if ("" if data is None else seal(data).hex()) != digest:
+                return False
+    except (ValueError, AttributeError, DvcxError):
+        return False
+    return True
 
 
 def _lock_entries(data: bytes, name: str, prefix: str) -> dict[str, LockEntry]:
@@ -316,7 +373,7 @@ def select(tracked: Tracked, targets: Sequence[str]) -> dict[str, Content]:
     for target in targets:
         found = {path: content for path, content in contents.items() if contains(target, path)}
         for stage in tracked.stages:
-            if target in (stage.address, stage.name):
+            if stage.named(target):
                 found.update({out.path: contents[out.path] for out in stage.outs if out.path in contents})
         if target.endswith(POINTER_SUFFIX) and target.removesuffix(POINTER_SUFFIX) in contents:
             path = target.removesuffix(POINTER_SUFFIX)

@@ -118,7 +118,13 @@ def _resolve(tracked: Tracked, target: str, read: ReadTree) -> list[_Work]:
     if below:
         return [_Work(path, DATA, tracked.pointers[path][0], [path]) for path in below]
     named = [stage for stage in tracked.stages if stage.address == target]
-    named = named or [stage for stage in tracked.stages if stage.name == target]
+    named = named or [stage for stage in tracked.stages if stage.named(target)]
+    made = next((stage for stage in named if stage.group), None)
+    if made is not None:
+        raise UsageError(
+            f"stage '{display(made.address)}' is one of those that '{display(made.group)}' makes",
+            f"change the stages.{display(made.group)} of {display(made.file)}",
+        )
     if len(named) > 1:
         listed = " or ".join(display(stage.address) for stage in named)
         raise UsageError(f"several stages are named '{display(target)}'", f"say which: {listed}")

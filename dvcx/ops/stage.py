@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from dvcx.core.paths import join
 from dvcx.core.pipeline.graph import build
-from dvcx.core.pipeline.schema import Stage, check_stage_name, parse_stages, stage_record
+from dvcx.core.pipeline.schema import Stage, check_stage_name, stage_record
 from dvcx.errors import Conflict, display
 from dvcx.events import Emit, ignore
 from dvcx.io import files
@@ -99,18 +99,18 @@ def _with(
     project: Project, data: bytes, file: str, name: str, record: dict[str, object], *, force: bool
 ) -> tuple[Stage, bool, bytes]:
     """The stage, whether it replaces one, and the file's new bytes; everything the whole project says against it is raised."""
-    from dvcx.io import yaml
+    from dvcx.core.pipeline.publish import HEADER
     from dvcx.io.yaml.editing import set_stage
 
     tracked = records.load(project)
     replaced = any(stage.name == name and stage.file == file for stage in tracked.stages)
     if replaced and not force:
         raise Conflict(f"{display(file)} has a stage '{display(name)}' already", "--force replaces it; or choose another --name")
-    fresh = set_stage(data, name, record, file)
-    stages = parse_stages(yaml.load(fresh, file), file)
+    fresh = set_stage(data or HEADER.encode(), name, record, file)
+    pipeline, _ = records.read_pipeline(fresh, file, "", records.reader(project), records.template_style(project))
     others = [stage for stage in tracked.stages if stage.file != file]
-    build([*others, *stages], tracked.pointers)
-    return next(stage for stage in stages if stage.name == name), replaced, fresh
+    build([*others, *pipeline.stages], tracked.pointers)
+    return next(stage for stage in pipeline.stages if stage.name == name), replaced, fresh
 
 
 def _info(stage: Stage) -> StageInfo:

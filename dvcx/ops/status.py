@@ -133,7 +133,7 @@ def chosen(tracked: Tracked, targets: Sequence[str]) -> tuple[list[Stage], list[
     stages: list[Stage] = []
     paths: list[str] = []
     for target in targets:
-        named = [stage for stage in tracked.stages if target in (stage.address, stage.name)]
+        named = [stage for stage in tracked.stages if stage.named(target)]
         named += [
             stage
             for stage in tracked.stages

@@ -296,6 +296,22 @@ def test_doctor_works_without_a_project(tmp_path: Path) -> None:
     _ok("doctor", cwd=tmp_path)
 
 
+def test_doctor_tells_each_problem_once_and_exits_with_1(project: Path) -> None:
+    _ok("add", "data.csv", cwd=project)
+    (project / ".dvcx/state/statindex.sqlite").write_bytes(b"garbage" * 1000)
+    _ok("remote", "add", "gone", "s3://bucket/x", cwd=project)
+    for key, value in (("endpoint", "http://127.0.0.1:9"), ("access_key_id", "a"), ("secret_access_key", "b"), ("timeout", "1")):
+        _ok("remote", "modify", "--local", "gone", key, value, cwd=project)
+    ran = dvcx_run("doctor", cwd=project)
+    assert ran.returncode == 1
+    problems = [line for line in ran.stdout.splitlines() if line.startswith("problem: ")]
+    assert len(problems) == 2
+    for line in problems:
+        assert ran.stdout.count(line.rpartition(": ")[2]) == 1
+    ran = dvcx_run("doctor", "--json", cwd=project)
+    assert ran.returncode == 1 and len(json.loads(ran.stdout)["problems"]) == 2
+
+
 def test_demo(tmp_path: Path) -> None:
     ran = dvcx_run("demo", "show", cwd=tmp_path)
     assert ran.returncode == 0, ran.stderr

@@ -244,7 +244,11 @@ def test_parameters_in_three_formats() -> None:
     [
         ("p.yaml", b"[1]", 2, "p.yaml: parameters must be"),
         ("p.json", b"3", 2, "p.json: parameters must be"),
-        ("p.py", b"x = 1", 2, "p.py: parameters in Python are not supported yet"),
+        ("p.py", b"x = 1\ny = = 2", 4, "p.py:2:5: broken Python: invalid syntax"),
+        ("p.py", b"x = " + b"(" * 500, 4, "p.py:1:"),
+        ("p.py", b"x = " + b"[" * 90 + b"]" * 90, 9, "p.py: nested deeper"),
+        ("p.py", b"x = " + b"-" * 9000 + b"1", 9, "p.py: nested deeper"),
+        ("p.py", b"#" * (300 << 10), 9, "p.py: larger than 256 KiB"),
         ("p.json", b'{"a":\n x}', 4, "p.json:2:2: broken JSON"),
         ("p.json", b'{"a": 1, "a": 2}', 4, "p.json: broken JSON: key 'a' twice"),
         ("p.json", b'{"a": "\\ud800"}', 4, "p.json: half of a surrogate pair"),
@@ -386,3 +390,38 @@ def test_an_edit_keeps_every_other_line(
     assert edited.endswith(behind.encode())
     if not remove:
         assert set_stage(edited, name, record, "f") == edited
+
+
+def test_parameters_in_python_are_read_and_never_run() -> None:
+    text = b"""
+import os
+lr = 0.1
+name: str = "x"
+nothing: int
+pair = 1, -2
+some = {1, 3, 2}
+deep = {"a": {1: True}}
+a = b = 1
+c, d = 1, 2
+raw = b"x"
+called = os.system("false")
+raise SystemExit(1)
+class Train:
+    epochs = 5
+    class Inner: depth = 2
+    def __init__(self):
+        self.size = 7
+        local = 8
+    def other(self):
+        self.hidden = 1
+def f():
+    inside = 1
+"""
+    assert load_params(text, "p.py") == {
+        "lr": 0.1,
+        "name": "x",
+        "pair": [1, -2],
+        "some": [1, 2, 3],
+        "deep": {"a": {"1": True}},
+        "Train": {"epochs": 5, "Inner": {"depth": 2}, "size": 7},
+    }

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from dvcx.core.paths import contains
 from dvcx.core.pipeline.dependencies import CODE, GLOB, fixed_part, needs, not_read, reads_output
-from dvcx.core.pipeline.schema import Stage
+from dvcx.core.pipeline.schema import Stage, address
 from dvcx.core.records import POINTER_SUFFIX
 from dvcx.core.spelling import did_you_mean
 from dvcx.errors import Conflict, NotFound, UsageError, display
@@ -100,18 +100,18 @@ def order(
 
 
 def find(graph: Graph, target: str) -> tuple[Stage, ...]:
-    """The stages `target` names: by address, by name, by their dvcx.yaml, or by a path that overlaps their outputs.
+    """The stages `target` names: by address, name, or group, by their dvcx.yaml, or by a path that overlaps their outputs.
 
     Raises `NotFound`, or `UsageError` for a name that several dvcx.yaml files have.
     """
     if target in graph.stages:
         return (graph.stages[target],)
-    named = [stage for stage in graph.stages.values() if stage.name == target]
-    if len(named) > 1:
-        listed = " or ".join(display(stage.address) for stage in named)
+    named = [stage for stage in graph.stages.values() if stage.named(target)]
+    if len({stage.file for stage in named}) > 1:
+        listed = " or ".join(dict.fromkeys(display(address(stage.file, target)) for stage in named))
         raise UsageError(f"several stages are named '{display(target)}'", f"say which: {listed}")
     if named:
-        return (named[0],)
+        return tuple(named)
     target = target.removeprefix("./").rstrip("/")
     in_file = [stage for stage in graph.stages.values() if stage.file == target]
     if in_file:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -45,7 +45,6 @@ PLOT_KEYS = (*PLOT_TEXTS, "header")
 DEP_KEYS = ("optional", "exact")
 DATASET_TYPES = ("dvc", "dc", "url")
 _LATER_TOP = frozenset({"include"})
-_LATER_STAGE = frozenset({"vars", "foreach", "do", "matrix"})
 
 _NAME = re.compile(r"[^\W-][\w-]*").fullmatch
 _WANT = re.compile(r"(glob|py|stage):(?!//)(.+)", re.DOTALL).fullmatch
@@ -124,6 +123,12 @@ class Stage:
         name, at, _ = self.name.partition("@")
         return name if at else ""
 
+    def named(self, target: str) -> bool:
+        """Whether `target` means this stage: its address, its name, or the address or name of its group."""
+        return target in (self.address, self.name) or (
+            bool(target) and target in (self.group, address(self.file, self.group)) and bool(self.group)
+        )
+
 
 class Plot(NamedTuple):
     """A plot of the list at the top: an id or a path as written, and the JSON of its properties."""
@@ -183,11 +188,14 @@ def parse_stages(document: Document, file: str) -> tuple[Stage, ...]:
     return parse_pipeline(document, file).stages
 
 
-def parse_pipeline(document: Document, file: str) -> Pipeline:
+def parse_pipeline(
+    document: Document, file: str, read: Callable[[str], Mapping[str, Any] | None] | None = None, style: Sequence[str] = ()
+) -> Pipeline:
     """What the dvcx.yaml at `file` (its path in the project) says, stages in the order they are written.
 
-    Raises `UsageError` for what the language does not have, `Conflict` for a stage that contradicts itself and
-    `UnsafeInput` for a path outside the project; all name file, line, column and field.
+    `read` gives the values in a file of parameters, None when there is none; `style` is how a mapping becomes options,
+    see `templating.Style`. Raises `UsageError` for what the language does not have, `Conflict` for a stage that
+    contradicts itself and `UnsafeInput` for a path outside the project; all name file, line, column and field.
     """
     top = document.value
     if top is None:
@@ -197,9 +205,18 @@ def parse_pipeline(document: Document, file: str) -> Pipeline:
     check_keys(document, (), top, TOP_KEYS, _LATER_TOP)
     stages = {} if top.get("stages") is None else top["stages"]
     expect(document, ("stages",), stages, dict)
+    for name in stages:
+        check_stage_name(name, document.where("stages", name))
+    from dvcx.core.pipeline import expansion, templating
+
+    used: Mapping[str, tuple[tuple[str, tuple[str, ...]], ...]] = {}
+    if expansion.needed(document):
+        expanded = expansion.expand(document, file, read or _nothing, templating.Style(*style), STAGE_KEYS)
+        document, used = expanded.document, expanded.used
+        stages = document.value.get("stages") or {}
     base = parent(file)
     return Pipeline(
-        tuple(_stage(document, name, stages[name], file) for name in stages),
+        tuple(_stage(document, name, stages[name], file, used.get(name, ())) for name in stages),
         _top_paths(document, "params", base),
         _top_paths(document, "metrics", base),
         _top_plots(document),
@@ -252,13 +269,15 @@ def stage_record(
     return record
 
 
-def _stage(document: Document, name: str, body: object, file: str) -> Stage:
+def _nothing(file: str) -> None:
+    return None
+
+
+def _stage(document: Document, name: str, body: object, file: str, used: Sequence[tuple[str, tuple[str, ...]]]) -> Stage:
     at = ("stages", name)
-    check_stage_name(name, document.where(*at))
     expect(document, at, body, dict)
     assert isinstance(body, dict)
     check_keys(document, at, body, STAGE_KEYS)
-    _refuse_templates(document, at, body)
     base = parent(file)
     wdir = path(document, (*at, "wdir"), body["wdir"], base) if "wdir" in body else base
     needs = _deps(document, (*at, "deps"), body.get("deps"), wdir, file)
@@ -279,6 +298,7 @@ def _stage(document: Document, name: str, body: object, file: str) -> Stage:
         texts(document, (*at, "when"), body.get("when"), single=True),
         tuple(needs.wants),
         tuple(needs.optional),
+        tuple(ParamsOf(*of) for of in used),
     )
     _check_outs(document, at, stage)
     if stage.when:
@@ -332,9 +352,10 @@ def _deps(document: Document, at: Place, items: object, wdir: str, file: str) ->
 
 def _dep(document: Document, at: Place, written: object, flags: Mapping[str, Any], needs: _Needs, wdir: str, file: str) -> None:
     optional, exact = flag(document, at, flags, "optional", False), flag(document, at, flags, "exact", False)
-    where = document.where(*at, value=not flags)
+    alone = isinstance(at[-1], int)
+    where = document.where(*at, value=alone)
     found = _WANT(written) if isinstance(written, str) else None
-    if isinstance(written, str) and len(written) > 1 and written[-1] == "?" and (found is None or found[1] != "glob"):
+    if alone and isinstance(written, str) and len(written) > 1 and written[-1] == "?" and (found is None or found[1] != "glob"):
         written, optional = written[:-1], True
         found = _WANT(written)
     if exact and (found is None or found[1] != "py"):
@@ -560,24 +581,6 @@ def _check_outs(document: Document, at: Place, stage: Stage) -> None:
             raise UsageError(f"{where}: output '{shown}' would overwrite dvcx's own files", "write the output to another path")
         if contains(path, stage.wdir):
             raise UsageError(f"{where}: output '{shown}' is the directory the stage runs in", "name a path inside it")
-
-
-def _refuse_templates(document: Document, at: Place, body: Mapping[str, Any]) -> None:
-    """`${` would be a template: refuse it, rather than pass it on as text that means something else later."""
-    todo: list[tuple[Place, object]] = [(at, body)]
-    check_keys(document, at, body, [key for key in STAGE_KEYS if key not in _LATER_STAGE], _LATER_STAGE)
-    while todo:
-        place, value = todo.pop()
-        if isinstance(value, dict):
-            todo.extend(((*place, key), inner) for key, inner in value.items())
-            value = " ".join(value)
-        elif isinstance(value, list):
-            todo.extend(((*place, number), inner) for number, inner in enumerate(value))
-        if isinstance(value, str) and "${" in value:
-            raise UsageError(
-                f"{document.where(*place, value=True)}: {field(place)}: '${{…}}' is not supported yet by this version",
-                "write the value itself; for a shell variable write $NAME",
-            )
 
 
 def _flagged(paths: Iterable[str], flag: str, value: bool) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Files of parameters: YAML, JSON and TOML as the same plain data, within the same bounds."""
+"""Files of parameters: YAML, JSON, TOML and Python as the same plain data, within the same bounds."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from dvcx.io.yaml.reading import HINT, LONG, MAX_DEPTH, MAX_DIGITS, MAX_NODES, d
 
 
 def load_params(data: bytes, where: str) -> dict[str, Any]:
-    """The parameters in the file `where` (YAML, or by its extension JSON or TOML), as plain data.
+    """The parameters in the file `where` (YAML, or by its extension JSON, TOML or Python), as plain data.
 
-    An empty file has none. Raises what `load` raises, for all three, and `UsageError` for a file that is no mapping.
+    An empty file has none. Raises what `load` raises, for all of them, and `UsageError` for a file that is no mapping.
     """
     value = load_values(data, where)
     if value is None:
@@ -26,9 +26,9 @@ def load_values(data: bytes, where: str) -> Any:
     """Like `load_params`, for a file that may hold anything; None when it is empty."""
     extension = where.rpartition("/")[2].rpartition(".")[2].lower()
     if extension == "py":
-        raise UsageError(
-            f"{display(where)}: parameters in Python are not supported yet by this version", "write them as YAML, JSON or TOML"
-        )
+        from dvcx.io.yaml.python import load_python
+
+        return _plain(load_python(data, where), where)
     if extension == "json":
         return _load_json(data, where)
     if extension == "toml":
