@@ -66,13 +66,16 @@ _REMOTE_KEYS = tuple(key[len("remote.NAME.") :] for key in KEYS if key.startswit
 _LARGEST = 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Layer:
+class Layer(NamedTuple):
     """The settings of one source: `kind` is user, committed, private or environment; `values` by flat key, as they were read."""
 
     source: str
     kind: str
-    values: Mapping[str, Any] = field(repr=False)
+    values: Mapping[str, Any]
+
+    def __repr__(self) -> str:
+        """Without values: some are secret."""
+        return f"Layer(source={self.source!r}, kind={self.kind!r})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ import contextlib
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dvcx.core.globs import Globs
 from dvcx.core.objects import Content
@@ -38,8 +38,7 @@ PIPELINE, LOCK = "dvcx.yaml", "dvcx.lock"
 MAX_PIPELINE = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Tracked:
+class Tracked(NamedTuple):
     """All records. `pointers` by tracked path with the pointer's file; lock entries by stage address, project paths.
 
     `pipelines` are what each dvcx.yaml says, by its path in the project.
@@ -48,7 +47,7 @@ class Tracked:
     pointers: Mapping[str, tuple[str, Pointer]]
     stages: tuple[Stage, ...]
     lock: Mapping[str, LockEntry]
-    pipelines: Mapping[str, Pipeline] = field(default_factory=dict)
+    pipelines: Mapping[str, Pipeline] = MappingProxyType({})
 
     def contents(self) -> dict[str, Content]:
         """Recorded content of every tracked path: pointers, and the cached outputs of stages that have run."""
@@ -337,8 +336,7 @@ def reap(project: Project, paths: Iterable[str]) -> None:
         files.reap(project.state_dir, "")
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(NamedTuple):
     """What a command is about: targets (everything without any), or the recorded paths that wildcards name."""
 
     targets: tuple[str, ...] = ()
