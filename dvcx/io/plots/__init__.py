@@ -32,9 +32,9 @@ def scripts() -> list[str]:
             with open(path, "rb") as file:
                 data = gzip.decompress(file.read())
         except (OSError, EOFError) as error:
-            raise IntegrityError(f"{name}.min.js.gz of dvcx cannot be read: {error}", "install dvcx again") from None
+            raise IntegrityError(f"{name}.min.js.gz of dvcx cannot be read: {error}", "install it again: pip install --force-reinstall dvcx") from None
         if hashlib.sha256(data).hexdigest() != digest:
-            raise IntegrityError(f"{name}.min.js.gz of dvcx is not the one that was shipped", "install dvcx again")
+            raise IntegrityError(f"{name}.min.js.gz is not as it was shipped with dvcx", "install it again: pip install --force-reinstall dvcx")
         found.append(data.decode("utf-8"))
     return found
 
