@@ -12,6 +12,8 @@ DIRECTORY = ".dvcx/plots"
 PAGE = f"{DIRECTORY}/index.html"
 MAX_TEMPLATE = 1 << 20
 
+_AGAIN = "install it again: pip install --force-reinstall dvcx"
+
 # In the order the page needs them, with the SHA-256 of each official build. Their licences: js/LICENSES.txt.
 SCRIPTS = {
     "vega": "463f3db6a40b20e9747b4ed38f37ed0add508838f9141b1cf8366784b07b30c8",
@@ -32,9 +34,9 @@ def scripts() -> list[str]:
             with open(path, "rb") as file:
                 data = gzip.decompress(file.read())
         except (OSError, EOFError) as error:
-            raise IntegrityError(f"{name}.min.js.gz of dvcx cannot be read: {error}", "install it again: pip install --force-reinstall dvcx") from None
+            raise IntegrityError(f"{name}.min.js.gz of dvcx cannot be read: {error}", _AGAIN) from None
         if hashlib.sha256(data).hexdigest() != digest:
-            raise IntegrityError(f"{name}.min.js.gz is not as it was shipped with dvcx", "install it again: pip install --force-reinstall dvcx")
+            raise IntegrityError(f"{name}.min.js.gz is not as it was shipped with dvcx", _AGAIN)
         found.append(data.decode("utf-8"))
     return found
 
