@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dvcx.core.objects import LINK, Content, Entry, entry_content
@@ -91,7 +90,7 @@ class Pulling:
         outs = {out.path: locked.outs[out.path] for out in stage.outs if locked is not None and out.path in locked.outs}
         if not self.wants(stage) and outs and all(contents.get(out.path) is None for out in stage.outs):
             contents.update(outs)
-        return replace(now, contents=contents), place
+        return now._replace(contents=contents), place
 
     def _inside(self, owner: str, content: Content, path: str, cache: Store) -> Content | None:
         """What is at a path inside a directory that is not here: its listings are fetched, nothing else."""
