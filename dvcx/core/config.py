@@ -54,6 +54,7 @@ KEYS: dict[str, Key] = {
     "core.fsync": Key("choice", False, "batch", "how hard files are pushed to the disk", ("full", "batch", "none")),
     "core.jobs": Key("number", False, 0, "threads for transfer; 0: cores, at most 16"),
     "core.lock_timeout": Key("number", False, 600, "seconds to wait for another dvcx"),
+    "resources.NAME": Key("number", False, None, "what stages share on this machine: gpu, mem (in MiB), or a token of yours"),
     "remote.NAME.endpoint": Key("url", False, None, "URL of an S3-compatible server"),
     "remote.NAME.profile": Key("text", False, None, "profile in ~/.aws"),
     "remote.NAME.access_key_id": Key("text", False, None, "credential", secret=True),
@@ -113,7 +114,7 @@ class Options(dict[str, str]):
 def find(key: str) -> Key:
     """The row of a key such as "core.remote" or "remote.origin.url". Raises `UsageError` with a "did you mean"."""
     row = KEYS.get(key)
-    if row is not None and not key.startswith("remote."):
+    if row is not None and not key.startswith(("remote.", "resources.")):
         return row
     section, _, rest = key.partition(".")
     name, _, last = rest.rpartition(".")
@@ -122,6 +123,8 @@ def find(key: str) -> Key:
         if row is not None:
             check_remote_name(name)
             return row
+    if section == "resources" and rest.replace("-", "_").isidentifier() and len(rest) <= REMOTE_NAME_AT_MOST:
+        return KEYS["resources.NAME"]
     raise UsageError(f"unknown configuration key '{display(key[:100])}'", _suggest(key))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -138,9 +137,8 @@ def _finished_since(project: Project, names: Sequence[str], read: Read) -> dict[
     found: dict[str, LockEntry] = {}
     for pipeline in (name for name in names if name.rpartition("/")[2] == PIPELINE):
         name = join(parent(pipeline), LOCK)
-        if os.path.exists(journal_path(project.state_dir, name)):
-            for stage, entry in journal(project.state_dir, name, read(name, MAX_LOCK)).items():
-                found[address(pipeline, stage)] = above(entry, parent(name))
+        for stage, entry in journal(project.state_dir, name, lambda name=name: read(name, MAX_LOCK)).items():  # type: ignore[misc]
+            found[address(pipeline, stage)] = above(entry, parent(name))
     return found
 
 
@@ -151,8 +149,8 @@ def journal_path(state_dir: str, name: str) -> str:
     return f"{state_dir}/journal-{seal(name.encode()).hex()[:16]}"
 
 
-def journal(state_dir: str, name: str, data: bytes | None) -> dict[str, LockEntry]:
-    """Entries, by stage name, that were recorded since the lock file `name` had the bytes `data`."""
+def journal(state_dir: str, name: str, data: Callable[[], bytes | None]) -> dict[str, LockEntry]:
+    """Entries, by stage name, that were recorded since the lock file `name` had the bytes `data()`, asked for when needed."""
     from dvcx.io.hashing import seal
 
     try:
@@ -160,14 +158,14 @@ def journal(state_dir: str, name: str, data: bytes | None) -> dict[str, LockEntr
             lines = file.read(MAX_LOCK)
     except OSError:
         return {}
-    return decode_journal(lines, seal(data or b"").hex(), name)
+    return decode_journal(lines, seal(data() or b"").hex(), name)
 
 
 def read_lock(project: Project, name: str) -> tuple[bytes | None, dict[str, LockEntry]]:
     """The bytes of the lock file `name`, and its entries with those that were recorded since, by stage name."""
     data = files.read_record(project.root, name, MAX_LOCK)
     lock = decode_lock(data, name) if data is not None else {}
-    return data, {**lock, **journal(project.state_dir, name, data)}
+    return data, {**lock, **journal(project.state_dir, name, lambda: data)}
 
 
 def _pipeline(project: Project, data: bytes, name: str, prefix: str, read: Read) -> Pipeline:

@@ -338,7 +338,7 @@ def _capacity(project: Project, environment: Mapping[str, str], jobs: int) -> Ca
     mem = said.pop("mem", None)
     return Capacity(
         jobs,
-        machine.memory() if mem is None else int(mem),
+        machine.memory() if mem is None else int(mem) << 20,
         float(machine.gpus(environment)) if gpu is None else gpu,
         said,
     )
