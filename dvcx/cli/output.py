@@ -23,6 +23,7 @@ STATE_STYLES = {
     "might run": "yellow",
     "skipped": "yellow",
     "restored": "green",
+    "known": "green",
     "modified": "yellow",
     "updated": "yellow",
     "replaced": "yellow",

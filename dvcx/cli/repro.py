@@ -38,6 +38,10 @@ def repro(
         int,
         Option("--jobs", "-j", min=0, metavar="N", help="Stages at a time; 0: one for each core.", show_default=False),
     ] = 0,
+    pull: Annotated[
+        bool,
+        Option("--pull", help="Fetch what is needed: the outputs asked for, and what a command reads that has to run."),
+    ] = False,
     no_wait: NoWait = False,
 ) -> int:
     """Run the stages that are stale, side by side where they can, and record each one.
@@ -51,9 +55,10 @@ def repro(
       dvcx repro train
       dvcx repro -j 4 --keep-going
       dvcx repro --dry-run
+      dvcx repro --pull report
       dvcx repro --downstream extract
 
-    Exits: 3 4 5 7 8 9 10 11
+    Exits: 3 4 5 6 7 8 9 10 11
     """
     from dvcx.ops.repro import repro as op
 
@@ -69,6 +74,7 @@ def repro(
             downstream=downstream,
             keep_going=keep_going,
             jobs=jobs,
+            pull=pull,
             emit=face.emit,
         )
     face.done(result, lambda: _lines(face, result, dry_run=dry_run))

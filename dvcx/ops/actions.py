@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from dvcx.core.objects import TREE, Content
 from dvcx.core.pipeline.schema import Stage
-from dvcx.core.records import MAX_LOCK, Action, LockEntry, encode_request
+from dvcx.core.records import MAX_LOCK, Action, LockEntry, encode_action, encode_request
 from dvcx.core.staleness import recorded_request
 from dvcx.errors import DvcxError, IntegrityError, NotFound, RemoteFailed, UnsafeInput, display
 from dvcx.events import Emit, Noted, Warned
@@ -19,7 +19,7 @@ from dvcx.io.store.actions import Kept, keep_action, read_action, write_action
 from dvcx.io.store.store import Store, action_name, wanted
 from dvcx.ops.fetch import bring_objects
 from dvcx.ops.records import Tracked
-from dvcx.ops.transfer import needed
+from dvcx.ops.transfer import Only, needed
 
 if TYPE_CHECKING:
     from dvcx.project import Project
@@ -105,16 +105,34 @@ def _conflict(ours: Action, theirs: Action) -> str:
     return f"the same command on the same inputs wrote another '{display(path)}' there than here"
 
 
-def keep_here(cache: Store, action: Action, emit: Emit) -> None:
-    """Keep a result in the cache. The first of an action stays as long as the cache holds its outputs, with a note."""
-    kept = keep_action(cache.backend, action, cache.label)
-    if kept.own:
-        return
-    with contextlib.suppress(NotFound):
-        if not cache.missing(needed(kept.action.outs, cache).objects):
-            emit(Noted(f"the cache keeps the result it has: {_conflict(action, kept.action)}"))
-            return
-    write_action(cache.backend, action)
+def keep_here(cache: Store, results: Collection[Action], emit: Emit) -> None:
+    """Keep results in the cache, with one barrier. The first of an action stays if the cache holds its outputs, with a note."""
+    new = {}
+    for action in results:
+        there = _kept_here(cache, action.key)
+        if there is None:
+            new[action_name(action.key)] = encode_action(action)
+        elif there.outs != action.outs:
+            if _is_whole(cache, there):
+                emit(Noted(f"the cache keeps the result it has: {_conflict(action, there)}"))
+            else:
+                new[action_name(action.key)] = encode_action(action)
+    if cache.local is not None:
+        cache.local.write_many(new.items())
+
+
+def _kept_here(cache: Store, key: str) -> Action | None:
+    try:
+        return read_action(cache.backend, key, cache.label)
+    except (IntegrityError, UnsafeInput):
+        return None
+
+
+def _is_whole(cache: Store, action: Action) -> bool:
+    try:
+        return not cache.missing(needed(action.outs, cache).objects)
+    except NotFound:
+        return False
 
 
 def _remembered(path: str) -> set[str]:
@@ -177,14 +195,26 @@ class Results:
                         return found
         return None
 
-    def bring(self, contents: Mapping[str, Content], cache: Store, *, remote: str = "", jobs: int = 0) -> bool:
-        """Bring to the cache what `contents` need and it lacks, from one remote or from any; whether it holds all of it now.
+    def hold(self, contents: Mapping[str, Content], cache: Store) -> bool:
+        """Whether the cache or one remote lists all that `contents` need. Of directories the listings are read, no file is."""
+        if self._holds(contents, cache, None):
+            return True
+        for name in self._names:
+            with self._asked(name) as store:
+                if store is not None:
+                    with self._busy[name], contextlib.suppress(NotFound, IntegrityError, UnsafeInput):
+                        if not store.missing(cache.missing(needed(contents, cache, store).objects)):
+                            return True
+        return False
+
+    def bring(self, contents: Mapping[str, Content], cache: Store, *, only: Only | None = None) -> bool:
+        """Bring to the cache what `contents`, or a part of them, need and it lacks; whether it holds all of it now.
 
         Every byte is verified. What a remote holds wrong is told. Raises `RemoteFailed`, `DiskRefused`.
         """
-        if self._holds(contents, cache):
+        if self._holds(contents, cache, only):
             return True
-        for name in [remote] if remote else self._names:
+        for name in self._names:
             if not self._patient and policy(self._project, name) == "off":
                 continue
             with self._asked(name) as store:
@@ -192,8 +222,8 @@ class Results:
                     continue
                 try:
                     with self._busy[name]:
-                        found = needed(contents, cache, store)
-                        bring_objects(self._project, store, cache, found, jobs or self._project.jobs, emit=self._emit)
+                        found = needed(contents, cache, store, only=only)
+                        bring_objects(self._project, store, cache, found, self._project.jobs, emit=self._emit)
                     return True
                 except NotFound:
                     continue
@@ -201,9 +231,9 @@ class Results:
                     self._emit(Warned(f"what {store.label} holds was not used: {error.message}"))
         return False
 
-    def _holds(self, contents: Mapping[str, Content], cache: Store) -> bool:
+    def _holds(self, contents: Mapping[str, Content], cache: Store, only: Only | None) -> bool:
         try:
-            return not cache.missing(needed(contents, cache).objects)
+            return not cache.missing(needed(contents, cache, only=only).objects)
         except NotFound:
             return False
 
@@ -234,17 +264,26 @@ class Results:
 
     @contextlib.contextmanager
     def _asked(self, name: str) -> Iterator[Store | None]:
-        """The store of a remote, None when it is empty or did not answer before."""
+        """The store of a remote, None when it is empty or does not answer. A failure of the block ends it quietly."""
         try:
-            yield self._open(name)
+            store = self._open(name)
         except RemoteFailed as error:
-            if self._patient:
-                raise
-            with self._guard:
-                told = self._stores.get(name, error) is None
-                self._stores[name] = None
-            if not told:
-                self._emit(Noted(f"remote '{display(name)}' is not asked for results: {error.message}"))
+            self._give_up(name, error)
+            store = None
+        try:
+            yield store
+        except RemoteFailed as error:
+            self._give_up(name, error)
+
+    def _give_up(self, name: str, error: RemoteFailed) -> None:
+        """Tell once that a remote fails, and do not ask it again."""
+        if self._patient:
+            raise error
+        with self._guard:
+            told = self._stores.get(name, error) is None
+            self._stores[name] = None
+        if not told:
+            self._emit(Noted(f"remote '{display(name)}' is not asked for results: {error.message}"))
 
     def _open(self, name: str) -> Store | None:
         with self._opening[name]:

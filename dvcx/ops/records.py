@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dvcx.core.globs import WILDCARD, Globs, fixed_part
 from dvcx.core.objects import Content
@@ -38,8 +37,7 @@ PIPELINE, LOCK = "dvcx.yaml", "dvcx.lock"
 MAX_PIPELINE = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Tracked:
+class Tracked(NamedTuple):
     """All records. `pointers` by tracked path with the pointer's file; lock entries by stage address, project paths.
 
     `pipelines` are what each dvcx.yaml says, by its path in the project.
@@ -48,7 +46,7 @@ class Tracked:
     pointers: Mapping[str, tuple[str, Pointer]]
     stages: tuple[Stage, ...]
     lock: Mapping[str, LockEntry]
-    pipelines: Mapping[str, Pipeline] = field(default_factory=dict)
+    pipelines: Mapping[str, Pipeline] = MappingProxyType({})
 
     def contents(self) -> dict[str, Content]:
         """Recorded content of every tracked path: pointers, and the cached outputs of stages that have run."""
@@ -140,9 +138,8 @@ def _finished_since(project: Project, names: Sequence[str], read: Read) -> dict[
     found: dict[str, LockEntry] = {}
     for pipeline in (name for name in names if name.rpartition("/")[2] == PIPELINE):
         name = join(parent(pipeline), LOCK)
-        if os.path.exists(journal_path(project.state_dir, name)):
-            for stage, entry in journal(project.state_dir, name, read(name, MAX_LOCK)).items():
-                found[address(pipeline, stage)] = above(entry, parent(name))
+        for stage, entry in journal(project.state_dir, name, lambda name=name: read(name, MAX_LOCK)).items():  # type: ignore[misc]
+            found[address(pipeline, stage)] = above(entry, parent(name))
     return found
 
 
@@ -153,8 +150,8 @@ def journal_path(state_dir: str, name: str) -> str:
     return f"{state_dir}/journal-{seal(name.encode()).hex()[:16]}"
 
 
-def journal(state_dir: str, name: str, data: bytes | None) -> dict[str, LockEntry]:
-    """Entries, by stage name, that were recorded since the lock file `name` had the bytes `data`."""
+def journal(state_dir: str, name: str, data: Callable[[], bytes | None]) -> dict[str, LockEntry]:
+    """Entries, by stage name, that were recorded since the lock file `name` had the bytes `data()`, asked for when needed."""
     from dvcx.io.hashing import seal
 
     try:
@@ -162,14 +159,14 @@ def journal(state_dir: str, name: str, data: bytes | None) -> dict[str, LockEntr
             lines = file.read(MAX_LOCK)
     except OSError:
         return {}
-    return decode_journal(lines, seal(data or b"").hex(), name)
+    return decode_journal(lines, seal(data() or b"").hex(), name)
 
 
 def read_lock(project: Project, name: str) -> tuple[bytes | None, dict[str, LockEntry]]:
     """The bytes of the lock file `name`, and its entries with those that were recorded since, by stage name."""
     data = files.read_record(project.root, name, MAX_LOCK)
     lock = decode_lock(data, name) if data is not None else {}
-    return data, {**lock, **journal(project.state_dir, name, data)}
+    return data, {**lock, **journal(project.state_dir, name, lambda: data)}
 
 
 def _pipeline(project: Project, data: bytes, name: str, prefix: str, read: Read) -> Pipeline:
@@ -362,8 +359,7 @@ def reap(project: Project, paths: Iterable[str]) -> None:
         files.reap(project.state_dir, "")
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(NamedTuple):
     """What a command is about: targets (everything without any), or the recorded paths that wildcards name."""
 
     targets: tuple[str, ...] = ()

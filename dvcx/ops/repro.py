@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from dvcx.core.objects import Content
+from dvcx.core.partial import Mark
 from dvcx.core.paths import several
 from dvcx.core.pipeline.graph import Graph, build, order
 from dvcx.core.pipeline.schema import Stage
@@ -21,12 +24,14 @@ from dvcx.io import machine
 from dvcx.io import runs as run_records
 from dvcx.io.runners.local import Leash
 from dvcx.ops import placed, records
+from dvcx.ops.actions import Results
 from dvcx.ops.add import add
 from dvcx.ops.crew import Crew, Turn
 from dvcx.ops.known import KnownResults
 from dvcx.ops.ledger import Ledger
 from dvcx.ops.looking import observe
 from dvcx.ops.placed import Parts, mark_of
+from dvcx.ops.pulling import Pulling, lacking
 from dvcx.ops.records import Tracked
 from dvcx.ops.running import (
     MARK,
@@ -37,6 +42,7 @@ from dvcx.ops.running import (
     current_entry,
     facts_of,
     fold,
+    put,
     recover,
     restore,
     run,
@@ -56,8 +62,9 @@ LOOKED_AT = 200
 
 @dataclass(frozen=True, slots=True)
 class StageRun:
-    """A stage's turn. `how`: unchanged, restored, ran, failed or skipped; in a dry run unchanged, would restore, would run or
-    might run. `reasons` in words, `seconds` of wall time, `error` with its hint."""
+    """A stage's turn. `how`: unchanged, restored, known (its outputs stay on the remote), ran, failed or skipped; in a dry run
+    unchanged, would restore, would run or might run. `reasons` in words, `seconds` of wall time, `error` with its hint.
+    """
 
     stage: str
     how: str
@@ -84,12 +91,15 @@ def repro(
     downstream: bool = False,
     keep_going: bool = False,
     jobs: int = 0,
+    pull: bool = False,
     emit: Emit = ignore,
 ) -> Reproduced:
     """Judge each stage when its turn comes and run the stale ones, up to `jobs` side by side (0: one for each core).
 
-    `force` runs fresh ones too. A stage's failure lets those that run finish and starts no more, unless `keep_going`; it is in
-    the result. `emit` is called from several threads, one at a time. Raises what records and the workspace raise.
+    `pull` brings what is needed from the remotes: the outputs asked for, and what a command that has to run reads; the outputs
+    of other stages stay away where their content is known. `force` runs fresh ones too. A stage's failure lets those that run
+    finish and starts no more, unless `keep_going`; it is in the result. `emit` is called from several threads, one at a time.
+    Raises what records and the workspace raise, and with `pull` `RemoteFailed`.
     """
     targets = several(targets)
     if dry_run:
@@ -107,7 +117,10 @@ def repro(
     chosen = order(graph, targets, downstream=downstream, single=single_item)
     if _record_sources(project, tracked, graph, chosen, emit):
         tracked = records.load(project)
-    return _Repro(project, tracked, environment, emit, force=force, keep_going=keep_going).work(graph, chosen, jobs)
+    work = _Repro(project, tracked, environment, emit, force=force, keep_going=keep_going)
+    with contextlib.closing(Results(project, keys=len(chosen), patient=pull, emit=emit)) as results:
+        work.use(results, Pulling(tracked, graph, chosen, targets, results) if pull else None)
+        return work.work(graph, chosen, jobs)
 
 
 class _Repro:
@@ -122,10 +135,15 @@ class _Repro:
         self._lock = dict(tracked.lock)
         self._runs: dict[str, StageRun] = {}
         self._touched: list[Stage] = []
+        self._placed: dict[str, Mark] = {}
         self._folded = time.monotonic()
         self._index = project.stat_index(emit, shared=True)
         self._floor = Floor(Ledger(project), Leash(), facts_of(project, environment))
         self._crew: Crew
+
+    def use(self, results: Results, pulling: Pulling | None) -> None:
+        """Ask these remotes; with `pulling` leave away what need not be here."""
+        self._floor.remotes, self._floor.pulling = results, pulling
 
     def work(self, graph: Graph, chosen: Sequence[Stage], jobs: int) -> Reproduced:
         """Give every stage its turn."""
@@ -154,8 +172,8 @@ class _Repro:
             if self._touched:
                 records.autostage(self._project, staged_records(self._touched))
         runs = [self._runs[stage.address] for stage in chosen if stage.address in self._runs]
-        if self._touched:
-            _note(self._project, self._touched, runs)
+        if self._touched or self._placed:
+            _note(self._project, self._touched, runs, self._placed)
             run_records.prune(self._project.state_dir)
         return Reproduced(tuple(runs), sum(1 for item in runs if item.how in ("failed", "skipped")))
 
@@ -204,13 +222,54 @@ class _Repro:
 
     def _look(self, shop: Workshop, stage: Stage) -> _Seen:
         locked = self._lock.get(stage.address)
+        now = self._snapshot(shop, stage, locked)
+        pulling = shop.floor.pulling
+        if pulling is not None:
+            seen, missing = pulling.overlaid(stage, locked, now, shop.cache)
+            if missing:
+                self._bring(shop, stage, missing)
+                seen, _ = pulling.overlaid(stage, locked, self._snapshot(shop, stage, locked), shop.cache)
+            now = seen
+        reasons = judge(stage, locked, now)
+        if pulling is not None and not reasons and locked is not None and not pulling.wants(stage):
+            gone = {path: content for path, content in locked.outs.items() if not os.path.lexists(f"{shop.project.root}/{path}")}
+            pulling.leave_away(gone)
+        return _Seen(now, locked, reasons)
+
+    def _snapshot(self, shop: Workshop, stage: Stage, locked: LockEntry | None) -> Snapshot:
         parts = Parts(shop.project, Tracked(self._tracked.pointers, self._tracked.stages, self._lock), shop.index, shop.emit)
         try:
             entries = {} if locked is None else {stage.address: locked}
-            now = snapshot(shop.project, [stage], entries, index=shop.index, rules=shop.rules, emit=shop.emit, parts=parts)
+            return snapshot(shop.project, [stage], entries, index=shop.index, rules=shop.rules, emit=shop.emit, parts=parts)
         finally:
             parts.close()
-        return _Seen(now, locked, judge(stage, locked, now))
+
+    def _ready(self, shop: Workshop, stage: Stage, seen: _Seen) -> _Seen:
+        """A stage that has to run, with all it reads in its place."""
+        pulling = shop.floor.pulling
+        if pulling is None:
+            return seen
+        reads: dict[str, Content] = {}
+        for path in stage.deps:
+            reads.update(pulling.away(path))
+            recorded = self._tracked.contents().get(path)
+            if path in seen.now.not_pulled and recorded is not None and recorded == seen.now.contents.get(path):
+                reads[path] = recorded
+        if not reads:
+            return seen
+        self._bring(shop, stage, reads)
+        return self._look(shop, stage)
+
+    def _bring(self, shop: Workshop, stage: Stage, contents: Mapping[str, Content]) -> None:
+        """Place what a stage reads, from the cache or a remote."""
+        remotes, pulling = shop.floor.remotes, shop.floor.pulling
+        assert remotes is not None and pulling is not None
+        for path, content in contents.items():
+            if not (remotes.bring({path: content}, shop.cache) and put(shop, stage, {path: content}, None)):
+                raise lacking(stage, path)
+        pulling.is_here(contents)
+        with self._floor.lock:
+            self._placed.update({path: mark_of(content) for path, content in contents.items()})
 
     def _act(self, shop: Workshop, stage: Stage, seen: _Seen | None) -> StageRun:
         """Restore or run a stage, which nobody else in the project does meanwhile."""
@@ -230,7 +289,9 @@ class _Repro:
             restored = None if self._force else restore(shop, stage, seen.now, seen.locked, seen.reasons)
             if restored is not None:
                 self._lock[stage.address] = restored
-                return StageRun(stage.address, "restored", words, time.monotonic() - started)
+                away = shop.floor.pulling is not None and shop.floor.pulling.is_away(stage)
+                return StageRun(stage.address, "known" if away else "restored", words, time.monotonic() - started)
+            seen = self._ready(shop, stage, seen)
             entry, seconds = run(shop, stage, seen.now, seen.reasons)
             self._lock[stage.address] = entry
             return StageRun(stage.address, "ran", words or ("--force",), seconds)
@@ -277,7 +338,7 @@ def _capacity(project: Project, environment: Mapping[str, str], jobs: int) -> Ca
     mem = said.pop("mem", None)
     return Capacity(
         jobs,
-        machine.memory() if mem is None else int(mem),
+        machine.memory() if mem is None else int(mem) << 20,
         float(machine.gpus(environment)) if gpu is None else gpu,
         said,
     )
@@ -312,15 +373,15 @@ def _record_sources(project: Project, tracked: Tracked, graph: Graph, chosen: Se
     return bool(recorded)
 
 
-def _note(project: Project, touched: Sequence[Stage], runs: Sequence[StageRun]) -> None:
-    """Remember the outputs that were made or restored."""
+def _note(project: Project, touched: Sequence[Stage], runs: Sequence[StageRun], marks: Mapping[str, Mark]) -> None:
+    """Remember the outputs that were made or restored, and what else was placed."""
     done = {turn.stage for turn in runs if turn.how in ("ran", "restored")}
     # Only a memory: whoever holds the project now may have it.
     with contextlib.suppress(Busy), project.lock("dvcx repro", ignore):
         tracked = records.load(project)
         entries = [tracked.lock[stage.address] for stage in touched if stage.address in done and stage.address in tracked.lock]
-        marks = {path: mark_of(content) for entry in entries for path, content in entry.outs.items()}
-        placed.note(project, tracked, marks)
+        made = {path: mark_of(content) for entry in entries for path, content in entry.outs.items()}
+        placed.note(project, tracked, {**marks, **made})
 
 
 def _forecast(

@@ -19,7 +19,7 @@ from dvcx.core.pipeline.schema import Stage
 from dvcx.core.plans import Placement, plan_placement
 from dvcx.core.records import Action, LockEntry
 from dvcx.core.staleness import ALWAYS, Reason, Snapshot, action_key, lock_entry, read_files
-from dvcx.errors import Busy, DvcxError, NotFound, StageFailed, display
+from dvcx.errors import Busy, DvcxError, IntegrityError, NotFound, StageFailed, UnsafeInput, display
 from dvcx.events import Emit, Noted, StageBegan
 from dvcx.io import git, lock, machine, place, processes, runs
 from dvcx.io.files import atomic_write, open_parent, private_directory
@@ -41,6 +41,8 @@ from dvcx.ops.snapshot import read_params
 from dvcx.ops.transfer import needed
 
 if TYPE_CHECKING:
+    from dvcx.ops.actions import Results
+    from dvcx.ops.pulling import Pulling
     from dvcx.project import Project
 
 MARK = "DVCX_STAGE"
@@ -56,7 +58,8 @@ class Floor:
     """What the threads of one `repro` share. `lock` guards the workspace and the records among them, before the project's lock.
 
     `several` tells whether stages may run side by side. `fresh` are the stages whose outputs' ignore lines are still to be
-    written. `facts` tells what run records say of the machine and the command, each thing found out once.
+    written, `results` what the cache is to know of actions. `remotes` are asked for results, `pulling`
+    says what need not be here. `facts` tells what run records say of the machine and the command.
     """
 
     ledger: Ledger
@@ -66,6 +69,9 @@ class Floor:
     lock: threading.Lock = field(default_factory=threading.Lock)
     stopping: threading.Event = field(default_factory=threading.Event)
     fresh: list[Stage] = field(default_factory=list)
+    results: list[Action] = field(default_factory=list)
+    remotes: Results | None = None
+    pulling: Pulling | None = None
     reaped: bool = False
 
 
@@ -199,21 +205,52 @@ def restore(shop: Workshop, stage: Stage, now: Snapshot, locked: LockEntry | Non
         key = action_key(stage, now)
     except NotFound:
         return None
+    paths = {out.path for out in stage.outs}
     same_inputs = locked is not None and all(reason.kind.startswith("out_") for reason in reasons)
     # A frozen stage is judged by its outputs alone: its inputs may be others than those its result was made from.
     known = None if stage.frozen else _known_outs(shop, seal(key).hex())
     if known is None and locked is not None and same_inputs:
         known = locked.outs
-    if known is None or set(known) != {out.path for out in stage.outs} or not known:
+    remotes, pulling, found = shop.floor.remotes, shop.floor.pulling, None
+    if known is None and not stage.frozen and paths and remotes is not None:
+        found = remotes.find(seal(key).hex(), paths)
+        known = found.outs if found is not None else None
+    if known is None or set(known) != paths or not known:
         return None
+    entry = locked if locked is not None and same_inputs and known == locked.outs else lock_entry(stage, now, Snapshot(known))
+    absent = not any(os.path.lexists(f"{shop.project.root}/{path}") for path in paths)
+    if pulling is not None and remotes is not None and absent and not pulling.wants(stage):
+        if entry is not locked and not remotes.hold(known, shop.cache):
+            return None
+        with shop.holding(stage):
+            _record(shop, stage, entry)
+        pulling.leave_away(known)
+        return entry
+    if remotes is not None and not remotes.bring(known, shop.cache):
+        return None
+    try:
+        if not put(shop, stage, known, entry):
+            return None
+    except (IntegrityError, UnsafeInput) as error:
+        if found is None:
+            raise
+        shop.emit(Noted(f"the result on remote '{display(found.remote)}' was not used: {error.message}"))
+        return None
+    if pulling is not None:
+        pulling.is_here(paths)
+    return entry
+
+
+def put(shop: Workshop, stage: Stage, known: Mapping[str, Content], entry: LockEntry | None) -> bool:
+    """Place what a stage writes or reads, and record its `entry`; whether the cache held all of it."""
     with shop.holding(stage), shop.project.cache_reader_lock(f"dvcx repro ({stage.address})", shop.emit):
         # A collection may have taken what was there when this command began.
         shop.cache.sync(again=True)
         try:
             if shop.cache.missing(needed(known, shop.cache).objects):
-                return None
+                return False
         except NotFound:
-            return None
+            return False
         here = observe(shop.project, known, index=shop.index, rules=shop.rules, emit=shop.emit)
         plan = Placement()
         for path, content in known.items():
@@ -222,9 +259,9 @@ def restore(shop: Workshop, stage: Stage, now: Snapshot, locked: LockEntry | Non
         _save_unsaved(shop, plan.overwritten)
         if not plan.empty:
             carry_out(shop.project, shop.cache, shop.index, shop.rules, plan, emit=shop.emit)
-        entry = locked if locked is not None and same_inputs and known == locked.outs else lock_entry(stage, now, Snapshot(known))
-        _record(shop, stage, entry)
-    return entry
+        if entry is not None:
+            _record(shop, stage, entry)
+    return True
 
 
 def run(shop: Workshop, stage: Stage, now: Snapshot, reasons: Sequence[Reason]) -> tuple[LockEntry, float]:
@@ -325,7 +362,7 @@ def _failure(stage: Stage, outcome: Outcome) -> StageFailed:
     limit = f" ({stage.execution.timeout:g} s)" if outcome.cut and kind is StageFailed else ""
     return kind(
         f"stage '{display(stage.address)}': the command {outcome.how}{limit}: {display(outcome.command)}",
-        "what it printed is above; its old outputs are back in place",
+        f"dvcx log {display(stage.address)} shows what it printed; its old outputs are back in place",
     )
 
 
@@ -577,7 +614,8 @@ def _take_outputs(shop: Workshop, stage: Stage, before: Snapshot, key: str) -> L
         entry = lock_entry(stage, before, Snapshot(outs))
         writer.commit()
     if complete and outs and not stage.always_changed:
-        actions.keep_here(shop.cache, Action(key, outs), shop.emit)
+        with shop.floor.lock:
+            shop.floor.results.append(Action(key, outs))
     return entry
 
 
@@ -608,12 +646,24 @@ def _record(shop: Workshop, stage: Stage, entry: LockEntry) -> None:
 
 
 def fold(project: Project, floor: Floor, emit: Emit) -> None:
-    """Write what was noted into dvcx.lock, after the ignore lines of cached outputs."""
+    """Write what was noted into dvcx.lock, after the results of actions and the ignore lines of cached outputs."""
     with floor.lock, project.lock("dvcx repro", emit):
-        stages, floor.fresh = floor.fresh, []
+        stages, results = floor.fresh, floor.results
+        floor.fresh, floor.results = [], []
+        if results:
+            _keep_results(project, results, emit)
         if project.git is not None:
             git.ignore_all(project.root, [out.path for stage in stages for out in stage.outs if out.cache])
         floor.ledger.fold()
+
+
+def _keep_results(project: Project, results: Sequence[Action], emit: Emit) -> None:
+    cache = project.cache(emit)
+    try:
+        with project.cache_writer_lock("dvcx repro", emit, reap=False):
+            actions.keep_here(cache, results, emit)
+    finally:
+        cache.close()
 
 
 def staged_records(stages: Sequence[Stage]) -> list[str]:

@@ -1,0 +1,112 @@
+"""repro --pull: which bytes must be here. What is known by content alone counts as here until a command has to read it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from dvcx.core.objects import LINK, Content, Entry, entry_content
+from dvcx.core.paths import contains
+from dvcx.core.pipeline.dependencies import files_wanted, fixed_part
+from dvcx.core.pipeline.graph import Graph, find
+from dvcx.core.pipeline.schema import Stage
+from dvcx.core.records import LockEntry
+from dvcx.core.staleness import Snapshot
+from dvcx.errors import NotFound, display
+from dvcx.ops.looking import entry_at, stored_trees
+from dvcx.ops.records import Tracked
+from dvcx.ops.transfer import Only
+
+if TYPE_CHECKING:
+    from dvcx.io.store.store import Store
+    from dvcx.ops.actions import Results
+
+
+class Pulling:
+    """What one `repro --pull` knows without having it. Safe to use from several threads.
+
+    The stages asked for (without targets those that no other stage needs) get their outputs; the outputs of the others stay
+    away unless they were here before, or a command that has to run reads them.
+    """
+
+    def __init__(self, tracked: Tracked, graph: Graph, chosen: Sequence[Stage], targets: Sequence[str], results: Results) -> None:
+        self.results = results
+        names = {stage.address for stage in chosen}
+        if targets:
+            self._wanted = {stage.address for target in targets for stage in find(graph, target)}
+        else:
+            self._wanted = {name for name in names if not names.intersection(graph.downstream[name])}
+        self._guard = threading.Lock()
+        # Not placed, and known: by their path, tracked data and outputs.
+        self._away = {path: pointer.content for path, (_, pointer) in tracked.pointers.items()}
+
+    def wants(self, stage: Stage) -> bool:
+        """Whether the outputs of a stage are to be here in the end."""
+        return stage.address in self._wanted or not all(out.cache for out in stage.outs)
+
+    def is_away(self, stage: Stage) -> bool:
+        """Whether the outputs of a stage are known, and not here."""
+        with self._guard:
+            return any(out.path in self._away for out in stage.outs)
+
+    def leave_away(self, outs: Mapping[str, Content]) -> None:
+        """These outputs are known now, and not here."""
+        with self._guard:
+            self._away.update(outs)
+
+    def is_here(self, paths: Iterable[str]) -> None:
+        """These paths were placed, or written."""
+        with self._guard:
+            for path in paths:
+                self._away.pop(path, None)
+
+    def away(self, path: str) -> dict[str, Content]:
+        """What is not here of all that is at, around or below a path."""
+        with self._guard:
+            return {
+                name: content for name, content in self._away.items() if not path or contains(name, path) or contains(path, name)
+            }
+
+    def overlaid(
+        self, stage: Stage, locked: LockEntry | None, now: Snapshot, cache: Store
+    ) -> tuple[Snapshot, dict[str, Content]]:
+        """The snapshot with what is known without being here, and what has to be placed before anybody can tell more."""
+        contents: dict[str, Content | None] = dict(now.contents)
+        place: dict[str, Content] = {}
+        for path in stage.deps:
+            away = self.away(path)
+            if path in away:
+                if contents.get(path) is None:
+                    contents[path] = away[path]
+            elif contents.get(path) is None and len(away) == 1 and contains(next(iter(away)), path):
+                ((owner, content),) = away.items()
+                contents[path] = self._inside(owner, content, path, cache)
+            else:
+                # A directory that several stages or pointers fill: only together do they say what is in it.
+                place.update(away)
+        for want in files_wanted(stage):
+            place.update(self.away(fixed_part(want.value)))
+        outs = {out.path: locked.outs[out.path] for out in stage.outs if locked is not None and out.path in locked.outs}
+        if not self.wants(stage) and outs and all(contents.get(out.path) is None for out in stage.outs):
+            contents.update(outs)
+        return now._replace(contents=contents), place
+
+    def _inside(self, owner: str, content: Content, path: str, cache: Store) -> Content | None:
+        """What is at a path inside a directory that is not here: its listings are fetched, nothing else."""
+        read = stored_trees(cache)
+
+        def listing(at: str, inner: Content) -> list[Entry]:
+            self.results.bring({at: inner}, cache, only=Only(lambda name: False, lambda name: False))
+            return read(at, inner)
+
+        entry = entry_at(listing, owner, content, path)
+        return entry_content(entry) if entry is not None and entry.kind != LINK else None
+
+
+def lacking(stage: Stage, path: str) -> NotFound:
+    """The error for an input that is neither here nor on a remote."""
+    return NotFound(
+        f"stage '{display(stage.address)}' has to run and needs {display(path)}: it is neither in the cache nor on a remote",
+        "push it from where it was made: dvcx push",
+    )

@@ -1,0 +1,212 @@
+"""Results of other clones are restored, from the cache first, then from remotes; repro --pull brings only what must be here."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dvcx.events import Noted
+from dvcx.ops import actions
+from dvcx.ops.add import add
+from dvcx.ops.push import push
+from dvcx.ops.repro import Reproduced, repro
+from dvcx.ops.status import status
+from dvcx.project import Project
+from tests.io.store.conftest import rclone, s3_server, seaweedfs  # noqa: F401
+from tests.ops.trying import again, clone, commit_all, lock, objects, run_git, setting, text, with_remote, write
+
+CHAIN = """\
+stages:
+  upper: {cmd: echo run >> runs-upper; tr a-z A-Z < in > mid, deps: [in], outs: [mid]}
+  first: {cmd: echo run >> runs-first; head -c 1 mid > one, deps: [mid], outs: [one]}
+  last: {cmd: echo run >> runs-last; cat one > end, deps: [one], outs: [end]}
+"""
+
+
+@pytest.fixture
+def chain(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """in → upper → mid → first → one → last → end; run, committed and pushed."""
+    write(project, {"in": "abc", "dvcx.yaml": CHAIN, ".git/info/exclude": "runs-*\n"})
+    add(project, ["in"])
+    shared = with_remote(project, tmp_path_factory.mktemp("remote"))
+    repro(shared)
+    commit_all(shared)
+    push(shared)
+    return again(shared)
+
+
+@pytest.fixture
+def other(chain: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """Another clone, with nothing but what git has."""
+    cloned = clone(chain, tmp_path_factory.mktemp("clone") / "c")
+    write(cloned, {".git/info/exclude": "runs-*\n"})
+    return cloned
+
+
+def hows(result: Reproduced) -> dict[str, str]:
+    return {run.stage: run.how for run in result.runs}
+
+
+def ran(project: Project) -> list[str]:
+    return sorted(path.name[5:] for path in Path(project.root).glob("runs-*"))
+
+
+def here(project: Project) -> list[str]:
+    return [name for name in ("in", "mid", "one", "end") if Path(project.root, name).exists()]
+
+
+def without_lock(project: Project) -> None:
+    Path(project.root, "dvcx.lock").unlink()
+
+
+# Restored from remotes
+
+
+def test_a_result_of_another_clone_is_restored(other: Project) -> None:
+    without_lock(other)
+    write(other, {"in": "abc"})
+    done = repro(other, jobs=1)
+    assert hows(done) == {"upper": "restored", "first": "restored", "last": "restored"}
+    assert here(other) == ["in", "mid", "one", "end"] and ran(other) == []
+    assert status(again(other)).clean
+    assert run_git(other, "status", "--porcelain", "dvcx.lock") == ""  # the very same lock
+
+
+def test_with_other_inputs_it_runs_and_goes_on_from_what_is_known(other: Project) -> None:
+    write(other, {"in": "azz"})
+    assert hows(repro(other, jobs=1)) == {"upper": "ran", "first": "ran", "last": "restored"}
+    assert ran(other) == ["first", "upper"] and text(other, "end") == "A"
+
+
+def test_off_asks_no_remote(other: Project) -> None:
+    without_lock(other)
+    write(other, {"in": "abc"})
+    done = repro(setting(other, **{"remote_origin.actions": "off"}), jobs=1)
+    assert set(hows(done).values()) == {"ran"}
+
+
+def test_a_remote_that_is_away_is_told_once_and_the_stages_run(
+    other: Project, events: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(actions, "PATIENCE", 0.3)
+    without_lock(other)
+    write(other, {"in": "abc"})
+    secret = {"access_key_id": "x", "secret_access_key": "y", "region": "us-east-1", "endpoint": "http://127.0.0.1:9"}
+    other = setting(other, **{"remote_origin.url": "s3://bucket/x"}, **{f"remote_origin.{key}": secret[key] for key in secret})
+    failed = repro(setting(other, **{"remote_origin.timeout": 1}), pull=True)
+    assert failed.failed and "127.0.0.1" in failed.runs[0].error
+    assert set(hows(repro(other, jobs=1, emit=events.append)).values()) == {"ran"}
+    told = [event.message for event in events if isinstance(event, Noted) and "is not asked" in event.message]
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize("what", ["garbage", "other outs", "other bytes", "lost bytes"])
+def test_a_hostile_remote_makes_the_stage_run(chain: Project, other: Project, events: list[Any], what: str) -> None:
+    store = Path(other.config.remote("origin")["url"])
+    for path in store.glob("actions/*/*.json"):
+        data = path.read_bytes()
+        if what == "garbage":
+            path.write_bytes(b"{" * 100)
+        elif what == "other outs":
+            path.write_bytes(data.replace(b'"path": "', b'"path": "../'))
+        elif what == "other bytes":
+            path.write_bytes(data.replace(b'"size": 1', b'"size": 7').replace(b'"size": 3', b'"size": 7'))
+    if what == "lost bytes":
+        shutil.rmtree(store / "objects")
+    without_lock(other)
+    write(other, {"in": "abc"})
+    done = hows(repro(other, jobs=1, emit=events.append))
+    # What ran may lead to bytes that a result names, and they are right.
+    assert done["upper"] == done["first"] == "ran" and done["last"] in ("ran", "restored")
+    assert lock(other) == lock(chain)
+
+
+def test_the_cache_does_not_believe_the_remote_for_later(other: Project) -> None:
+    without_lock(other)
+    write(other, {"in": "abc"})
+    repro(other, jobs=1)
+    assert not list(Path(other.cache_dir).glob("actions/*/*"))
+
+
+def test_the_first_result_of_a_stage_stays(project: Project, events: list[Any]) -> None:
+    write(project, {"dvcx.yaml": "stages: {s: {cmd: date +%N > out, deps: [in], outs: [out]}}", "in": "1"})
+    repro(project)
+    (path,) = Path(project.cache_dir).glob("actions/*/*.json")
+    first = path.read_bytes()
+    repro(again(project), force=True, emit=events.append)
+    assert path.read_bytes() == first
+    assert [event.message for event in events if isinstance(event, Noted) and "keeps the result" in event.message]
+
+
+# Only what must be here
+
+
+def test_what_is_known_is_not_fetched(other: Project) -> None:
+    done = repro(other, pull=True, jobs=1)
+    assert hows(done) == {"upper": "unchanged", "first": "unchanged", "last": "restored"}
+    assert here(other) == ["end"] and objects(other) == 1 and ran(other) == []
+    assert run_git(other, "status", "--porcelain") == ""
+    assert hows(repro(again(other), pull=True)) == dict.fromkeys(("upper", "first", "last"), "unchanged")
+
+
+def test_results_alone_lead_to_the_end_without_bytes(other: Project) -> None:
+    without_lock(other)
+    done = repro(other, pull=True, jobs=1)
+    assert hows(done) == {"upper": "known", "first": "known", "last": "restored"}
+    assert here(other) == ["end"] and objects(other) == 1 and run_git(other, "status", "--porcelain", "dvcx.lock") == ""
+
+
+def test_what_runs_gets_what_it_reads_and_no_more(other: Project) -> None:
+    write(other, {"dvcx.yaml": CHAIN.replace("cat one > end", "cat one one > end")})
+    done = repro(other, pull=True, jobs=1)
+    assert hows(done) == {"upper": "unchanged", "first": "unchanged", "last": "ran"}
+    assert here(other) == ["one", "end"] and text(other, "end") == "AA" and ran(other) == ["last"]
+
+
+def test_a_target_in_the_middle(other: Project) -> None:
+    repro(other, ["first"], pull=True)
+    assert here(other) == ["one"] and text(other, "one") == "A"
+
+
+def test_a_source_that_is_needed_is_fetched(other: Project) -> None:
+    write(other, {"dvcx.yaml": CHAIN.replace("tr a-z A-Z", "tr a-y A-Y")})
+    done = repro(other, pull=True, jobs=1)
+    assert hows(done) == {"upper": "ran", "first": "unchanged", "last": "restored"}
+    assert here(other) == ["in", "mid", "end"]
+
+
+def test_what_is_here_in_an_older_version_is_brought_up_to_date(chain: Project, other: Project) -> None:
+    repro(other, ["upper"], pull=True)
+    write(chain, {"in": "xyz"})
+    repro(chain)
+    commit_all(chain)
+    push(again(chain))
+    run_git(other, "pull", "-q", "--rebase")
+    repro(again(other), pull=True, jobs=1)
+    assert here(other) == ["mid", "end"] and text(other, "mid") == "XYZ" and text(other, "end") == "X"
+
+
+def test_what_is_nowhere_is_named(other: Project) -> None:
+    shutil.rmtree(Path(other.config.remote("origin")["url"], "objects"))
+    write(other, {"dvcx.yaml": CHAIN.replace("cat one > end", "cat one one > end")})
+    done = repro(other, pull=True, jobs=1)
+    assert done.failed and "needs one: it is neither in the cache nor on a remote" in done.runs[-1].error
+
+
+def test_a_directory_in_the_middle(project: Project, tmp_path_factory: pytest.TempPathFactory) -> None:
+    pipeline = """\
+stages:
+  a: {cmd: "mkdir -p d/s; echo 1 > d/x; echo 2 > d/s/y", outs: [d]}
+  b: {cmd: cp d/s/y out, deps: [d/s/y], outs: [out]}
+"""
+    write(project, {"dvcx.yaml": pipeline})
+    shared = with_remote(project, tmp_path_factory.mktemp("remote"))
+    repro(shared)
+    commit_all(shared)
+    push(shared)
+    cloned = clone(shared, tmp_path_factory.mktemp("clone") / "c")
+    assert hows(repro(cloned, pull=True)) == {"a": "unchanged", "b": "restored"}
+    assert text(cloned, "out") == "2\n" and not Path(cloned.root, "d").exists()
