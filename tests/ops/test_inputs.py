@@ -253,12 +253,9 @@ def test_a_map_whose_items_were_never_pulled_is_that_of_the_lock(project: Projec
     assert {stage.address for stage in records.load(project, "HEAD").stages} == known
 
 
-@pytest.mark.parametrize(
-    ("foreach", "message"),
-    [("glob:../x/*", "dvcx.yaml:3:14: stages.s.foreach: unsafe path"), ("glob:/x/*", "dvcx.yaml:3:14: stages.s.foreach: unsafe path")],
-)
-def test_mistakes_in_a_map(project: Project, put: Put, foreach: str, message: str) -> None:
+@pytest.mark.parametrize("foreach", ["glob:../x/*", "glob:/x/*"])
+def test_mistakes_in_a_map(project: Project, put: Put, foreach: str) -> None:
     put({"dvcx.yaml": f"stages:\n  s:\n    foreach: {foreach}\n    do: {{cmd: x}}\n"})
     with pytest.raises(DvcxError) as caught:
         status(project)
-    assert message in caught.value.message
+    assert caught.value.message.startswith("dvcx.yaml:3:14: stages.s.foreach: unsafe path")
