@@ -8,10 +8,10 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from dvcx.core.globs import Globs
+from dvcx.core.globs import Globs, fixed_part
 from dvcx.core.objects import DIR, TREE, Content, entry_content
 from dvcx.core.paths import contains, join, path_problem, resolve
-from dvcx.core.pipeline.dependencies import GLOB, PASSED_OVER, files_wanted, fixed_part, may_match, not_read, spec
+from dvcx.core.pipeline.dependencies import GLOB, PASSED_OVER, files_wanted, may_match, not_read, spec
 from dvcx.core.pipeline.schema import PARAMS_FILE, Stage, Want
 from dvcx.core.records import Used
 from dvcx.errors import DvcxError, NotFound, UnsafeInput, display
