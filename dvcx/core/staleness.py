@@ -8,9 +8,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from dvcx.core.globs import fixed_part
 from dvcx.core.objects import Content
 from dvcx.core.paths import contains
-from dvcx.core.pipeline.dependencies import CODE, files_wanted, fixed_part, spec
+from dvcx.core.pipeline.dependencies import CODE, files_wanted, spec
 from dvcx.core.pipeline.params import MISSING, differences, pick, same, select
 from dvcx.core.pipeline.schema import Stage, Want
 from dvcx.core.records import LockEntry, Request, Used, encode_request
@@ -445,7 +446,8 @@ def _change(old: Content, new: Content) -> str:
 
 def _settled(verdict: Verdict, stage: Stage, now: Snapshot) -> bool:
     """Whether everything `stage` reads of what `verdict` would restore is known by content: whole dependencies."""
-    if verdict.outs is None:
+    # Which files a wildcard or an import finds among what is restored is not known beforehand.
+    if verdict.outs is None or stage.wants:
         return False
     params = [of.file for of in stage.params]
     read = [path for path in verdict.outs if _overlaps(path, (*stage.deps, *params))]

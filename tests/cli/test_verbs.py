@@ -468,3 +468,30 @@ def test_params_and_metrics(project: Path, git: Git) -> None:
     ran = dvcx_run("metrics", "show", cwd=project)
     assert (ran.returncode, ran.stdout) == (0, "no metrics\n")
     assert "m.json:1:2: broken JSON" in ran.stderr
+
+
+def test_plots(project: Path, git: Git) -> None:
+    (project / "log.csv").write_text("epoch,loss\n1,0.5\n2,0.25\n")
+    (project / "dvcx.yaml").write_text("plots:\n- log.csv: {x: epoch}\n")
+    git("add", ".")
+    git("commit", "-qm", "one")
+    assert _ok("plots", "show", cwd=project) == "wrote 1 plot to .dvcx/plots/index.html\n"
+    assert _ok("plots", "diff", "--out", "here", cwd=project) == "wrote 1 plot to here/index.html\n"
+    spec = _json("plots", "diff", "HEAD", "HEAD", "--target", "log.csv", cwd=project)["plots"][0]["spec"]
+    assert spec["encoding"]["x"]["title"] == "epoch"
+    assert _json("plots", "show", "log.csv", "-y", "loss", "-t", "simple", cwd=project)["plots"][0]["template"] == "simple"
+    assert "confusion " in _ok("plots", "templates", cwd=project)
+    assert json.loads(_ok("plots", "templates", "linear", cwd=project))["title"] == "<DVCX_TITLE>"
+    ran = dvcx_run("plots", "show", "nope", cwd=project)
+    assert ran.returncode == 5 and "nope is no plot" in ran.stderr
+
+
+def test_plots_on_a_terminal(project: Path) -> None:
+    (project / "log.csv").write_text("epoch,loss\n1,0.5\n2,0.25\n")
+    ran = dvcx_run("plots", "show", "log.csv", "--terminal", cwd=project)
+    try:
+        import plotext  # noqa: F401
+    except ImportError:
+        assert ran.returncode == 2 and "pip install 'dvcx[plots]'" in ran.stderr
+    else:
+        assert ran.returncode == 0 and "log.csv" in ran.stdout and "\x1b" not in ran.stdout
