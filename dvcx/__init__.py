@@ -49,6 +49,10 @@ if TYPE_CHECKING:
     from dvcx.ops.drop import Dropped as Dropped
     from dvcx.ops.drop import DroppedItem as DroppedItem
     from dvcx.ops.drop import drop as drop
+    from dvcx.ops.exec_action import Executed as Executed
+    from dvcx.ops.exec_action import ExecutedOut as ExecutedOut
+    from dvcx.ops.exec_action import exec_action as exec_action
+    from dvcx.ops.exec_action import make_request as make_request
     from dvcx.ops.fetch import Fetched as Fetched
     from dvcx.ops.fetch import fetch as fetch
     from dvcx.ops.fsck import Checked as Checked
@@ -61,6 +65,8 @@ if TYPE_CHECKING:
     from dvcx.ops.list import Listed as Listed
     from dvcx.ops.list import Listing as Listing
     from dvcx.ops.list import list_ as list_
+    from dvcx.ops.log import Log as Log
+    from dvcx.ops.log import log as log
     from dvcx.ops.move import Moved as Moved
     from dvcx.ops.move import move as move
     from dvcx.ops.open import open as open
@@ -77,12 +83,20 @@ if TYPE_CHECKING:
     from dvcx.ops.repro import repro as repro
     from dvcx.ops.run import Ran as Ran
     from dvcx.ops.run import run as run
+    from dvcx.ops.runs import RunInfo as RunInfo
+    from dvcx.ops.runs import Runs as Runs
+    from dvcx.ops.runs import runs as runs
+    from dvcx.ops.show import RunDetails as RunDetails
+    from dvcx.ops.show import show as show
     from dvcx.ops.status import DataChange as DataChange
     from dvcx.ops.status import StageStatus as StageStatus
     from dvcx.ops.status import Status as Status
     from dvcx.ops.status import status as status
     from dvcx.ops.unprotect import Unprotected as Unprotected
     from dvcx.ops.unprotect import unprotect as unprotect
+    from dvcx.ops.verify import ComparedOut as ComparedOut
+    from dvcx.ops.verify import Verified as Verified
+    from dvcx.ops.verify import verify as verify
     from dvcx.ops.why import PathAnswer as PathAnswer
     from dvcx.ops.why import StageAnswer as StageAnswer
     from dvcx.ops.why import Why as Why
@@ -107,11 +121,13 @@ _NAMES = {
     "ops.dag": ("Graph", "dag"),
     "ops.diff": ("Diff", "diff"),
     "ops.drop": ("Dropped", "DroppedItem", "drop"),
+    "ops.exec_action": ("Executed", "ExecutedOut", "exec_action", "make_request"),
     "ops.fetch": ("Fetched", "fetch"),
     "ops.fsck": ("Checked", "Finding", "NeededBy", "fsck"),
     "ops.gc": ("gc",),
     "ops.init": ("Initialized", "init"),
     "ops.list": ("Listed", "Listing", "list_"),
+    "ops.log": ("Log", "log"),
     "ops.move": ("Moved", "move"),
     "ops.open": ("open",),
     "ops.placing": ("Kept",),
@@ -120,8 +136,11 @@ _NAMES = {
     "ops.remove": ("Removed", "RemovedItem", "remove"),
     "ops.repro": ("Reproduced", "StageRun", "repro"),
     "ops.run": ("Ran", "run"),
+    "ops.runs": ("RunInfo", "Runs", "runs"),
+    "ops.show": ("RunDetails", "show"),
     "ops.status": ("DataChange", "StageStatus", "Status", "status"),
     "ops.unprotect": ("Unprotected", "unprotect"),
+    "ops.verify": ("ComparedOut", "Verified", "verify"),
     "ops.why": ("PathAnswer", "StageAnswer", "Why", "why"),
     "project": ("Project", "open_project"),
 }

@@ -83,7 +83,8 @@ def add(
 
     A relative directory is relative to `base` (absolute; the project's root when left out) and is stored relative to the
     root. A directory inside the project is git-ignored. Raises `Conflict` for a name that is taken unless `force`, which
-    drops all settings of the old one; `UsageError` for a url with a password. `actions` is what results of stages may do there.
+    drops all settings of the old one; `UsageError` for a url with a password or of no known scheme. `actions` is what
+    results of stages may do there.
     """
     config.check_remote_name(name)
     if name in project.config.remotes() and not force:
@@ -93,6 +94,7 @@ def add(
         )
     place, inside = _place(project, url, base)
     place = config.parse_value(f"remote.{name}.url", place)
+    _check_address(place, name)
     prefix = f"remote.{name}."
     if actions:
         actions = config.parse_value(prefix + "actions", actions)
@@ -163,6 +165,8 @@ def modify(
     if key == "url":
         value, inside = _place(project, value, base)
     parsed = config.parse_value(full, value)
+    if key == "url":
+        _check_address(value, name)
     with changing(project):
         write(project, full, parsed, local=local)
     _ignore(project, inside)
@@ -193,6 +197,12 @@ def check(project: Project, name: str = "", *, quick: bool = False, emit: Emit =
         emit(Ended("checking the remote"))
     failed = {item.check for item in items if item.verdict == contract.FAILED}
     return RemoteChecked(name, backend.url, not failed, not failed & {"list", "read"}, tuple(items))
+
+
+def _check_address(url: str, name: str) -> None:
+    from dvcx.io.store.schemes import check_address
+
+    check_address(url, name)
 
 
 def _place(project: Project, url: str, base: str) -> tuple[str, str]:

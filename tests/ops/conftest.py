@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,11 +17,20 @@ from dvcx.project import Project, open_project
 Git = Callable[..., str]
 
 
+@pytest.fixture(scope="session")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty project at the root of a git repository, to be copied."""
+    made = tmp_path_factory.mktemp("empty")
+    subprocess.run(["git", "init", "--quiet", "--template=", "--initial-branch=main", str(made)], check=True)
+    init(str(made))
+    return made
+
+
 @pytest.fixture
-def project(repo: Path) -> Project:
+def project(empty: Path, tmp_path: Path) -> Project:
     """An empty project at the root of a git repository."""
-    init(str(repo))
-    return open_project(str(repo))
+    shutil.copytree(empty, tmp_path, symlinks=True, dirs_exist_ok=True)
+    return open_project(str(tmp_path))
 
 
 @pytest.fixture

@@ -35,6 +35,7 @@ def test_a_project_and_its_remotes(project: Project, put: Callable[..., None], t
         ("access_key_id", "CANARYID"),
         ("secret_access_key", "CANARY"),
         ("region", "eu-1"),
+        ("timeout", "1"),
     ):
         remote.modify(open_project(project.root), "keyed", key, value, local=True)
     found = doctor(project.root)

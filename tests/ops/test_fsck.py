@@ -19,15 +19,15 @@ from dvcx.ops.fetch import fetch
 from dvcx.ops.fsck import Checked, Finding, fsck
 from dvcx.ops.push import push
 from dvcx.ops.remote import add as remote_add
-from dvcx.project import Project
+from dvcx.project import Project, open_project
 from tests import servers
 from tests.faults.forge import forge
 from tests.io.store.faulty import FaultyBackend
-from tests.ops.trying import again, commit_all, pointer, run_git, setting, wipe_cache, with_remote, write
+from tests.ops.trying import again, commit_all, pointer, run_git, setting, wipe_cache, write
 from tests.servers import S3Server
 
 BIG = random.Random(7).randbytes(2 << 20)
-HUGE = random.Random(8).randbytes(20 << 20)
+HUGE = random.Random(8).randbytes(9 << 20)  # a little more than what is cut into chunks
 
 
 @pytest.fixture(scope="session")
@@ -107,9 +107,7 @@ class Place:
         if self.remote:
             wipe_cache(project)
             fetch(project)
-        for name in ("many", "sub", "big", "huge", "small"):
-            path = Path(project.root, name)
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        empty_workspace(project)
         checkout(project)
         assert Path(project.root, "big").read_bytes() == BIG and Path(project.root, "huge").read_bytes() == HUGE
         assert Path(project.root, "many/007").read_text() == "7" * 60
@@ -127,25 +125,50 @@ def flip(data: bytes, at: int = 40) -> bytes:
     return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
 
 
-@pytest.fixture(params=["cache", "directory", "s3"])
-def place(request: pytest.FixtureRequest, project: Project, tmp_path_factory: pytest.TempPathFactory) -> Place:
-    """Small files in a pack, larger ones alone or in chunks, committed and pushed; the workspace is deleted."""
+NAMES = ("many", "sub", "big", "huge", "small")
+
+
+@pytest.fixture(scope="session")
+def filled(empty: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory to be copied: a project with small files in a pack, larger ones alone or in chunks, and its remote."""
+    base = tmp_path_factory.mktemp("filled")
+    shutil.copytree(empty, base / "project")
+    project = open_project(str(base / "project"))
     write(project, {f"many/{number:03}": f"{number}" * 60 for number in range(130)})
     write(project, {"sub/a": "a", "sub/deep/b": "b", "big": BIG, "huge": HUGE, "small": "small\n"})
     add(project, ["many"])
     add(project, ["sub", "big", "huge", "small"])
+    (base / "remote").mkdir()
+    remote_add(project, "origin", "../remote", default=True)
+    project = again(project)
+    with pytest.MonkeyPatch.context() as patch:  # no test's home holds its git identity
+        for role in ("AUTHOR", "COMMITTER"):
+            patch.setenv(f"GIT_{role}_NAME", "Ada Tester")
+            patch.setenv(f"GIT_{role}_EMAIL", "ada@example.org")
+        commit_all(project)
+    push(project)
+    empty_workspace(project)
+    return base
+
+
+def empty_workspace(project: Project) -> None:
+    for name in NAMES:
+        path = Path(project.root, name)
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+@pytest.fixture(params=["cache", "directory", "s3"])
+def place(request: pytest.FixtureRequest, filled: Path, tmp_path: Path) -> Place:
+    """Small files in a pack, larger ones alone or in chunks, committed and pushed; the workspace is deleted."""
+    shutil.copytree(filled, tmp_path, symlinks=True, dirs_exist_ok=True)
+    project = open_project(str(tmp_path / "project"))
     if request.param == "s3":
         server: S3Server = request.getfixturevalue("s3")
         url, options = server.fresh()
-        remote_add(project, "origin", url, default=True)
+        remote_add(project, "origin", url, default=True, force=True)
+        run_git(project, "commit", "--quiet", "--all", "--amend", "--no-edit")
         project = setting(again(project), **{f"remote_origin.{key}": value for key, value in options.items()})
-    else:
-        project = with_remote(project, tmp_path_factory.mktemp("remote"))
-    commit_all(project)
-    push(project)
-    for name in ("many", "sub", "big", "huge", "small"):
-        path = Path(project.root, name)
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        push(project)
     return Place(project, "" if request.param == "cache" else "origin")
 
 
@@ -497,7 +520,7 @@ def test_a_broken_record(place: Place) -> None:
 def test_a_remote_that_does_not_answer(place: Place, tmp_path_factory: pytest.TempPathFactory) -> None:
     if place.remote != "origin" or "://" in str(place.project.config.remote("origin")["url"]):
         pytest.skip("a directory is enough")
-    shutil.rmtree(str(place.project.config.remote("origin")["url"]))
+    shutil.rmtree(Path(place.project.root, place.project.config.remote("origin")["url"]))
     with pytest.raises(RemoteFailed):
         place.check()
     # Of the cache it is only information.

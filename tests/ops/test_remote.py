@@ -12,6 +12,7 @@ from dvcx.ops import remote
 from dvcx.ops.add import add as track
 from dvcx.project import Project, open_project
 from tests.ops.conftest import Git
+from tests.ops.trying import setting
 
 
 def again(project: Project) -> Project:
@@ -185,3 +186,21 @@ def test_what_killed_pushes_left_is_removed_by_the_next_push_within_an_hour(
     assert [event.message for event in events if isinstance(event, Noted)] == [
         "remote 'o': removed 1 unfinished upload of killed pushes"
     ]
+
+
+def test_an_unknown_scheme_is_refused_at_once(project: Project) -> None:
+    with pytest.raises(UsageError) as caught:
+        remote.add(project, "origin", "s4://bucket/x")
+    assert "did you mean s3://?" in caught.value.hint and again(project).config.remotes() == ()
+    remote.add(project, "origin", "s3://bucket/x")
+    for url in ("sftpp://host/x", "https://host/x", "s3:/bucket"):
+        with pytest.raises(UsageError):
+            remote.modify(again(project), "origin", "url", url)
+    assert again(project).config.remote("origin")["url"] == "s3://bucket/x"
+
+
+def test_hints_name_the_remote(project: Project) -> None:
+    remote.add(project, "mine", "s3://bucket/x")
+    with pytest.raises(UsageError) as caught:
+        setting(again(project), **{"remote_mine.timeout": "never"}).remote_backend("mine", lambda event: None)
+    assert caught.value.hint == "dvcx remote modify mine timeout 60"

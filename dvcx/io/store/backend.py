@@ -197,6 +197,11 @@ def heard(chunks: Iterable[bytes], emit_bytes: Callable[[int], None], raised: li
         yield chunk
 
 
+def modify_command(options: Mapping[str, str]) -> str:
+    """The beginning of the command that changes a setting of the remote these are the options of, which they may name."""
+    return f"dvcx remote modify {options.get('name') or 'NAME'}"
+
+
 def timeout_of(options: Mapping[str, str]) -> float:
     """The option `timeout` in seconds, 60 by default; `UsageError` when it is no positive number."""
     text = options.get("timeout") or str(DEFAULT_TIMEOUT)
@@ -207,7 +212,7 @@ def timeout_of(options: Mapping[str, str]) -> float:
     if not 0 < seconds < 1e6:
         raise UsageError(
             f"timeout must be a positive number of seconds, not '{display(str(text))}'",
-            "dvcx remote modify NAME timeout 60",
+            f"{modify_command(options)} timeout 60",
         )
     return seconds
 

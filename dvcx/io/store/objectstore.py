@@ -29,6 +29,7 @@ from dvcx.io.store.backend import (
     check_range,
     heard,
     ignore_bytes,
+    modify_command,
     reading,
     short,
     timeout_of,
@@ -96,12 +97,13 @@ class ObjectBackend:
         self._signed: SignedParts | None = None
         self._opened = time.monotonic()
         self._options = dict(options)
+        self._modify = modify_command(options)
         self._endpoint = ""
         self._for_parts: Any = None
         self._way_in: tuple[dict[str, Any], Callable[[], Any] | None] = ({}, None)
         self._uploading: set[str] = set()
         if not self._bucket:
-            raise UsageError(f"{display(url)} names no bucket", f"dvcx remote modify NAME url {self._scheme}://BUCKET/PREFIX")
+            raise UsageError(f"{display(url)} names no bucket", f"{self._modify} url {self._scheme}://BUCKET/PREFIX")
         with self._in_words("opening", ""):
             self._store = self._open(dict(options), retries=0)
 
@@ -318,7 +320,7 @@ class ObjectBackend:
         except ProfileNotFound:
             raise UsageError(
                 f"{self.url}: the AWS profile '{display(profile or 'named by AWS_PROFILE')}' is not in ~/.aws",
-                "aws configure list-profiles shows the ones there are; dvcx remote modify NAME profile PROFILE --local",
+                f"aws configure list-profiles shows the ones there are; {self._modify} profile PROFILE --local",
             ) from None
         except BotoCoreError as error:
             raise UsageError(f"{self.url}: the files in ~/.aws cannot be read ({type(error).__name__})", "repair them") from None
@@ -367,12 +369,12 @@ class ObjectBackend:
         if not host or parts.scheme not in ("http", "https"):
             raise UsageError(
                 f"{self.url}: the endpoint must be an address such as https://s3.example.com",
-                "dvcx remote modify NAME endpoint https://HOST --local",
+                f"{self._modify} endpoint https://HOST --local",
             )
         if parts.scheme == "http" and not explicitly and host not in _LOOPBACK:
             raise UsageError(
                 f"{self.url}: the endpoint {display(endpoint)} from the environment or ~/.aws is not encrypted",
-                f"use https, or accept it: dvcx remote modify NAME endpoint {display(endpoint)} --local",
+                f"use https, or accept it: {self._modify} endpoint {display(endpoint)} --local",
             )
         return parts.scheme == "http"
 
@@ -582,7 +584,8 @@ class ObjectBackend:
     def _explain(self, text: str, code: str, status: int, doing: str) -> _Words:
         for codes, words, hint, transient in _CODES:
             if code in codes:
-                return _Words(words.format(bucket=self._bucket), hint.format(login=_LOGIN[self._scheme]), transient)
+                hint = hint.format(login=_LOGIN[self._scheme], modify=self._modify)
+                return _Words(words.format(bucket=self._bucket), hint, transient)
         if status in (401, 403):
             permission = _PERMISSION[self._scheme].get(doing, "access")
             return _Words(
@@ -591,11 +594,11 @@ class ObjectBackend:
                 permission=permission,
             )
         if status == 404 and doing in ("listing", "writing", "deleting"):
-            return _Words("the bucket does not exist", "create it, or correct the address: dvcx remote modify NAME url URL")
+            return _Words("the bucket does not exist", f"create it, or correct the address: {self._modify} url URL")
         if status in (301, 302, 303, 307, 308) or "without LOCATION" in text:
             return _Words(
                 f"answered with a redirect ({status or 301}), which is not followed; the region is probably wrong",
-                "dvcx remote modify NAME region REGION",
+                f"{self._modify} region REGION",
             )
         if status in (429, 503):
             words = f"the service asks to slow down ({status} {code})".replace(" )", ")")
@@ -617,7 +620,7 @@ class ObjectBackend:
         if "TimedOut" in text or "kind: Timeout" in text:
             return _Words(
                 f"no progress for {self._timeout:g} seconds, or no connection within {min(CONNECT_TIMEOUT, self._timeout):g}",
-                "check the network; on a slow line: dvcx remote modify NAME timeout 300 --local",
+                f"check the network; on a slow line: {self._modify} timeout 300 --local",
                 True,
             )
         # Who never answered is rather a wrong address than a service that is away for a moment.
@@ -649,7 +652,7 @@ class ObjectBackend:
         """What to do when nobody is there."""
         if self._endpoint or self._scheme != "s3":
             return "check the endpoint and the network, then run it again"
-        return "for another server: dvcx remote modify NAME endpoint URL --local; else check the region and the network"
+        return f"for another server: {self._modify} endpoint URL --local; else check the region and the network"
 
     def _no_credentials(self, why: str) -> RemoteFailed:
         return RemoteFailed(
@@ -754,7 +757,7 @@ _CODES: tuple[tuple[tuple[str, ...], str, str, bool], ...] = (
     (
         _NO_BUCKET,
         "the bucket '{bucket}' does not exist",
-        "create it, or correct the address: dvcx remote modify NAME url URL",
+        "create it, or correct the address: {modify} url URL",
         False,
     ),
     (("SignatureDoesNotMatch", "AuthenticationFailed"), "the secret key is wrong", "{login}", False),
@@ -769,7 +772,7 @@ _CODES: tuple[tuple[tuple[str, ...], str, str, bool], ...] = (
     (
         ("PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "TemporaryRedirect"),
         "the bucket '{bucket}' is in another region",
-        "dvcx remote modify NAME region REGION",
+        "{modify} region REGION",
         False,
     ),
     (

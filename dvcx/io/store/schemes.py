@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib.util
 import os
 import re
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from dvcx.errors import UsageError, display
-from dvcx.io.store.backend import Backend
+from dvcx.io.store.backend import Backend, modify_command
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +52,9 @@ def open_backend(url: str, options: Mapping[str, str], *, base: str) -> Backend:
     """
     options = {key: str(value) for key, value in options.items()}
     if "://" not in url:
-        return _directory(_path_of(url), options, base)
-    parts = _split(url)
+        return _directory(_path_of(url, options), options, base)
+    parts, row = _read(url, options)
     scheme = parts.scheme
-    row = SCHEMES.get(scheme) or _other(scheme)
-    _check_no_credentials(parts, row)
     for module in row.modules:
         if importlib.util.find_spec(module) is None:
             raise UsageError(f"{scheme}:// remotes need the package {module}", f'pip install "dvcx[{row.extra}]"')
@@ -72,6 +71,22 @@ def open_backend(url: str, options: Mapping[str, str], *, base: str) -> Backend:
     return FsspecBackend(url, options)
 
 
+def check_address(url: str, name: str) -> None:
+    """`UsageError` unless the url of remote `name` can be one: of a known scheme, well-formed, without credentials."""
+    options = {"name": name}
+    if "://" in url:
+        _read(url, options)
+    else:
+        _path_of(url, options)
+
+
+def _read(url: str, options: Mapping[str, str]) -> tuple[SplitResult, Scheme]:
+    parts = _split(url)
+    row = SCHEMES.get(parts.scheme) or _other(parts.scheme)
+    _check_no_credentials(parts, row, options)
+    return parts, row
+
+
 def _directory(path: str, options: Mapping[str, str], base: str) -> Backend:
     from dvcx.io.store.local import LocalBackend
 
@@ -79,9 +94,9 @@ def _directory(path: str, options: Mapping[str, str], base: str) -> Backend:
     return LocalBackend(root, fsync=options.get("fsync") or "batch", must_exist=True)
 
 
-def _path_of(text: str) -> str:
+def _path_of(text: str, options: Mapping[str, str]) -> str:
     if not text or "\0" in text:
-        raise UsageError("the address of a remote is empty or holds a NUL", "dvcx remote modify NAME url URL")
+        raise UsageError("the address of a remote is empty or holds a NUL", f"{modify_command(options)} url URL")
     scheme = re.match(r"([a-z][a-z0-9+.-]+):", text)
     if scheme and scheme[1] in SCHEMES:
         raise UsageError(f"{display(scheme[1])}: must be followed by two slashes", f"write {scheme[1]}://…")
@@ -101,13 +116,13 @@ def _split(url: str) -> SplitResult:
     return parts
 
 
-def _check_no_credentials(parts: SplitResult, row: Scheme) -> None:
+def _check_no_credentials(parts: SplitResult, row: Scheme, options: Mapping[str, str]) -> None:
     shown = f"{parts.scheme}://{display(parts.netloc.rpartition('@')[2])}{display(parts.path)}"
     if parts.password is not None or (parts.username is not None and not row.user):
         raise UsageError(
             f"the address of the remote {shown} holds credentials; it would end up in git",
-            "remove them from the url; put access_key_id and secret_access_key into .dvcx/config.local.toml (dvcx remote modify "
-            "NAME access_key_id KEY --local), or into the environment",
+            "remove them from the url; put access_key_id and secret_access_key into .dvcx/config.local.toml "
+            f"({modify_command(options)} access_key_id KEY --local), or into the environment",
         )
     if parts.query or parts.fragment:
         raise UsageError(
@@ -122,7 +137,9 @@ def _other(scheme: str) -> Scheme:
     from fsspec.registry import known_implementations
 
     if scheme in REFUSED or scheme not in {*known_implementations, *fsspec.available_protocols()}:
-        raise UsageError(f"'{display(scheme)}://' is no scheme for a remote", f"use a directory or one of {_known()}")
+        close = difflib.get_close_matches(scheme, SCHEMES, 1, 0.5)
+        meant = f"did you mean {close[0]}://? " if close else ""
+        raise UsageError(f"'{display(scheme)}://' is no scheme for a remote", f"{meant}use a directory or one of {_known()}")
     try:
         fsspec.get_filesystem_class(scheme)
     except ImportError:

@@ -498,24 +498,25 @@ def _by_index(store: Store, found: Survey, report: _Report, said: list[tuple[str
     """A pack without a table of its own, read by that of an index: which of its objects are still right."""
     frames = _indexed(store, found, report.pack, said)
     size, name = found.packs[report.pack], pack_name(report.pack)
-    right, faults = [], list(report.faults)
-    for frame in frames:
-        fault: Fault | None = Fault(CORRUPT, name, "it lies behind the end of its pack", frame.id, frame.seal)
-        if report.faults[0].problem == UNREADABLE:
-            fault = Fault(UNREADABLE, name, "its pack cannot be read", frame.id, frame.seal)
-        elif frame.offset + frame.stored <= size:
-            stored = store.backend.read(name, frame.offset, frame.stored)
-            wrong: list[Fault] = []
-            if frame.kind == KIND_RECIPE:
-                _recipe(store, name, frame, stored, wrong)
-                fault = wrong[0] if wrong else None
-            else:
-                fault = _check_frame(store, name, frame, stored)
-        if fault is None:
-            right.append(frame)
-        else:
+    if report.faults[0].problem == UNREADABLE:
+        faults = [Fault(UNREADABLE, name, "its pack cannot be read", frame.id, frame.seal) for frame in frames]
+        return report._replace(frames=[], faults=[*report.faults, *faults])
+    inside = [frame for frame in frames if frame.offset + frame.stored <= size]
+    faults = [
+        Fault(CORRUPT, name, "it lies behind the end of its pack", frame.id, frame.seal)
+        for frame in frames
+        if frame.offset + frame.stored > size
+    ]
+    for frame, stored in _some(store, name, inside):
+        if frame is None:
+            continue
+        if frame.kind == KIND_RECIPE:
+            _recipe(store, name, frame, stored, faults)
+        elif (fault := _check_frame(store, name, frame, stored)) is not None:
             faults.append(fault)
-    return report._replace(frames=right, faults=faults)
+    bad = {(fault.id, fault.seal) for fault in faults}
+    right = [frame for frame in inside if (frame.id, frame.seal) not in bad]
+    return report._replace(frames=right, faults=[*report.faults, *faults])
 
 
 def _check_pack(store: Store, pack: str, size: int, entries: int, depth: Depth) -> _Report:
