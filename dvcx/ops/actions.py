@@ -105,23 +105,11 @@ def _conflict(ours: Action, theirs: Action) -> str:
     return f"the same command on the same inputs wrote another '{display(path)}' there than here"
 
 
-<<<<<<< HEAD
 def conflict_note(label: str, ours: Action, theirs: Action) -> Noted:
     """The note for a result that stays although another one came."""
     return Noted(f"{label} keeps the result it has: {_conflict(ours, theirs)}")
 
 
-def keep_here(cache: Store, action: Action, emit: Emit) -> None:
-    """Keep a result in the cache. The first of an action stays as long as the cache holds its outputs, with a note."""
-    kept = keep_action(cache.backend, action, cache.label)
-    if kept.own:
-        return
-    with contextlib.suppress(NotFound):
-        if not cache.missing(needed(kept.action.outs, cache).objects):
-            emit(Noted(f"the cache keeps the result it has: {_conflict(action, kept.action)}"))
-            return
-    write_action(cache.backend, action)
-=======
 def keep_here(cache: Store, results: Collection[Action], emit: Emit) -> None:
     """Keep results in the cache, with one barrier. The first of an action stays if the cache holds its outputs, with a note."""
     new = {}
@@ -150,7 +138,6 @@ def _is_whole(cache: Store, action: Action) -> bool:
         return not cache.missing(needed(action.outs, cache).objects)
     except NotFound:
         return False
->>>>>>> main
 
 
 def _remembered(path: str) -> set[str]:
