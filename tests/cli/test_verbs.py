@@ -346,7 +346,7 @@ def test_what_to_do_next_after_a_change_of_commit(project: Path, git: Git) -> No
     git("checkout", "-q", "HEAD~1")
     told = _ok("status", cwd=project)
     assert "out.csv: output is not as recorded" in told
-    assert "dvcx checkout to put the recorded ones in place" in told
+    assert "next: dvcx checkout  # puts the recorded outputs in place" in told
 
 
 def test_diff_of_a_path_names_the_option(project: Path, git: Git) -> None:
