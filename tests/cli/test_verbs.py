@@ -141,6 +141,20 @@ def test_data_verbs(project: Path, git: Git) -> None:
     assert not (project / "raw.csv.dvcx").exists()
 
 
+def test_what_ran_and_what_it_said(project: Path) -> None:
+    (project / "dvcx.yaml").write_text("stages:\n  say: {cmd: echo one; echo two >&2}\n  bad: {cmd: echo no; exit 3}\n")
+    assert "nothing has run here" in _ok("runs", cwd=project)
+    assert dvcx_run("repro", "-j", "2", "-k", cwd=project).returncode == 10
+    assert sorted(_ok("log", "say", cwd=project).split()) == ["one", "two"]
+    assert [line.split()[1] for line in _ok("runs", "bad", cwd=project).splitlines()] == ["failed"]
+    shown = _ok("show", "bad", cwd=project)
+    assert "exit code" in shown and "echo no; exit 3" in shown
+    assert _json("show", "say", cwd=project)["exit_code"] == 0
+    assert {item["stage"] for item in _json("runs", cwd=project)["items"]} == {"say", "bad"}
+    assert _json("log", "bad", cwd=project)["text"] == "no\n"
+    assert dvcx_run("show", "nothing", cwd=project).returncode == 5
+
+
 def test_unsaved_work_is_not_overwritten(project: Path) -> None:
     _ok("add", "data.csv", cwd=project)
     (project / "data.csv").write_text("mine\n")
