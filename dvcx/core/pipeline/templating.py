@@ -8,6 +8,8 @@ from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias
 
 MAX_NESTING = 8
+# No command may be longer; Linux itself takes 128 KiB.
+MAX_LENGTH = 256 << 10
 _MARK = "${"
 _KEY = re.compile(r"[^.\[\]]+(?:\.[^.\[\]]+|\[[^.\[\]]+\])*").fullmatch
 _SAFE = re.compile(r"[\w@%+=:,./-]*", re.ASCII).fullmatch
@@ -203,6 +205,8 @@ def fill(scope: Scope, text: str, used: dict[str, dict[str, None]], *, command: 
         return found
     filled, quote = "", ""
     for part in parts:
+        if len(filled) > MAX_LENGTH:
+            raise Problem(f"it becomes longer than {MAX_LENGTH >> 10} KiB", "keep long texts in a file that the stage reads")
         if isinstance(part, str):
             filled += part
             if command is not None:
