@@ -61,6 +61,8 @@ if TYPE_CHECKING:
     from dvcx.ops.list import Listed as Listed
     from dvcx.ops.list import Listing as Listing
     from dvcx.ops.list import list_ as list_
+    from dvcx.ops.log import Log as Log
+    from dvcx.ops.log import log as log
     from dvcx.ops.move import Moved as Moved
     from dvcx.ops.move import move as move
     from dvcx.ops.open import open as open
@@ -77,6 +79,11 @@ if TYPE_CHECKING:
     from dvcx.ops.repro import repro as repro
     from dvcx.ops.run import Ran as Ran
     from dvcx.ops.run import run as run
+    from dvcx.ops.runs import RunInfo as RunInfo
+    from dvcx.ops.runs import Runs as Runs
+    from dvcx.ops.runs import runs as runs
+    from dvcx.ops.show import RunDetails as RunDetails
+    from dvcx.ops.show import show as show
     from dvcx.ops.status import DataChange as DataChange
     from dvcx.ops.status import StageStatus as StageStatus
     from dvcx.ops.status import Status as Status
@@ -112,6 +119,7 @@ _NAMES = {
     "ops.gc": ("gc",),
     "ops.init": ("Initialized", "init"),
     "ops.list": ("Listed", "Listing", "list_"),
+    "ops.log": ("Log", "log"),
     "ops.move": ("Moved", "move"),
     "ops.open": ("open",),
     "ops.placing": ("Kept",),
@@ -120,6 +128,8 @@ _NAMES = {
     "ops.remove": ("Removed", "RemovedItem", "remove"),
     "ops.repro": ("Reproduced", "StageRun", "repro"),
     "ops.run": ("Ran", "run"),
+    "ops.runs": ("RunInfo", "Runs", "runs"),
+    "ops.show": ("RunDetails", "show"),
     "ops.status": ("DataChange", "StageStatus", "Status", "status"),
     "ops.unprotect": ("Unprotected", "unprotect"),
     "ops.why": ("PathAnswer", "StageAnswer", "Why", "why"),

@@ -13,6 +13,17 @@ def run() -> int:
         # While modules load, or at the very end: `main` handles its own.
         sys.stderr.write("interrupted\n")
         return 130
+    finally:
+        _give_signals_back()
+
+
+def _give_signals_back() -> None:
+    """The work is done: a signal that comes while the interpreter takes itself apart has nothing to clean up any more."""
+    signal = sys.modules.get("signal")  # what did not load it has not taken any
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if signal is not None and number is not None and callable(signal.getsignal(number)):
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _run() -> int:

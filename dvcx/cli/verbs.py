@@ -29,11 +29,15 @@ _ROWS = (
     VerbRow("run", "run", "pipeline", "Write a stage and run its command."),
     VerbRow("stage", "stage", "pipeline", "Add and list stages."),
     VerbRow("repro", "repro", "pipeline", "Run the stages that are stale."),
+    VerbRow("log", "log", "pipeline", "Print what a stage's command printed."),
+    VerbRow("runs", "runs", "pipeline", "List the runs of stages, and how they ended."),
+    VerbRow("show", "show", "pipeline", "Show all that is remembered of one run."),
     VerbRow("why", "why", "pipeline", "Say why a stage would run or is fresh, down to its source."),
     VerbRow("dag", "dag", "pipeline", "Draw how stages and data depend on one another."),
     VerbRow("check", "check", "pipeline", "Exit with 1 unless everything is up to date (for CI)."),
     VerbRow("params", "params", "pipeline", "Show and compare parameters."),
     VerbRow("metrics", "metrics", "pipeline", "Show and compare metrics."),
+    VerbRow("plots", "plots", "pipeline", "Draw data and pictures, also of several revisions at once."),
     VerbRow("push", "push", "sharing", "Send tracked data to a remote."),
     VerbRow("fetch", "fetch", "sharing", "Bring tracked data from a remote into the cache."),
     VerbRow("pull", "pull", "sharing", "Fetch, then check out."),
@@ -55,7 +59,6 @@ ALIASES = {"rm": "remove", "mv": "move", "ls": "list"}
 # What users of DVC, or of git, may try, and what there is instead.
 ELSEWHERE = {
     "help": "dvcx --help lists the commands, dvcx COMMAND --help explains one",
-    "plots": "dvcx draws no plots",
     "exp": "dvcx has no experiments: use branches of git",
     "import": "copy the data here, then: dvcx add PATH",
     "import-url": "copy the data here, then: dvcx add PATH",

@@ -54,6 +54,7 @@ KEYS: dict[str, Key] = {
     "core.fsync": Key("choice", False, "batch", "how hard files are pushed to the disk", ("full", "batch", "none")),
     "core.jobs": Key("number", False, 0, "threads for transfer; 0: cores, at most 16"),
     "core.lock_timeout": Key("number", False, 600, "seconds to wait for another dvcx"),
+    "resources.NAME": Key("number", False, None, "what stages share on this machine: gpu, mem (in MiB), or a token of yours"),
     "remote.NAME.endpoint": Key("url", False, None, "URL of an S3-compatible server"),
     "remote.NAME.profile": Key("text", False, None, "profile in ~/.aws"),
     "remote.NAME.access_key_id": Key("text", False, None, "credential", secret=True),
@@ -66,13 +67,16 @@ _REMOTE_KEYS = tuple(key[len("remote.NAME.") :] for key in KEYS if key.startswit
 _LARGEST = 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Layer:
+class Layer(NamedTuple):
     """The settings of one source: `kind` is user, committed, private or environment; `values` by flat key, as they were read."""
 
     source: str
     kind: str
-    values: Mapping[str, Any] = field(repr=False)
+    values: Mapping[str, Any]
+
+    def __repr__(self) -> str:
+        """Without values: some are secret."""
+        return f"Layer(source={self.source!r}, kind={self.kind!r})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +114,7 @@ class Options(dict[str, str]):
 def find(key: str) -> Key:
     """The row of a key such as "core.remote" or "remote.origin.url". Raises `UsageError` with a "did you mean"."""
     row = KEYS.get(key)
-    if row is not None and not key.startswith("remote."):
+    if row is not None and not key.startswith(("remote.", "resources.")):
         return row
     section, _, rest = key.partition(".")
     name, _, last = rest.rpartition(".")
@@ -119,6 +123,8 @@ def find(key: str) -> Key:
         if row is not None:
             check_remote_name(name)
             return row
+    if section == "resources" and rest.replace("-", "_").isidentifier() and len(rest) <= REMOTE_NAME_AT_MOST:
+        return KEYS["resources.NAME"]
     raise UsageError(f"unknown configuration key '{display(key[:100])}'", _suggest(key))
 
 

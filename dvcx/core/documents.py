@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 # Line and column of a key, then of its value, all from 1. An item of a list has the same place twice.
 Mark = tuple[int, int, int, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
+class Document(NamedTuple):
     """The `value` of the file `file`: dict, list, str, int, float, bool or None; every key of a dict is text.
 
     `marks` knows the places by the identity of the container (aliases share one) and then by key or index. It may be
@@ -20,7 +19,7 @@ class Document:
 
     value: Any
     file: str
-    marks: Mapping[int, Mapping[Any, Mark]] = field(default_factory=dict)
+    marks: Mapping[int, Mapping[Any, Mark]] = MappingProxyType({})
 
     def where(self, *path: str | int, value: bool = False) -> str:
         """`file:line:column` of the key at `path` (of what the key holds with `value`); the file alone when unknown."""

@@ -6,7 +6,6 @@ Nothing is read here; directories are read through what is handed in.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from dvcx.core.changes import ReadTree, as_entry
@@ -56,17 +55,16 @@ def here_at(here: Here, path: str, read: ReadTree, where: str) -> Here:
     return here
 
 
-@dataclass(slots=True)
-class Merged:
+class Merged(NamedTuple):
     """A directory as it would be recorded. `content` None when nothing is left; `files` and `size` count what is not pulled.
 
     `marks` are the parts that are here, by path relative to the directory ("" when that is all of it).
     """
 
     content: Content | None
-    files: int = 0
-    size: int = 0
-    marks: dict[str, Mark] = field(default_factory=dict)
+    files: int
+    size: int
+    marks: Mapping[str, Mark]
 
 
 def merge(
@@ -88,12 +86,12 @@ def merge(
     merger = _Merger(read_now, read_recorded, read_here, write)
     old = as_entry("", recorded)
     entry, whole = merger.directory(path, None if now is None else as_entry("", now), old, here)
-    merged = Merged(None if entry is None else entry_content(entry), merger.files, merger.size)
+    content = None if entry is None else entry_content(entry)
     if whole:
-        merged.marks[""] = False if merged.content is None else merged.content
+        marks: dict[str, Mark] = {"": False if content is None else content}
     else:
-        merged.marks.update((name[len(path) + 1 :], mark) for name, mark in merger.marks.items())
-    return merged
+        marks = {name[len(path) + 1 :]: mark for name, mark in merger.marks.items()}
+    return Merged(content, merger.files, merger.size, marks)
 
 
 class _Merger:

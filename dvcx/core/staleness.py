@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from dvcx.core.globs import fixed_part
 from dvcx.core.objects import Content
 from dvcx.core.paths import contains
-from dvcx.core.pipeline.dependencies import CODE, files_wanted, fixed_part, spec
+from dvcx.core.pipeline.dependencies import CODE, files_wanted, spec
 from dvcx.core.pipeline.params import MISSING, differences, pick, same, select
 from dvcx.core.pipeline.schema import Stage, Want
 from dvcx.core.records import LockEntry, Request, Used, encode_request
@@ -39,9 +40,10 @@ NOT_WANTED = "not wanted"
 _COMING = {WOULD_RUN: "will be rewritten by", MIGHT_RUN: "may be rewritten by", WOULD_RESTORE: "will be restored by"}
 _FIRST = {WOULD_RUN: "will run first", MIGHT_RUN: "may run first", WOULD_RESTORE: "will be restored first"}
 
+_NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+
+class Snapshot(NamedTuple):
     """What there is now, by path in the project.
 
     `contents` is what is at a path (None or absent: nothing). `params` the whole parsed file (None or absent: no such
@@ -52,12 +54,12 @@ class Snapshot:
     """
 
     contents: Mapping[str, Content | None]
-    params: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)
-    details: Mapping[str, str] = field(default_factory=dict)
-    not_pulled: Mapping[str, int] = field(default_factory=dict)
-    used: Mapping[tuple[str, str], Mapping[str, Used]] = field(default_factory=dict)
-    env: Mapping[str, str] = field(default_factory=dict)
-    unwanted: Mapping[str, str] = field(default_factory=dict)
+    params: Mapping[str, Mapping[str, Any] | None] = _NOTHING
+    details: Mapping[str, str] = _NOTHING
+    not_pulled: Mapping[str, int] = _NOTHING
+    used: Mapping[tuple[str, str], Mapping[str, Used]] = _NOTHING
+    env: Mapping[str, str] = _NOTHING
+    unwanted: Mapping[str, str] = _NOTHING
 
 
 class Reason(NamedTuple):
@@ -142,7 +144,7 @@ def forecast(
     """
     verdicts: dict[str, Verdict] = {}
     contents, details = dict(now.contents), dict(now.details)
-    then = replace(now, contents=contents, details=details)
+    then = now._replace(contents=contents, details=details)
     for stage in stages:
         condition = now.unwanted.get(stage.address)
         if condition is not None:
@@ -444,7 +446,8 @@ def _change(old: Content, new: Content) -> str:
 
 def _settled(verdict: Verdict, stage: Stage, now: Snapshot) -> bool:
     """Whether everything `stage` reads of what `verdict` would restore is known by content: whole dependencies."""
-    if verdict.outs is None:
+    # Which files a wildcard or an import finds among what is restored is not known beforehand.
+    if verdict.outs is None or stage.wants:
         return False
     params = [of.file for of in stage.params]
     read = [path for path in verdict.outs if _overlaps(path, (*stage.deps, *params))]

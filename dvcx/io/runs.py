@@ -124,7 +124,7 @@ def read_log(state_dir: str, name: str) -> bytes:
             return file.read()
     except OSError as error:
         raise NotFound(
-            f"the log of run {display(name)} cannot be read ({error.strerror})", "old runs are forgotten; run the stage again"
+            f"the log of run {display(name)} cannot be read ({error.strerror})", "dvcx runs lists the runs that are remembered"
         ) from None
 
 

@@ -1,6 +1,8 @@
-"""Tables in files: CSV and TSV as rows of text. Small ones need no table library, so none is loaded."""
+"""Tables in files: CSV and TSV as rows of text, JSON of any size within reason. No table library is needed for these."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from dvcx.errors import IntegrityError, UnsafeInput, display
 
@@ -58,3 +60,24 @@ def _check_names(names: list[str], where: str) -> None:
     twice = next((name for name in names if name and names.count(name) > 1), "") if len(names) < 10_000 else ""
     if twice:
         raise IntegrityError(f"{where}: column '{display(twice[:80])}' twice", "give every column a name of its own")
+
+
+def read_json(data: bytes, where: str) -> Any:
+    """The value in a large JSON file `where`, such as data to draw.
+
+    Raises `IntegrityError` for broken JSON, naming the place, and `UnsafeInput` for what is nested too deep.
+    """
+    import json
+
+    where = display(where)
+    try:
+        return json.loads(data.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise IntegrityError(f"{where}:{line}: not valid UTF-8", "save the file as UTF-8") from None
+    except json.JSONDecodeError as error:
+        raise IntegrityError(f"{where}:{error.lineno}:{error.colno}: broken JSON: {error.msg}", "repair it there") from None
+    except RecursionError:
+        raise UnsafeInput(f"{where}: nested too deep", "write a list of flat records") from None
+    except ValueError as error:
+        raise IntegrityError(f"{where}: broken JSON: {display(str(error)[:200])}", "repair it") from None

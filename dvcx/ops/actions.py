@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from dvcx.core.objects import TREE, Content
 from dvcx.core.pipeline.schema import Stage
-from dvcx.core.records import MAX_LOCK, Action, LockEntry, encode_request
+from dvcx.core.records import MAX_LOCK, Action, LockEntry, encode_action, encode_request
 from dvcx.core.staleness import recorded_request
 from dvcx.errors import DvcxError, IntegrityError, NotFound, RemoteFailed, UnsafeInput, display
 from dvcx.events import Emit, Noted, Warned
@@ -105,16 +105,34 @@ def _conflict(ours: Action, theirs: Action) -> str:
     return f"the same command on the same inputs wrote another '{display(path)}' there than here"
 
 
-def keep_here(cache: Store, action: Action, emit: Emit) -> None:
-    """Keep a result in the cache. The first of an action stays as long as the cache holds its outputs, with a note."""
-    kept = keep_action(cache.backend, action, cache.label)
-    if kept.own:
-        return
-    with contextlib.suppress(NotFound):
-        if not cache.missing(needed(kept.action.outs, cache).objects):
-            emit(Noted(f"the cache keeps the result it has: {_conflict(action, kept.action)}"))
-            return
-    write_action(cache.backend, action)
+def keep_here(cache: Store, results: Collection[Action], emit: Emit) -> None:
+    """Keep results in the cache, with one barrier. The first of an action stays if the cache holds its outputs, with a note."""
+    new = {}
+    for action in results:
+        there = _kept_here(cache, action.key)
+        if there is None:
+            new[action_name(action.key)] = encode_action(action)
+        elif there.outs != action.outs:
+            if _is_whole(cache, there):
+                emit(Noted(f"the cache keeps the result it has: {_conflict(action, there)}"))
+            else:
+                new[action_name(action.key)] = encode_action(action)
+    if cache.local is not None:
+        cache.local.write_many(new.items())
+
+
+def _kept_here(cache: Store, key: str) -> Action | None:
+    try:
+        return read_action(cache.backend, key, cache.label)
+    except (IntegrityError, UnsafeInput):
+        return None
+
+
+def _is_whole(cache: Store, action: Action) -> bool:
+    try:
+        return not cache.missing(needed(action.outs, cache).objects)
+    except NotFound:
+        return False
 
 
 def _remembered(path: str) -> set[str]:

@@ -85,7 +85,7 @@ class Ledger:
             if not os.path.exists(records.journal_path(self._project.state_dir, name)):
                 continue
             data = files.read_record(self._project.root, name, MAX_LOCK)
-            noted = records.journal(self._project.state_dir, name, data)
+            noted = records.journal(self._project.state_dir, name, lambda data=data: data)  # type: ignore[misc]
             mine = [stage for stage in stages if join(parent(stage.file), records.LOCK) == name]
             found += [stage for stage in mine if stage.name in noted]
             for stage in mine[:1]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from dvcx.core.globs import fixed_part
 from dvcx.core.objects import LINK, Content, Entry, entry_content
 from dvcx.core.paths import contains
-from dvcx.core.pipeline.dependencies import files_wanted, fixed_part
+from dvcx.core.pipeline.dependencies import files_wanted
 from dvcx.core.pipeline.graph import Graph, find
 from dvcx.core.pipeline.schema import Stage
 from dvcx.core.records import LockEntry
@@ -91,7 +91,7 @@ class Pulling:
         outs = {out.path: locked.outs[out.path] for out in stage.outs if locked is not None and out.path in locked.outs}
         if not self.wants(stage) and outs and all(contents.get(out.path) is None for out in stage.outs):
             contents.update(outs)
-        return replace(now, contents=contents), place
+        return now._replace(contents=contents), place
 
     def _inside(self, owner: str, content: Content, path: str, cache: Store) -> Content | None:
         """What is at a path inside a directory that is not here: its listings are fetched, nothing else."""

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 from dvcx.core.objects import DIR, SHARD, TREE, Content, Entry, decode_tree, digest_bytes
 from dvcx.core.paths import join, parent
 from dvcx.core.pipeline.schema import parse_stages
-from dvcx.core.records import MAX_LOCK, POINTER_SUFFIX, decode_lock, decode_pointer
+from dvcx.core.records import MAX_LOCK, POINTER_SUFFIX, LockEntry, decode_lock, decode_pointer
 from dvcx.errors import DvcxError, IntegrityError, NotFound, display
 from dvcx.events import Advanced, Began, Emit, Ended, Warned
 from dvcx.io import files, git, roots
 from dvcx.io.git import Git, open_git
 from dvcx.io.store.store import Store, Wanted, wanted
-from dvcx.ops.records import LOCK, PIPELINE
+from dvcx.ops.records import LOCK, PIPELINE, journal
 
 if TYPE_CHECKING:
     from dvcx.project import Project
@@ -119,6 +119,14 @@ class _Reader:
                     data = reader.read(name, MAX_LOCK)
                     if data is not None:
                         self._take(name, data, f"{root}/{name}", foreign=False)
+                    if name.rpartition("/")[2] == PIPELINE:
+                        self._journal(root, join(parent(name), LOCK), reader)
+
+    def _journal(self, root: str, name: str, reader: files.Reader) -> None:
+        """What stages have finished that dvcx.lock does not say yet."""
+        state = f"{root}/.dvcx/state"
+        entries = journal(state, name, lambda: reader.read(name, MAX_LOCK))
+        self._entries(name, entries, f"{root}/{name}", foreign=False)
 
     def history(self, repository: Git) -> None:
         """The records of all that git holds."""
@@ -153,13 +161,16 @@ class _Reader:
             if not foreign:
                 self._found.pipelines[data] = path
         elif base == LOCK:
-            for entry in decode_lock(data, where).values():
-                for out, content in entry.outs.items():
-                    item = self._root(content, where, foreign=foreign)
-                    if content.kind == TREE:
-                        self._found.outs.setdefault(item, set()).add((join(parent(path), PIPELINE), out))
+            self._entries(path, decode_lock(data, where), where, foreign=foreign)
         elif path.endswith(POINTER_SUFFIX):
             self._found.pointed.add(self._root(decode_pointer(data, where).content, where, foreign=foreign))
+
+    def _entries(self, path: str, entries: Mapping[str, LockEntry], where: str, *, foreign: bool) -> None:
+        for entry in entries.values():
+            for out, content in entry.outs.items():
+                item = self._root(content, where, foreign=foreign)
+                if content.kind == TREE:
+                    self._found.outs.setdefault(item, set()).add((join(parent(path), PIPELINE), out))
 
     def _root(self, content: Content, where: str, *, foreign: bool) -> Wanted:
         if not content.id.startswith(self._algorithm + ":"):

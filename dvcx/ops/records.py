@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dvcx.core.globs import Globs
+from dvcx.core.globs import WILDCARD, Globs, fixed_part
 from dvcx.core.objects import Content
 from dvcx.core.paths import contains, join, parent, relative, resolve, several
 from dvcx.core.pipeline.dependencies import link
@@ -38,8 +37,7 @@ PIPELINE, LOCK = "dvcx.yaml", "dvcx.lock"
 MAX_PIPELINE = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Tracked:
+class Tracked(NamedTuple):
     """All records. `pointers` by tracked path with the pointer's file; lock entries by stage address, project paths.
 
     `pipelines` are what each dvcx.yaml says, by its path in the project.
@@ -48,7 +46,7 @@ class Tracked:
     pointers: Mapping[str, tuple[str, Pointer]]
     stages: tuple[Stage, ...]
     lock: Mapping[str, LockEntry]
-    pipelines: Mapping[str, Pipeline] = field(default_factory=dict)
+    pipelines: Mapping[str, Pipeline] = MappingProxyType({})
 
     def contents(self) -> dict[str, Content]:
         """Recorded content of every tracked path: pointers, and the cached outputs of stages that have run."""
@@ -117,7 +115,8 @@ def _tracked(project: Project, names: Sequence[str], read: Read, prefix: str, re
         elif base == PIPELINE:
             data = read(name, MAX_PIPELINE)
             if data is not None:
-                pipelines[name] = _pipeline(project, data, name, prefix, read_params)
+                read_more = with_wildcards(project, read_params, entries, there=not prefix)
+                pipelines[name] = _pipeline(project, data, name, prefix, read_more)
         elif name.endswith(POINTER_SUFFIX) and base != POINTER_SUFFIX:
             data = read(name, MAX_POINTER)
             if data is not None:
@@ -139,9 +138,8 @@ def _finished_since(project: Project, names: Sequence[str], read: Read) -> dict[
     found: dict[str, LockEntry] = {}
     for pipeline in (name for name in names if name.rpartition("/")[2] == PIPELINE):
         name = join(parent(pipeline), LOCK)
-        if os.path.exists(journal_path(project.state_dir, name)):
-            for stage, entry in journal(project.state_dir, name, read(name, MAX_LOCK)).items():
-                found[address(pipeline, stage)] = above(entry, parent(name))
+        for stage, entry in journal(project.state_dir, name, lambda name=name: read(name, MAX_LOCK)).items():  # type: ignore[misc]
+            found[address(pipeline, stage)] = above(entry, parent(name))
     return found
 
 
@@ -152,8 +150,8 @@ def journal_path(state_dir: str, name: str) -> str:
     return f"{state_dir}/journal-{seal(name.encode()).hex()[:16]}"
 
 
-def journal(state_dir: str, name: str, data: bytes | None) -> dict[str, LockEntry]:
-    """Entries, by stage name, that were recorded since the lock file `name` had the bytes `data`."""
+def journal(state_dir: str, name: str, data: Callable[[], bytes | None]) -> dict[str, LockEntry]:
+    """Entries, by stage name, that were recorded since the lock file `name` had the bytes `data()`, asked for when needed."""
     from dvcx.io.hashing import seal
 
     try:
@@ -161,14 +159,14 @@ def journal(state_dir: str, name: str, data: bytes | None) -> dict[str, LockEntr
             lines = file.read(MAX_LOCK)
     except OSError:
         return {}
-    return decode_journal(lines, seal(data or b"").hex(), name)
+    return decode_journal(lines, seal(data() or b"").hex(), name)
 
 
 def read_lock(project: Project, name: str) -> tuple[bytes | None, dict[str, LockEntry]]:
     """The bytes of the lock file `name`, and its entries with those that were recorded since, by stage name."""
     data = files.read_record(project.root, name, MAX_LOCK)
     lock = decode_lock(data, name) if data is not None else {}
-    return data, {**lock, **journal(project.state_dir, name, data)}
+    return data, {**lock, **journal(project.state_dir, name, lambda: data)}
 
 
 def _pipeline(project: Project, data: bytes, name: str, prefix: str, read: Read) -> Pipeline:
@@ -222,7 +220,9 @@ def read_pipeline(
         if path not in needed:
             held = read(path, yaml.MAX_BYTES)
             needed[path] = "" if held is None else seal(held).hex()
-            if held is not None:
+            if held is not None and path.startswith(WILDCARD):
+                known[path] = {"files": held.decode("utf-8", "surrogateescape").split("\0")}
+            elif held is not None:
                 known[path] = yaml.load_params(held, prefix + path)
         return known.get(path)
 
@@ -232,6 +232,29 @@ def read_pipeline(
 def reader(project: Project) -> Read:
     """Reads files of the workspace, one at a time."""
     return lambda path, limit: files.read_record(project.root, path, limit)
+
+
+def with_wildcards(project: Project, read: Read, entries: Mapping[str, LockEntry], *, there: bool) -> Read:
+    """Reads files, and of `glob:PATTERN` the names of the files that match: the items of a map, NUL-joined.
+
+    Where nothing is `there`, or nothing matches (it was never pulled), the items are those that were run, by the lock `entries`.
+    """
+
+    def answer(path: str, limit: int) -> bytes | None:
+        if not path.startswith(WILDCARD):
+            return read(path, limit)
+        from dvcx.ops.inputs import names_matching
+
+        pattern = path.removeprefix(WILDCARD)
+        names = names_matching(project, pattern) if there else []
+        if not names:
+            globs, begins = Globs([pattern]), fixed_part(pattern)
+            ends = {key.partition("@")[2] for key in entries if "@" in key}
+            known = {path for entry in entries.values() for path in entry.deps}
+            names = sorted(path for path in known if path[len(begins) + bool(begins) :] in ends and globs.names(path))
+        return "\0".join(names).encode("utf-8", "surrogateescape") if names else None
+
+    return answer
 
 
 def _unchanged(needs: bytes, read: Read) -> bool:
@@ -279,7 +302,6 @@ def _moved(entry: LockEntry, move: Callable[[str], str]) -> LockEntry:
         tuple([move(path) for path in entry.absent]),
         {_moved_spec(spec, move): {move(path): used for path, used in files.items()} for spec, files in entry.used.items()},
         entry.env,
-        {move(path): key for path, key in entry.items.items()},
     )
 
 
@@ -337,8 +359,7 @@ def reap(project: Project, paths: Iterable[str]) -> None:
         files.reap(project.state_dir, "")
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(NamedTuple):
     """What a command is about: targets (everything without any), or the recorded paths that wildcards name."""
 
     targets: tuple[str, ...] = ()

@@ -58,8 +58,8 @@ class Floor:
     """What the threads of one `repro` share. `lock` guards the workspace and the records among them, before the project's lock.
 
     `several` tells whether stages may run side by side. `fresh` are the stages whose outputs' ignore lines are still to be
-    written. `remotes` are asked for results, `pulling` says what need not be here. `facts` tells what run records say of the
-    machine and the command, each thing found out once.
+    written, `results` what the cache is to know of actions. `remotes` are asked for results, `pulling`
+    says what need not be here. `facts` tells what run records say of the machine and the command.
     """
 
     ledger: Ledger
@@ -69,6 +69,7 @@ class Floor:
     lock: threading.Lock = field(default_factory=threading.Lock)
     stopping: threading.Event = field(default_factory=threading.Event)
     fresh: list[Stage] = field(default_factory=list)
+    results: list[Action] = field(default_factory=list)
     remotes: Results | None = None
     pulling: Pulling | None = None
     reaped: bool = False
@@ -361,7 +362,7 @@ def _failure(stage: Stage, outcome: Outcome) -> StageFailed:
     limit = f" ({stage.execution.timeout:g} s)" if outcome.cut and kind is StageFailed else ""
     return kind(
         f"stage '{display(stage.address)}': the command {outcome.how}{limit}: {display(outcome.command)}",
-        "what it printed is above; its old outputs are back in place",
+        f"dvcx log {display(stage.address)} shows what it printed; its old outputs are back in place",
     )
 
 
@@ -613,7 +614,8 @@ def _take_outputs(shop: Workshop, stage: Stage, before: Snapshot, key: str) -> L
         entry = lock_entry(stage, before, Snapshot(outs))
         writer.commit()
     if complete and outs and not stage.always_changed:
-        actions.keep_here(shop.cache, Action(key, outs), shop.emit)
+        with shop.floor.lock:
+            shop.floor.results.append(Action(key, outs))
     return entry
 
 
@@ -644,12 +646,24 @@ def _record(shop: Workshop, stage: Stage, entry: LockEntry) -> None:
 
 
 def fold(project: Project, floor: Floor, emit: Emit) -> None:
-    """Write what was noted into dvcx.lock, after the ignore lines of cached outputs."""
+    """Write what was noted into dvcx.lock, after the results of actions and the ignore lines of cached outputs."""
     with floor.lock, project.lock("dvcx repro", emit):
-        stages, floor.fresh = floor.fresh, []
+        stages, results = floor.fresh, floor.results
+        floor.fresh, floor.results = [], []
+        if results:
+            _keep_results(project, results, emit)
         if project.git is not None:
             git.ignore_all(project.root, [out.path for stage in stages for out in stage.outs if out.cache])
         floor.ledger.fold()
+
+
+def _keep_results(project: Project, results: Sequence[Action], emit: Emit) -> None:
+    cache = project.cache(emit)
+    try:
+        with project.cache_writer_lock("dvcx repro", emit, reap=False):
+            actions.keep_here(cache, results, emit)
+    finally:
+        cache.close()
 
 
 def staged_records(stages: Sequence[Stage]) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from dvcx.core.changes import differences, file_changes, summarise
@@ -86,8 +85,7 @@ def snapshot(
     if gated or any(stage.wants or stage.execution.env for stage in chosen):
         # Few projects have any; the others do not pay for them.
         outputs = [out.path for stage in parts.stages for out in stage.outs]
-        now = replace(
-            now,
+        now = now._replace(
             used=used_files(project, chosen, outputs, index=index, rules=rules),
             env=environment_digests((name for stage in chosen for name in stage.execution.env), command_environment()),
             unwanted=unwanted(gated, params),

@@ -141,6 +141,20 @@ def test_data_verbs(project: Path, git: Git) -> None:
     assert not (project / "raw.csv.dvcx").exists()
 
 
+def test_what_ran_and_what_it_said(project: Path) -> None:
+    (project / "dvcx.yaml").write_text("stages:\n  say: {cmd: echo one; echo two >&2}\n  bad: {cmd: echo no; exit 3}\n")
+    assert "nothing has run here" in _ok("runs", cwd=project)
+    assert dvcx_run("repro", "-j", "2", "-k", cwd=project).returncode == 10
+    assert sorted(_ok("log", "say", cwd=project).split()) == ["one", "two"]
+    assert [line.split()[1] for line in _ok("runs", "bad", cwd=project).splitlines()] == ["failed"]
+    shown = _ok("show", "bad", cwd=project)
+    assert "exit code" in shown and "echo no; exit 3" in shown
+    assert _json("show", "say", cwd=project)["exit_code"] == 0
+    assert {item["stage"] for item in _json("runs", cwd=project)["items"]} == {"say", "bad"}
+    assert _json("log", "bad", cwd=project)["text"] == "no\n"
+    assert dvcx_run("show", "nothing", cwd=project).returncode == 5
+
+
 def test_unsaved_work_is_not_overwritten(project: Path) -> None:
     _ok("add", "data.csv", cwd=project)
     (project / "data.csv").write_text("mine\n")
@@ -454,3 +468,30 @@ def test_params_and_metrics(project: Path, git: Git) -> None:
     ran = dvcx_run("metrics", "show", cwd=project)
     assert (ran.returncode, ran.stdout) == (0, "no metrics\n")
     assert "m.json:1:2: broken JSON" in ran.stderr
+
+
+def test_plots(project: Path, git: Git) -> None:
+    (project / "log.csv").write_text("epoch,loss\n1,0.5\n2,0.25\n")
+    (project / "dvcx.yaml").write_text("plots:\n- log.csv: {x: epoch}\n")
+    git("add", ".")
+    git("commit", "-qm", "one")
+    assert _ok("plots", "show", cwd=project) == "wrote 1 plot to .dvcx/plots/index.html\n"
+    assert _ok("plots", "diff", "--out", "here", cwd=project) == "wrote 1 plot to here/index.html\n"
+    spec = _json("plots", "diff", "HEAD", "HEAD", "--target", "log.csv", cwd=project)["plots"][0]["spec"]
+    assert spec["encoding"]["x"]["title"] == "epoch"
+    assert _json("plots", "show", "log.csv", "-y", "loss", "-t", "simple", cwd=project)["plots"][0]["template"] == "simple"
+    assert "confusion " in _ok("plots", "templates", cwd=project)
+    assert json.loads(_ok("plots", "templates", "linear", cwd=project))["title"] == "<DVCX_TITLE>"
+    ran = dvcx_run("plots", "show", "nope", cwd=project)
+    assert ran.returncode == 5 and "nope is no plot" in ran.stderr
+
+
+def test_plots_on_a_terminal(project: Path) -> None:
+    (project / "log.csv").write_text("epoch,loss\n1,0.5\n2,0.25\n")
+    ran = dvcx_run("plots", "show", "log.csv", "--terminal", cwd=project)
+    try:
+        import plotext  # noqa: F401
+    except ImportError:
+        assert ran.returncode == 2 and "pip install 'dvcx[plots]'" in ran.stderr
+    else:
+        assert ran.returncode == 0 and "log.csv" in ran.stdout and "\x1b" not in ran.stdout

@@ -293,3 +293,14 @@ def test_a_committed_file_can_only_take_from_what_results_may_do() -> None:
     assert effective(**{PRIVATE: "off", COMMITTED: "write"}) == "off"
     assert effective(**{ENVIRONMENT: "write", COMMITTED: "read"}) == "read"
     assert effective(**{USER: "off", PRIVATE: "write", COMMITTED: "write"}) == "write"
+
+
+def test_resources_have_any_name() -> None:
+    layer = Layer("config.local.toml", PRIVATE, {"resources.licence": 2, "resources.gpu": 1, "resources.mem": 4096})
+    merged, warnings = config.merge([layer])
+    assert not warnings and merged.get("resources.licence") == 2 and merged.get("resources.other") is None
+    _, warnings = config.merge([Layer("config.toml", COMMITTED, {"resources.gpu": 8})])
+    assert "a committed file may not set it" in warnings[0]
+    for key in ("resources.", "resources.a.b", "resources.2"):
+        with pytest.raises(UsageError, match="unknown configuration key"):
+            config.find(key)

@@ -8,14 +8,28 @@ from math import prod
 from typing import Any, NamedTuple
 
 from dvcx.core.documents import Document, Mark
-from dvcx.core.paths import join, parent, resolve
+from dvcx.core.globs import WILDCARD, fixed_part
+from dvcx.core.paths import join, parent, relative, resolve
 from dvcx.core.pipeline.checking import Place, check_keys, expect, field, kind, refused
 from dvcx.core.pipeline.merging import Carry, Read, with_default, with_vars
-from dvcx.core.pipeline.templating import LOCAL, Found, Problem, Scope, Style, below, fill, parse, templated, to_text
+from dvcx.core.pipeline.templating import (
+    LOCAL,
+    FileItem,
+    FileText,
+    Found,
+    Problem,
+    Scope,
+    Style,
+    below,
+    fill,
+    parse,
+    templated,
+    to_text,
+)
 from dvcx.errors import Conflict, DvcxError, UnsafeInput, UsageError, display
 
 PARAMS_FILE = "params.yaml"
-MAX_STAGES = 10_000
+MAX_STAGES = 12_000
 MAX_VALUES = 500_000
 MAX_TEXT = 8 << 20
 # Values that were carried from one scope into another.
@@ -127,7 +141,7 @@ class _Expansion:
                     raise refused(self.document, at, f" has '{other}' but no '{key}'", hint, value=False)
             template, place = body["do"], (*at, "do")
             expect(self.document, place, template, dict)
-            items = self.items((*at, "foreach"), body["foreach"], scope)
+            items = self.items((*at, "foreach"), body["foreach"], scope, template)
         else:
             template, place = {key: value for key, value in body.items() if key != "matrix"}, at
             self.mapping(template, body)
@@ -153,13 +167,39 @@ class _Expansion:
                 scope.loaded,
                 tuple(names),
             )
-            yield full, self.stage(place, full, template, inner, allowed)
+            yield full, self.with_file(self.stage(place, full, template, inner, allowed), names)
 
-    def items(self, at: Place, written: Any, scope: Scope) -> Iterator[tuple[str, dict[str, Found]]]:
+    def with_file(self, stage: Any, names: Mapping[str, Found]) -> Any:
+        """A stage of a map depends on its item, whether it says so or not."""
+        item = names["item"].value
+        if isinstance(item, FileItem):
+            deps = stage.get("deps")
+            if deps is None or (isinstance(deps, list) and item["path"] not in deps):
+                stage["deps"] = self.mapping([*(deps or ()), str(item["path"])], deps)
+        return stage
+
+    def files(self, at: Place, written: str, template: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Found]]]:
+        """The items of a map: the files that match a wildcard, each with its path as seen from the stage's wdir."""
+        where = f"{self.document.where(*at, value=True)}: {field(at)}"
+        wdir = template.get("wdir", ".")
+        if not isinstance(wdir, str) or templated(wdir):
+            raise refused(self.document, at, " takes no wdir that is a template", "write the directory itself", value=False)
+        pattern, base = resolve(self.base, written, where), resolve(self.base, wdir, where)
+        begins = fixed_part(pattern)
+        found = self.read(f"{WILDCARD}{pattern}") or {}
+        for path in found.get("files", ()):
+            key = path[len(begins) + 1 :] if begins else path
+            yield key, {"item": Found(FileItem(relative(path, base)), LOCAL), "key": Found(FileText(key), LOCAL)}
+
+    def items(
+        self, at: Place, written: Any, scope: Scope, template: Mapping[str, Any]
+    ) -> Iterator[tuple[str, dict[str, Found]]]:
         """What `foreach` goes through: the end of the stage's name, and the values of `item` and `key`."""
         found = self.fill(at, written, scope, {}, whole=True)
         value, trace = found
-        if isinstance(value, dict):
+        if isinstance(value, str) and value.startswith(WILDCARD):
+            yield from self.files(at, value.removeprefix(WILDCARD), template)
+        elif isinstance(value, dict):
             for key in value:
                 yield to_text(key), {"item": Found(value[key], below(trace, key)), "key": Found(key, LOCAL)}
         elif isinstance(value, list):

@@ -79,7 +79,7 @@ STAGE: Keys = {
     "frozen": (_FLAG, "Not stale, whatever changed, as long as its outputs are there."),
     "always_changed": (_FLAG, "Always stale."),
     "vars": (_of("vars"), "Values for the templates of this stage."),
-    "foreach": (_ANY, "A list, a mapping, or a template that is one: one stage per item, made from do."),
+    "foreach": (_ANY, "A list, a mapping, a template that is one, or glob:data/raw/*.csv: one stage per item, made from do."),
     "do": (_of("stage"), "What foreach repeats; ${item} and ${key} stand for the item."),
     "matrix": (_mapping(_ANY), "Lists by name: one stage per combination."),
     "resources": (_of("resources"), "What it needs while it runs; other names than those below are amounts of anything else."),

@@ -6,8 +6,9 @@ import dataclasses
 
 import pytest
 
+from dvcx.core.globs import fixed_part
 from dvcx.core.objects import BLOB, Content
-from dvcx.core.pipeline.dependencies import fixed_part, link, may_match, not_read
+from dvcx.core.pipeline.dependencies import link, may_match, not_read
 from dvcx.core.pipeline.graph import build
 from dvcx.core.pipeline.schema import Execution, Out, Stage, Want
 from dvcx.core.records import LockEntry, Used, decode_lock, encode_lock
@@ -48,7 +49,7 @@ LOCKED = lock_entry(TRAIN, NOW, NOW)
 
 
 def with_files(name: str, files: dict[str, Used]) -> Snapshot:
-    return dataclasses.replace(NOW, used={**NOW.used, ("train", name): files})
+    return NOW._replace(used={**NOW.used, ("train", name): files})
 
 
 def texts(now: Snapshot, one: Stage = TRAIN, locked: LockEntry | None = LOCKED) -> list[str]:
@@ -67,10 +68,10 @@ def texts(now: Snapshot, one: Stage = TRAIN, locked: LockEntry | None = LOCKED) 
          ["new.py: is imported now (py:train.py)", "train.py: changed (py:train.py)",
           "util.py: is no longer imported (py:train.py)"]),
         (with_files("py:train.py", {}), ["py:train.py: is missing"]),
-        (dataclasses.replace(NOW, contents={**NOW.contents, "maybe": content("7")}), ["maybe: was missing, and is there now"]),
-        (dataclasses.replace(NOW, contents={**NOW.contents, "data": None}), ["data: is missing"]),
-        (dataclasses.replace(NOW, env={"TOKEN": "12" * 32}), ["environment variable TOKEN changed"]),
-        (dataclasses.replace(NOW, env={"TOKEN": ""}), ["environment variable TOKEN is no longer set"]),
+        (NOW._replace(contents={**NOW.contents, "maybe": content("7")}), ["maybe: was missing, and is there now"]),
+        (NOW._replace(contents={**NOW.contents, "data": None}), ["data: is missing"]),
+        (NOW._replace(env={"TOKEN": "12" * 32}), ["environment variable TOKEN changed"]),
+        (NOW._replace(env={"TOKEN": ""}), ["environment variable TOKEN is no longer set"]),
     ],
 )  # fmt: skip
 def test_reasons(now: Snapshot, expected: list[str]) -> None:
@@ -97,7 +98,7 @@ def test_what_a_stage_declares_may_change() -> None:
         "py:train.py is no longer a dependency",
         "environment variable TOKEN is no longer one of its inputs",
     ]
-    present = dataclasses.replace(NOW, contents={**NOW.contents, "maybe": content("7")})
+    present = NOW._replace(contents={**NOW.contents, "maybe": content("7")})
     assert texts(NOW, locked=lock_entry(TRAIN, present, present)) == ["maybe: was there, and is missing now"]
     required = dataclasses.replace(TRAIN, optional=())
     assert texts(NOW, required) == ["maybe: is missing"]
@@ -117,7 +118,7 @@ def test_an_optional_wildcard_may_match_nothing() -> None:
     entry = lock_entry(one, now, now)
     assert texts(now, one, entry) == []
     assert decode_lock(encode_lock({"one": entry}), "dvcx.lock") == {"one": entry}
-    more = dataclasses.replace(now, used={("one", "glob:x/*"): {"x/a": used("2")}})
+    more = now._replace(used={("one", "glob:x/*"): {"x/a": used("2")}})
     assert texts(more, one, entry) == ["x/a: added (glob:x/*)"]
 
 
@@ -130,7 +131,7 @@ def test_the_lock_keeps_it_in_one_line_per_file() -> None:
 
 def test_a_stage_that_is_not_wanted_is_left_alone() -> None:
     first, second = stage("first", deps=("data",), outs=("mid",)), stage("second", deps=("mid",), outs=("model",))
-    now = dataclasses.replace(NOW, contents={**NOW.contents, "mid": content("8")}, unwanted={"first": "a == 1"})
+    now = NOW._replace(contents={**NOW.contents, "mid": content("8")}, unwanted={"first": "a == 1"})
     lock = {"second": lock_entry(second, now, now)}
     told = forecast([first, second], lock, now, {"second": ("first",)})
     assert [(verdict.state, [reason.text for reason in verdict.reasons]) for verdict in told] == [

@@ -79,12 +79,12 @@ _EACH = "stages:\n  a:\n    foreach: ${l}\n    do: {cmd: 'x ${t}'}\n"
 @pytest.mark.parametrize(
     ("text", "values", "says"),
     [
-        (_EACH, {"l": [str(number) for number in range(30_000)], "t": 1}, "more than 10,000 stages"),
+        (_EACH, {"l": [str(number) for number in range(30_000)], "t": 1}, "more than 12,000 stages"),
         (_EACH, {"l": _MANY, "t": "x" * 200_000}, "too much comes of the templates"),
         (_EACH, {"l": _MANY, "t": _WIDE}, "too much comes of the templates"),
-        (_A + f"    matrix: {{{', '.join(f'{key}: {_NINE}' for key in 'abcdefghij')}}}\n    cmd: x\n", {}, "more than 10,000"),
+        (_A + f"    matrix: {{{', '.join(f'{key}: {_NINE}' for key in 'abcdefghij')}}}\n    cmd: x\n", {}, "more than 12,000"),
         ("stages:\n  a:\n    foreach: ${l}\n    do: {vars: [{t: {z: 1}}], cmd: x}\n", {"l": _MANY, "t": _WIDE}, "too much"),
-        (f"stages:\n  a:\n    cmd: x {'${t}' * 50_000}\n", {"t": "x" * 900_000}, "longer than 256 KiB"),
+        (f"stages:\n  a:\n    cmd: x {'${t}' * 50_000}\n", {"t": "x" * 900_000}, "longer than 1,048,576"),
         (f"stages:\n  a:\n    cmd: x {'${' * 100_000}\n", {}, "no closing"),
     ],
     ids=["stages", "text", "options", "matrix", "vars", "command", "nested"],

@@ -1,0 +1,35 @@
+"""dvcx log: what a stage's command printed."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from typer import Argument, Context
+
+from dvcx.cli.face import Face
+from dvcx.cli.frame import Verb, app
+
+app = app()
+
+
+@app.command("log", cls=Verb)
+def log(
+    ctx: Context,
+    stage: Annotated[
+        str, Argument(metavar="STAGE", help="The newest run of this stage, not of all.", show_default=False)
+    ] = "",
+) -> None:
+    """Print what a stage's command printed when it ran last, stdout and stderr as they came.
+
+    Examples:
+      dvcx log train
+      dvcx log
+
+    Exits: 3 5
+    """
+    from dvcx.ops.log import log as op
+
+    face: Face = ctx.obj
+    result = op(face.project(), stage)
+    # As the command wrote it: escapes and all.
+    face.answer(result, lambda: result.text.removesuffix("\n").split("\n") if result.text else [])

@@ -1,0 +1,251 @@
+"""dvcx plots: draw data and pictures into a page that needs no network, or on the terminal."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+from typer import Argument, Context, Option
+
+from dvcx.cli import output
+from dvcx.cli.face import Face, working_directory
+from dvcx.cli.frame import Verb, app
+from dvcx.cli.options import Remote
+from dvcx.core.plots import Changes, thinned
+from dvcx.errors import UsageError, display
+from dvcx.events import Warned
+
+if TYPE_CHECKING:
+    from dvcx.ops.plots import Drawing, Plotted
+    from dvcx.ops.revisions import Problem
+    from dvcx.project import Project
+
+app = app()
+
+Names = Annotated[
+    list[str] | None,
+    Argument(metavar="PLOT...", help="Plots of dvcx.yaml, files or directories; all plots when left out.", show_default=False),
+]
+Target = Annotated[
+    list[str] | None, Option("--target", metavar="PLOT", help="Only this plot or file; may be repeated.", show_default=False)
+]
+Revs = Annotated[
+    list[str] | None,
+    Argument(metavar="REV...", help="Revisions to draw; fewer than two: with the workspace. [HEAD]", show_default=False),
+]
+Rev = Annotated[
+    list[str] | None,
+    Option("--rev", metavar="REV", help="At this revision instead of the workspace; may be repeated.", show_default=False),
+]
+Out = Annotated[
+    str, Option("--out", "-o", metavar="PATH", help="Write the page there: a file, or a directory.", show_default=False)
+]
+Open = Annotated[bool, Option("--open", help="Open the page in a browser.")]
+Terminal = Annotated[bool, Option("--terminal", help="Draw on the terminal (needs plotext).")]
+X = Annotated[str, Option("--x", "-x", metavar="FIELD", help="The field for x.", show_default=False)]
+Y = Annotated[list[str] | None, Option("--y", "-y", metavar="FIELD", help="A field for y; may be repeated.", show_default=False)]
+Named = Annotated[str, Option("--template", "-t", metavar="NAME", help="The template to draw with.", show_default=False)]
+Title = Annotated[str, Option("--title", metavar="TEXT", help="The title.", show_default=False)]
+XLabel = Annotated[str, Option("--x-label", metavar="TEXT", help="What to call x.", show_default=False)]
+YLabel = Annotated[str, Option("--y-label", metavar="TEXT", help="What to call y.", show_default=False)]
+NoHeader = Annotated[bool, Option("--no-header", help="CSV files have no first row of names: fields are 0, 1, …")]
+
+
+@app.command("show", cls=Verb)
+def show(
+    ctx: Context,
+    plots: Names = None,
+    rev: Rev = None,
+    out: Out = "",
+    open: Open = False,
+    terminal: Terminal = False,
+    x: X = "",
+    y: Y = None,
+    template: Named = "",
+    title: Title = "",
+    x_label: XLabel = "",
+    y_label: YLabel = "",
+    no_header: NoHeader = False,
+    remote: Remote = "",
+) -> None:
+    """Draw the plots that dvcx.yaml declares, or files, into one page: .dvcx/plots/index.html. `--json`: as Vega-Lite.
+
+    Examples:
+      dvcx plots show --open
+      dvcx plots show log.csv -x epoch -y loss -y accuracy
+      dvcx plots show predictions.csv --template confusion -x actual -y predicted
+
+    Exits: 3 4 5 8 9
+    """
+    from dvcx.ops.plots import collect
+    from dvcx.ops.plots import show as op
+
+    face: Face = ctx.obj
+    project = face.project()
+    changes = _changes(x, y, template, title, x_label, y_label, no_header)
+    names = _names(face, project, plots)
+    if terminal:
+        drawings, problems, _ = collect(project, names, rev=rev or (), changes=changes, remote=remote)
+        _terminal(face, drawings, problems)
+        return
+    page = not face.json or bool(out) or open
+    result = op(project, names, rev=rev or (), changes=changes, page=page, out=_place(out), remote=remote)
+    _answer(face, result, open)
+
+
+@app.command("diff", cls=Verb)
+def diff(
+    ctx: Context,
+    revs: Revs = None,
+    targets: Target = None,
+    out: Out = "",
+    open: Open = False,
+    terminal: Terminal = False,
+    x: X = "",
+    y: Y = None,
+    template: Named = "",
+    title: Title = "",
+    x_label: XLabel = "",
+    y_label: YLabel = "",
+    no_header: NoHeader = False,
+    remote: Remote = "",
+) -> None:
+    """Draw plots of several revisions over one another, one colour each; pictures side by side.
+
+    Examples:
+      dvcx plots diff
+      dvcx plots diff main v1.0 --open
+      dvcx plots diff HEAD~1 HEAD --target log.csv --json
+
+    Exits: 3 4 5 8 9
+    """
+    from dvcx.ops.plots import collect
+    from dvcx.ops.plots import diff as op
+
+    face: Face = ctx.obj
+    project = face.project()
+    changes = _changes(x, y, template, title, x_label, y_label, no_header)
+    names, chosen = _names(face, project, targets), tuple(revs or ())
+    if terminal:
+        both = ("", *(chosen or ("HEAD",))) if len(chosen) < 2 else chosen
+        drawings, problems, _ = collect(project, names, rev=both, changes=changes, remote=remote)
+        _terminal(face, drawings, problems)
+        return
+    page = not face.json or bool(out) or open
+    result = op(project, chosen, targets=names, changes=changes, page=page, out=_place(out), remote=remote)
+    _answer(face, result, open)
+
+
+@app.command("templates", cls=Verb)
+def templates(
+    ctx: Context,
+    name: Annotated[str, Argument(metavar="NAME", help="Print this one, to begin another with.", show_default=False)] = "",
+) -> None:
+    """List the templates, or print one. `.dvcx/plots/NAME.json` is a template of your own.
+
+    Examples:
+      dvcx plots templates
+      dvcx plots templates linear > .dvcx/plots/mine.json
+
+    Exits: 3 4 5 9
+    """
+    from dvcx.ops.plots import templates as op
+
+    face: Face = ctx.obj
+    result = op(face.project(), name)
+
+    def lines() -> Iterable[str]:
+        if name:
+            return [output.to_json(result.items[0].spec).rstrip("\n")]
+        return output.columns([(item.name, item.about) for item in result.items])
+
+    face.answer(result, lines)
+
+
+def _changes(
+    x: str, y: list[str] | None, template: str, title: str, x_label: str, y_label: str, no_header: bool
+) -> Changes:
+    return Changes(x, tuple(y or ()), template, title, x_label, y_label, not no_header)
+
+
+def _names(face: Face, project: Project, typed: list[str] | None) -> tuple[str, ...]:
+    """Names of plots as they are, files as project paths."""
+    here = working_directory()
+    return tuple(word if not os.path.lexists(word) and not face.here else project.relpath(here, word) for word in typed or ())
+
+
+def _place(out: str) -> str:
+    """The absolute path of the page, "" for its default place."""
+    if not out:
+        return ""
+    path = os.path.abspath(out)
+    return path if path.endswith((".html", ".htm")) and not os.path.isdir(path) else os.path.join(path, "index.html")
+
+
+def _answer(face: Face, result: Plotted, open: bool) -> None:
+    _tell(face, result.problems)
+    face.done(result, lambda: _lines(result))
+    if open and result.page:
+        import webbrowser
+        from pathlib import Path
+
+        if not webbrowser.open(Path(result.page).as_uri()):
+            face.emit(Warned("no browser could be opened", f"open {result.page}"))
+
+
+def _lines(result: Plotted) -> Iterator[str]:
+    for plot in result.plots:
+        if plot.note:
+            yield f"{display(plot.name)}: {plot.note}"
+    if not result.plots:
+        yield "no plots"
+    yield f"wrote {output.plural(len(result.plots), 'plot')} to {display(os.path.relpath(result.page))}"
+
+
+def _tell(face: Face, problems: Iterable[Problem]) -> None:
+    for problem in problems:
+        face.emit(Warned(problem.message, problem.hint))
+
+
+# On the terminal
+
+
+def _terminal(face: Face, drawings: Iterable[Drawing], problems: Iterable[Problem]) -> None:
+    try:
+        import plotext
+    except ImportError:
+        hint = "pip install 'dvcx[plots]', or: pip install 'plotext<6'"
+        raise UsageError("--terminal needs the package plotext", hint) from None
+    if face.json:
+        raise UsageError("--json and --terminal exclude one another", "choose one of them")
+    _tell(face, problems)
+    for drawing in drawings:
+        if drawing.pictures:
+            face.emit(Warned(f"{drawing.definition.name} is a picture: the page shows it", "dvcx plots show --open"))
+            continue
+        _draw(plotext, face, drawing)
+
+
+def _draw(plotext: Any, face: Face, drawing: Drawing) -> None:
+    """One plot as text, as wide as the terminal, 20 lines high."""
+    one = drawing.definition
+    plotext.clear_figure()
+    plotext.theme("pro" if face.paint.on else "clear")
+    plotext.plotsize(min(os.get_terminal_size().columns if output.is_terminal(sys.stdout) else 80, 160), 20)
+    plotext.title(display(one.title or one.name))
+    draw = plotext.scatter if one.template.startswith("scatter") else plotext.plot
+    several = len({line.series for line in drawing.lines}) > 1
+    for line in drawing.lines:
+        points = [point for point in line.points if _is_number(point.x) and _is_number(point.y)]
+        points = thinned(points, max(1, len(points) // 2_000))
+        if points:
+            label = f"{line.rev} {line.y}" if several else line.rev
+            draw([point.x for point in points], [point.y for point in points], label=display(label))
+    text = plotext.build()
+    output.write((text if face.paint.on else plotext.uncolorize(text)) + "\n")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float)

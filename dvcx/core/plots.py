@@ -1,0 +1,314 @@
+"""Plots: what dvcx.yaml says is to be drawn, from which fields of which files, as points. No drawing here."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from dvcx.core import vega
+from dvcx.core.metrics import number
+from dvcx.core.paths import parent, resolve
+from dvcx.core.pipeline.schema import Pipeline
+from dvcx.core.spelling import did_you_mean
+from dvcx.errors import UsageError, display
+
+MAX_POINTS = 50_000
+IMAGES = {
+    "png": "image/png",
+    "jpg": "image/jpeg",
+    "jpeg": "image/jpeg",
+    "gif": "image/gif",
+    "svg": "image/svg+xml",
+    "webp": "image/webp",
+}
+DATA = ("json", "yaml", "yml", "csv", "tsv")
+STEP = "step"
+
+
+class Series(NamedTuple):
+    """One line: the field `y` of `file` over its field `x`. "" is the last field of the file, and the number of the row."""
+
+    file: str
+    y: str = ""
+    x: str = ""
+
+
+class Definition(NamedTuple):
+    """One plot as it was declared; a text is "" where nothing was said. `header`: whether CSV files have one."""
+
+    name: str
+    series: tuple[Series, ...]
+    template: str = ""
+    title: str = ""
+    x_label: str = ""
+    y_label: str = ""
+    header: bool = True
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files it reads."""
+        return tuple(dict.fromkeys(one.file for one in self.series))
+
+    @property
+    def is_image(self) -> bool:
+        """Whether it shows a picture instead of data."""
+        return len(self.series) == 1 and extension(self.series[0].file) in IMAGES
+
+
+def extension(path: str) -> str:
+    """What a file's name ends with, in small letters: "csv"."""
+    base, dot, end = path.rpartition("/")[2].rpartition(".")
+    return end.lower() if dot and base else ""
+
+
+def defined(pipelines: Mapping[str, Pipeline]) -> list[Definition]:
+    """All plots of a project: those of the lists at the top, then outputs that are plots and are in none of those."""
+    found: dict[str, Definition] = {}
+    for file, pipeline in pipelines.items():
+        for plot in pipeline.plots:
+            one = _top(plot.name, json.loads(plot.properties), file)
+            found.setdefault(one.name, one)
+    drawn = {file for one in found.values() for file in one.files}
+    for pipeline in pipelines.values():
+        for out in (out for stage in pipeline.stages for out in stage.outs if out.plot):
+            properties = json.loads(out.plot)
+            if out.path in found or (not properties and out.path in drawn):
+                continue
+            several = properties if isinstance(properties, list) else [properties]
+            for count, one in enumerate(several, 1):
+                name = out.path if count == 1 else f"{out.path} ({count})"
+                found[name] = _definition(name, _series(out.path, one.get("x"), one.get("y"), ""), one)
+    return list(found.values())
+
+
+def _top(name: str, properties: Mapping[str, Any], file: str) -> Definition:
+    """A plot of a list at the top: its files are those its `y` names, else its own name is one. Relative to `file`."""
+    base, where = parent(file), f"{display(file)}: plots: {display(name[:80])}"
+    y, x = properties.get("y"), properties.get("x")
+    if not isinstance(y, Mapping):
+        path = resolve(base, name, where)
+        return _definition(path, _series(path, x, y, where), properties)
+    series: list[Series] = []
+    for written, fields in y.items():
+        path = resolve(base, str(written), where)
+        own = x.get(written) if isinstance(x, Mapping) else x
+        series += _series(path, own, fields, where)
+    return _definition(name if file == "dvcx.yaml" else f"{file}:{name}", series, properties)
+
+
+def _definition(name: str, series: Iterable[Series], properties: Mapping[str, Any]) -> Definition:
+    template, title, x_label, y_label = (str(properties.get(key) or "") for key in ("template", "title", "x_label", "y_label"))
+    return Definition(name, tuple(series), template, title, x_label, y_label, properties.get("header") is not False)
+
+
+def _series(path: str, x: object, y: object, where: str) -> list[Series]:
+    fields = [str(field) for field in y] if isinstance(y, list) else ["" if y is None else str(y)]
+    over = [str(field) for field in x] if isinstance(x, list) else ["" if x is None else str(x)] * len(fields)
+    if isinstance(x, Mapping) or len(over) not in (1, len(fields)):
+        raise UsageError(f"{where}: x must be one field, or as many as y has", "write x: FIELD")
+    over = over * len(fields) if len(over) == 1 and len(fields) > 1 else over
+    return [Series(path, field, other) for field, other in zip(fields, over, strict=True)]
+
+
+class Changes(NamedTuple):
+    """What is said about every plot drawn, instead of what dvcx.yaml says; "" and () say nothing."""
+
+    x: str = ""
+    y: tuple[str, ...] = ()
+    template: str = ""
+    title: str = ""
+    x_label: str = ""
+    y_label: str = ""
+    header: bool = True
+
+
+def changed(one: Definition, changes: Changes) -> Definition:
+    """A definition with what the command line says instead."""
+    series = one.series
+    if changes.y:
+        over = {item.file: item.x for item in reversed(one.series)}
+        series = tuple(Series(file, field, over[file]) for file in one.files for field in changes.y)
+    if changes.x:
+        series = tuple(item._replace(x=changes.x) for item in series)
+    return one._replace(
+        series=series,
+        template=changes.template or one.template,
+        title=changes.title or one.title,
+        x_label=changes.x_label or one.x_label,
+        y_label=changes.y_label or one.y_label,
+        header=changes.header and one.header,
+    )
+
+
+# Data
+
+
+class Table(NamedTuple):
+    """Rows of a file by field. `is_text`: its cells are text, to be read as numbers where they are some."""
+
+    rows: Sequence[Mapping[str, Any]]
+    is_text: bool = False
+
+
+def records_of(value: object, where: str) -> list[Mapping[str, Any]]:
+    """The records in a document: a list of mappings (or of plain values), or the first such list inside mappings."""
+    todo: list[object] = [value]
+    while todo:
+        here = todo.pop(0)
+        if isinstance(here, list) and here:
+            rows = [item if isinstance(item, Mapping) else {"value": item} for item in here]
+            if all(isinstance(item, Mapping) for item in here) or not any(isinstance(item, list | Mapping) for item in here):
+                return rows
+        elif isinstance(here, Mapping):
+            todo += here.values()
+    if value in (None, [], {}):
+        return []
+    raise UsageError(f"{display(where)}: it holds no list of records to draw", "write a list: [{step: 0, loss: 0.5}]")
+
+
+class Point(NamedTuple):
+    """One point of a plot, and the row it came from. x and y are None where there is no (finite) value."""
+
+    x: Any
+    y: Any
+    row: Mapping[str, Any]
+
+
+class Line(NamedTuple):
+    """The points of one series at one revision, and the fields they are of."""
+
+    rev: str
+    series: Series
+    x: str
+    y: str
+    points: list[Point]
+
+
+def line(rev: str, series: Series, table: Table, where: str) -> Line:
+    """The points of `series` in `table`. Raises `UsageError` for a field that no row has."""
+    if not table.rows:
+        return Line(rev, series, series.x or STEP, series.y or "y", [])
+    fields = list(table.rows[0])
+    x, y = series.x, series.y or next((name for name in reversed(fields) if name != series.x), "")
+    for field in (x, y):
+        if field and not any(field in row for row in table.rows):
+            hint = did_you_mean(field, fields) or f"there are: {', '.join(map(display, fields[:20]))}"
+            raise UsageError(f"{display(where)}: no field '{display(field)}'", hint)
+    read = _cell if table.is_text else _plain
+    points = [
+        Point(read(row.get(x)) if x else step, read(row.get(y)), row) for step, row in enumerate(table.rows)
+    ]
+    return Line(rev, series, x or STEP, y, points)
+
+
+def _cell(value: Any) -> Any:
+    return None if value is None or value == "" else _plain(number(value))
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON and Vega-Lite know it."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, int):
+        # JavaScript has no larger integers.
+        return value if abs(value) < 1 << 53 else float(value) if value.bit_length() < 1000 else None
+    return value if value is None or isinstance(value, str) else json.dumps(value, default=str)
+
+
+def spec(
+    one: Definition, lines: Sequence[Line], template: object, name: str, *, whole: bool = False
+) -> tuple[dict[str, Any], str]:
+    """The Vega-Lite specification of a plot, and a note about what it leaves out.
+
+    `template`, called `name`, holds anchors. With `whole`, points keep the other fields of their rows, for templates of users.
+    """
+    revisions = list(dict.fromkeys(one.rev for one in lines))
+    labels = _labels(one.series, lines)
+    counted = "<DVCX_COUNTS>" in json.dumps(template)
+    x_label = one.x_label or _common((line.x for line in lines), "x")
+    y_label = one.y_label or _common((line.y for line in lines), "y")
+    every = [point for line in lines for point in line.points]
+    points, note = ([], "") if counted else _points(lines, labels, whole)
+    counts = _counts(lines, labels) if counted else []
+    values = vega.anchors(
+        points=points,
+        counts=counts,
+        title=one.title or one.name,
+        labels=(x_label, y_label),
+        types=(_type(point.x for point in every), _type(point.y for point in every)),
+        revisions=revisions,
+        series=list(dict.fromkeys(labels[line.series] for line in lines)),
+    )
+    filled = vega.fill(template, values, f"template {display(name)}")
+    if not isinstance(filled, dict):
+        raise UsageError(f"template {display(name)}: it must be a JSON object", "dvcx plots templates linear shows one")
+    return filled, note
+
+
+def _labels(declared: Sequence[Series], lines: Sequence[Line]) -> dict[Series, str]:
+    """What to call each series: by its field, its file, or both, whichever tells them apart."""
+    every = list(dict.fromkeys([*declared, *(line.series for line in lines)]))
+    names = {**{series: series.y for series in declared}, **{line.series: line.y for line in lines}}
+    files = {series.file for series in every}
+    if len(files) == 1:
+        return names
+    if len(files) == len(every):
+        return {series: series.file for series in every}
+    return {series: f"{series.file}: {names[series]}" for series in every}
+
+
+def _points(lines: Sequence[Line], labels: Mapping[Series, str], whole: bool) -> tuple[list[dict[str, Any]], str]:
+    total = sum(len(line.points) for line in lines)
+    step = math.ceil(total / MAX_POINTS)
+    rows: list[dict[str, Any]] = []
+    for one in lines:
+        chosen = one.points if step == 1 else thinned(one.points, step)
+        for point in chosen:
+            own = {str(key): _plain(value) for key, value in point.row.items()} if whole else {}
+            rows.append({**own, "x": point.x, "y": point.y, "rev": one.rev, "series": labels[one.series]})
+    note = f"{total:,} points: one in {step:,} is drawn" if step > 1 else ""
+    return rows, note
+
+
+def thinned(points: Sequence[Point], step: int) -> list[Point]:
+    """One point of every `step`, the first and the last among them."""
+    chosen = list(points[::step])
+    if points and chosen[-1] is not points[-1]:
+        chosen.append(points[-1])
+    return chosen
+
+
+def _counts(lines: Sequence[Line], labels: Mapping[Series, str]) -> list[dict[str, Any]]:
+    """How often each pair of x and y occurs, with its share among those of the same y; pairs that never occur are 0."""
+    rows: list[dict[str, Any]] = []
+    names = sorted({str(value) for line in lines for point in line.points for value in (point.x, point.y)})
+    pairs = [(x, y) for y in names for x in names] if len(names) ** 2 * len(lines) <= MAX_POINTS else []
+    for one in lines:
+        counted = dict.fromkeys(pairs, 0)
+        for point in one.points:
+            pair = (str(point.x), str(point.y))
+            counted[pair] = counted.get(pair, 0) + 1
+        if len(counted) > MAX_POINTS:
+            message = f"{display(one.series.file)}: {len(counted):,} different pairs are too many for a matrix"
+            raise UsageError(message, "draw it with another template: --template scatter")
+        sums: dict[str, int] = {}
+        for (_, y), count in counted.items():
+            sums[y] = sums.get(y, 0) + count
+        most = max(counted.values(), default=0)
+        for (x, y), count in counted.items():
+            share = count / sums[y] if sums[y] else 0.0
+            row = {"x": x, "y": y, "rev": one.rev, "series": labels[one.series], "count": count, "share": round(share, 6)}
+            rows.append({**row, "dark": count * 2 > most})
+    return rows
+
+
+def _common(names: Iterable[str], otherwise: str) -> str:
+    every = set(names)
+    return every.pop() if len(every) == 1 else otherwise
+
+
+def _type(values: Iterable[Any]) -> str:
+    known = (value for value in values if value is not None)
+    return "quantitative" if all(isinstance(value, int | float) for value in known) else "nominal"

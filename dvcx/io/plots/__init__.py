@@ -1,0 +1,99 @@
+"""What plots need from files: the scripts shipped with dvcx, templates of the project, and the page where it is written."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from dvcx.errors import IntegrityError, NotFound, UsageError, disk_refused, display
+from dvcx.io import files
+
+DIRECTORY = ".dvcx/plots"
+PAGE = f"{DIRECTORY}/index.html"
+MAX_TEMPLATE = 1 << 20
+
+_AGAIN = "install it again: pip install --force-reinstall dvcx"
+
+# In the order the page needs them, with the SHA-256 of each official build. Their licences: js/LICENSES.txt.
+SCRIPTS = {
+    "vega": "463f3db6a40b20e9747b4ed38f37ed0add508838f9141b1cf8366784b07b30c8",
+    "vega-lite": "58c27358e26f2d319cf62f45bc17a4c8362f08645001df2ec8d341eee4097c7f",
+    "vega-embed": "12d02acfbe3ec59ef9a37dd4822a2e04e2961b5bbb671bbe661d2221715b99da",
+}
+
+
+def scripts() -> list[str]:
+    """Vega, Vega-Lite and Vega-Embed, as shipped. Raises `IntegrityError` when the installation is damaged."""
+    import gzip
+    import hashlib
+
+    found = []
+    for name, digest in SCRIPTS.items():
+        path = os.path.join(os.path.dirname(__file__), "js", f"{name}.min.js.gz")
+        try:
+            with open(path, "rb") as file:
+                data = gzip.decompress(file.read())
+        except (OSError, EOFError) as error:
+            raise IntegrityError(f"{name}.min.js.gz of dvcx cannot be read: {error}", _AGAIN) from None
+        if hashlib.sha256(data).hexdigest() != digest:
+            raise IntegrityError(f"{name}.min.js.gz is not as it was shipped with dvcx", _AGAIN)
+        found.append(data.decode("utf-8"))
+    return found
+
+
+def own_templates(root: str) -> list[str]:
+    """The names of the project's own templates: `.dvcx/plots/NAME.json`; sorted."""
+    try:
+        names = os.listdir(os.path.join(root, DIRECTORY))
+    except OSError:
+        return []
+    return sorted(name.removesuffix(".json") for name in names if name.endswith(".json") and not name.startswith("."))
+
+
+def read_template(root: str, name: str) -> Any:
+    """The project's own template `name`: `.dvcx/plots/NAME.json`, or a path in the project that ends with .json.
+
+    Raises `NotFound`, and `IntegrityError` for what is no JSON.
+    """
+    import json
+
+    if name.endswith(".json"):
+        shown, data = name, files.read_record(root, name, MAX_TEMPLATE)
+    elif "/" in name or name.startswith("."):
+        hint = "write NAME for .dvcx/plots/NAME.json, or a path: x/NAME.json"
+        raise UsageError(f"'{display(name)}' cannot name a template", hint)
+    else:
+        shown = f"{DIRECTORY}/{name}.json"
+        data = files.read_record(os.path.join(root, ".dvcx"), f"plots/{name}.json", MAX_TEMPLATE)
+    if data is None:
+        raise NotFound(f"there is no template '{display(name)}'", "dvcx plots templates shows which there are")
+    try:
+        return json.loads(data)
+    except json.JSONDecodeError as error:
+        where = f"{display(shown)}:{error.lineno}:{error.colno}"
+        raise IntegrityError(f"{where}: broken JSON: {error.msg}", "repair the template there") from None
+    except (ValueError, RecursionError) as error:
+        raise IntegrityError(f"{display(shown)}: broken JSON: {display(str(error)[:200])}", "repair the template") from None
+
+
+def write_page(root: str, path: str, text: str) -> str:
+    """Write the page to `path` (absolute), or to its default place, which git is made to ignore; where it is."""
+    if path:
+        _directory(os.path.dirname(path))
+        files.atomic_write(path, text.encode(), fsync=False)
+        return path
+    place = os.path.join(root, DIRECTORY)
+    _directory(place)
+    ignore = os.path.join(place, ".gitignore")
+    if not os.path.lexists(ignore):
+        files.atomic_write(ignore, b"/.gitignore\n/index.html\n", fsync=False)
+    path = os.path.join(root, PAGE)
+    files.atomic_write(path, text.encode(), fsync=False)
+    return path
+
+
+def _directory(path: str) -> None:
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as error:
+        raise disk_refused(error, "making the directory of the page", path) from None

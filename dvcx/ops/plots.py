@@ -1,0 +1,337 @@
+"""plots: draw data and pictures of the workspace and of revisions into one page, or as Vega-Lite specifications."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from dvcx.core import plots as core
+from dvcx.core import vega
+from dvcx.core.paths import contains, several
+from dvcx.core.plots import Changes, Definition, Line, Series
+from dvcx.errors import DvcxError, NotFound, display
+from dvcx.ops.revisions import BROKEN, Found, Problem, View, Views, missing, revisions
+
+if TYPE_CHECKING:
+    from dvcx.core.page import Picture
+    from dvcx.project import Project
+
+DATA_LIMIT = 64 << 20
+IMAGE_LIMIT = 16 << 20
+IMAGES_LIMIT = 128 << 20
+WORKSPACE = "workspace"
+NO_CHANGES = Changes()
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A picture of a plot at one revision; `size` in bytes."""
+
+    rev: str
+    path: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """One plot: data as a Vega-Lite specification (`spec`, empty for pictures), or pictures. `note`: what is not drawn."""
+
+    name: str
+    template: str
+    spec: dict[str, object]
+    images: tuple[Image, ...]
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plotted:
+    """All plots that were drawn, of `revisions`; `page` is the HTML file written, "" for none."""
+
+    revisions: tuple[str, ...]
+    plots: tuple[Plot, ...]
+    problems: tuple[Problem, ...]
+    page: str
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A template: its name, what it draws, and whether it is the project's own; `spec` is the JSON with its anchors."""
+
+    name: str
+    about: str
+    own: bool
+    spec: dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Templates:
+    """The templates there are."""
+
+    items: tuple[Template, ...]
+
+
+class Drawing(NamedTuple):
+    """A plot with its data: lines, or pictures, at each revision."""
+
+    definition: Definition
+    lines: tuple[Line, ...]
+    pictures: tuple[tuple[str, Picture], ...]
+
+
+def show(
+    project: Project,
+    targets: Sequence[str] = (),
+    *,
+    rev: Sequence[str] = (),
+    changes: Changes = NO_CHANGES,
+    page: bool = True,
+    out: str = "",
+    remote: str = "",
+) -> Plotted:
+    """Draw every plot that is declared, or `targets` (names of plots, files, directories), of the workspace or of revisions.
+
+    With `page` an HTML file is written to `out` (an absolute path; `.dvcx/plots/index.html` without). What is missing or
+    broken is a problem of the result; a target that is nowhere raises `NotFound`.
+    """
+    drawings, problems, names = collect(project, targets, rev=rev, changes=changes, remote=remote)
+    return _plotted(project, drawings, problems, names, page, out)
+
+
+def diff(
+    project: Project,
+    revs: Sequence[str] = (),
+    *,
+    targets: Sequence[str] = (),
+    changes: Changes = NO_CHANGES,
+    page: bool = True,
+    out: str = "",
+    remote: str = "",
+) -> Plotted:
+    """Draw plots of several revisions over one another: HEAD and the workspace, one and the workspace, or those named."""
+    chosen = ["", *(several(revs) or ("HEAD",))] if len(several(revs)) < 2 else several(revs)
+    drawings, problems, names = collect(project, targets, rev=chosen, changes=changes, remote=remote)
+    return _plotted(project, drawings, problems, names, page, out)
+
+
+def templates(project: Project, name: str = "") -> Templates:
+    """The templates that come with dvcx and the project's own, or the one called `name`."""
+    from dvcx.io.plots import own_templates
+
+    own = own_templates(project.root)
+    names = [name] if name else list(dict.fromkeys([*own, *vega.TEMPLATES]))
+    return Templates(tuple(_template(project, one) for one in names))
+
+
+def collect(
+    project: Project,
+    targets: Sequence[str] = (),
+    *,
+    rev: Sequence[str] = (),
+    changes: Changes = NO_CHANGES,
+    remote: str = "",
+) -> tuple[list[Drawing], list[Problem], tuple[str, ...]]:
+    """The data of plots, what could not be read, and the names of the revisions."""
+    targets = several(targets)
+    with Views(project, remote) as views:
+        opened, problems = views.all(revisions(project, several(rev)))
+        definitions = [_changed(one, changes) for one in _expanded(_chosen(opened, targets), opened)]
+        read = [_read(view, definitions, problems) for view in opened]
+    drawings = [_drawing(one, opened, read, problems) for one in definitions]
+    drawn = [drawing for drawing in drawings if drawing.lines or drawing.pictures]
+    _check_drawn(targets, drawings, drawn, problems)
+    return drawn, _once(problems), tuple(view.rev or WORKSPACE for view in opened)
+
+
+# What to draw
+
+
+def _chosen(views: Sequence[View], targets: Sequence[str]) -> list[Definition]:
+    """The plots that any of the views declares, as the first of them does; a target that is none is a file to draw."""
+    declared: dict[str, Definition] = {}
+    for view in views:
+        for one in core.defined(view.tracked.pipelines):
+            declared.setdefault(one.name, one)
+    if not targets:
+        return list(declared.values())
+    chosen: dict[str, Definition] = {}
+    for target in targets:
+        found = {name: one for name, one in declared.items() if name == target or _within(target, one)}
+        chosen.update(found or {target: Definition(target, (Series(target),))})
+    return list(chosen.values())
+
+
+def _within(target: str, one: Definition) -> bool:
+    return any(contains(target, file) for file in one.files)
+
+
+def _expanded(definitions: Iterable[Definition], views: Sequence[View]) -> list[Definition]:
+    """Definitions in which a directory has become a plot for each of its files."""
+    found: dict[str, Definition] = {}
+    for one in definitions:
+        below = _below(one, views)
+        if not below:
+            found.setdefault(one.name, one)
+        for path in below:
+            series = tuple(item._replace(file=path) for item in one.series)
+            found.setdefault(path, one._replace(name=path, series=series, title=""))
+    return list(found.values())
+
+
+def _below(one: Definition, views: Sequence[View]) -> list[str]:
+    if len(one.files) != 1 or core.extension(one.files[0]) in (*core.DATA, *core.IMAGES):
+        return []
+    names = {name for view in views for name in _listed(view, one.files[0])}
+    return sorted(name for name in names if core.extension(name) in (*core.DATA, *core.IMAGES))
+
+
+def _listed(view: View, path: str) -> list[str]:
+    try:
+        return view.below(path) or []
+    except DvcxError:
+        # It is read as a file then, and the error told.
+        return []
+
+
+def _changed(one: Definition, changes: Changes) -> Definition:
+    return one if one.is_image else core.changed(one, changes)
+
+
+# Data
+
+
+def _read(view: View, definitions: Sequence[Definition], problems: list[Problem]) -> dict[str, bytes]:
+    """The bytes of every file of plots at a view."""
+    files = [file for one in definitions for file in one.files]
+    pictures = [file for file in files if core.extension(file) in core.IMAGES]
+    found = {**view.read(pictures, IMAGE_LIMIT), **view.read([file for file in files if file not in pictures], DATA_LIMIT)}
+    return {path: data for path, data in found.items() if _is_there(view, path, data, problems) and isinstance(data, bytes)}
+
+
+def _is_there(view: View, path: str, data: Found, problems: list[Problem]) -> bool:
+    if data is None:
+        problems.append(missing(view, path))
+    elif isinstance(data, DvcxError):
+        problems.append(Problem(view.rev, path, BROKEN, data.message, data.hint))
+    return isinstance(data, bytes)
+
+
+def _drawing(
+    one: Definition, views: Sequence[View], read: Sequence[dict[str, bytes]], problems: list[Problem]
+) -> Drawing:
+    if one.is_image:
+        return Drawing(one, (), tuple(_pictures(one, views, read)))
+    lines: list[Line] = []
+    for view, found in zip(views, read, strict=True):
+        tables: dict[str, core.Table] = {}
+        for series in one.series:
+            if series.file not in found:
+                continue
+            where = f"{view.rev}:{series.file}" if view.rev else series.file
+            try:
+                if series.file not in tables:
+                    tables[series.file] = _table(found[series.file], where, one.header)
+                lines.append(core.line(view.rev or WORKSPACE, series, tables[series.file], where))
+            except DvcxError as error:
+                problems.append(Problem(view.rev, series.file, BROKEN, error.message, error.hint))
+    return Drawing(one, tuple(lines), ())
+
+
+def _pictures(one: Definition, views: Sequence[View], read: Sequence[dict[str, bytes]]) -> list[tuple[str, Picture]]:
+    from dvcx.core.page import Picture
+
+    [file] = one.files
+    kind = core.IMAGES[core.extension(file)]
+    there = ((view, found[file]) for view, found in zip(views, read, strict=True) if file in found)
+    return [(file, Picture(view.rev or WORKSPACE, kind, data)) for view, data in there]
+
+
+def _table(data: bytes, where: str, header: bool) -> core.Table:
+    from dvcx.io import tables
+
+    kind = core.extension(where)
+    if kind in ("csv", "tsv"):
+        names, rows = tables.read_table(data, where, header=header)
+        return core.Table([dict(zip(names, row, strict=False)) for row in rows], True)
+    if kind == "json":
+        return core.Table(core.records_of(tables.read_json(data, where), where))
+    from dvcx.io.yaml import load_values
+
+    return core.Table(core.records_of(load_values(data, where), where))
+
+
+def _check_drawn(
+    targets: Sequence[str], drawings: Sequence[Drawing], drawn: Sequence[Drawing], problems: Sequence[Problem]
+) -> None:
+    told = {problem.path for problem in problems if problem.kind == BROKEN}
+    for target in targets:
+        own = [one for one in drawings if one.definition.name == target or _within(target, one.definition)]
+        if not any(one in drawn or set(one.definition.files) & told for one in own):
+            raise NotFound(
+                f"{display(target)} is no plot, and no file at any of the revisions asked for",
+                "name a plot of dvcx.yaml, or a file's path in the project",
+            )
+
+
+def _once(problems: Iterable[Problem]) -> list[Problem]:
+    return list(dict.fromkeys(problems))
+
+
+# Drawing
+
+
+def _plotted(
+    project: Project, drawings: Sequence[Drawing], problems: list[Problem], names: tuple[str, ...], page: bool, out: str
+) -> Plotted:
+    plots = []
+    total = 0
+    for drawing in drawings:
+        size = sum(len(picture.data) for _, picture in drawing.pictures)
+        total += size
+        try:
+            if size and total > IMAGES_LIMIT:
+                raise NotFound(f"more than {IMAGES_LIMIT >> 20} MiB of pictures: this one is left out", "name fewer plots")
+            plots.append((_plot(project, drawing), drawing))
+        except DvcxError as error:
+            problems.append(Problem("", drawing.definition.name, BROKEN, error.message, error.hint))
+    written = _page(project, plots, problems, names, out) if page else ""
+    return Plotted(names, tuple(plot for plot, _ in plots), tuple(problems), written)
+
+
+def _plot(project: Project, drawing: Drawing) -> Plot:
+    one = drawing.definition
+    if drawing.pictures:
+        images = tuple(Image(picture.rev, path, len(picture.data)) for path, picture in drawing.pictures)
+        return Plot(one.name, "", {}, images, "")
+    name = one.template or vega.DEFAULT
+    template = _template(project, name)
+    spec, note = core.spec(one, drawing.lines, template.spec, name, whole=template.own)
+    return Plot(one.name, name, spec, (), note)
+
+
+def _template(project: Project, name: str) -> Template:
+    """A template: the project's own comes before one of that name that is shipped."""
+    from dvcx.io import plots as io
+
+    if name in vega.TEMPLATES and name not in io.own_templates(project.root):
+        about, spec = vega.TEMPLATES[name]
+        return Template(name, about, False, spec)
+    spec = io.read_template(project.root, name)
+    if not isinstance(spec, dict):
+        spec = {"<not an object>": True}
+    return Template(name, "the project's own", True, spec)
+
+
+def _page(
+    project: Project, plots: Sequence[tuple[Plot, Drawing]], problems: Iterable[Problem], names: Sequence[str], out: str
+) -> str:
+    from dvcx.core.page import Section, page
+    from dvcx.io.plots import scripts, write_page
+
+    sections = [
+        Section(plot.name, None if plot.images else plot.spec, [picture for _, picture in drawing.pictures], plot.note)
+        for plot, drawing in plots
+    ]
+    code = scripts() if any(section.spec is not None for section in sections) else []
+    title = f"Plots of {', '.join(names)}"
+    return write_page(project.root, out, page(title, sections, [problem.message for problem in problems], code))

@@ -1,0 +1,67 @@
+"""runs: the attempts to run stages that are remembered, newest first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dvcx.errors import NotFound, display
+from dvcx.io import runs as record
+from dvcx.io.runs import Run
+
+if TYPE_CHECKING:
+    from dvcx.project import Project
+
+
+@dataclass(frozen=True, slots=True)
+class RunInfo:
+    """One attempt. `state` is running, ran, failed, stopped or lost; `began` as ISO 8601 UTC, `seconds` of wall time."""
+
+    run: str
+    stage: str
+    state: str
+    began: str
+    seconds: float
+    attempt: int
+    exit_code: int | None
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Runs:
+    """Remembered attempts, newest first."""
+
+    items: tuple[RunInfo, ...]
+
+
+def runs(project: Project, stage: str = "", *, limit: int = 20) -> Runs:
+    """The newest attempts, of one stage or of all, `limit` at most (0: all). Raises `NotFound` for a stage that has none."""
+    found = []
+    for run in matching(project, stage):
+        found.append(RunInfo(run.run, run.stage, run.state, iso(run.began), run.wall, run.attempt, run.exit_code, run.error))
+        if len(found) == limit:
+            break
+    if stage and not found:
+        raise no_runs(stage)
+    return Runs(tuple(found))
+
+
+def matching(project: Project, stage: str = "") -> Iterator[Run]:
+    """The records of a stage, by address or by name, or of all, newest first; damaged ones are passed over."""
+    for name in record.names(project.state_dir):
+        run = record.read(project.state_dir, name)
+        if run is not None and (not stage or stage in (run.stage, run.stage.rpartition(":")[2])):
+            yield run
+
+
+def no_runs(stage: str) -> NotFound:
+    """The error for a stage of which no run is remembered."""
+    return NotFound(f"no run of stage '{display(stage)}' is remembered here", "dvcx runs lists those that are")
+
+
+def iso(moment: float) -> str:
+    """Unix seconds as ISO 8601 in UTC."""
+    import time
+
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment))

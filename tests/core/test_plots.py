@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import pytest
+
+from dvcx.core import plots, vega
+from dvcx.core.documents import Document
+from dvcx.core.page import Picture, Section, data_block, page
+from dvcx.core.pipeline.schema import parse_pipeline
+from dvcx.core.plots import Changes, Definition, Line, Point, Series, Table, defined, line, records_of, spec
+from dvcx.errors import UsageError
+
+Record = dict[str, Any]
+
+
+def definitions(document: Record, file: str = "dvcx.yaml") -> list[Definition]:
+    return defined({file: parse_pipeline(Document(document, file), file)})
+
+
+def stage(*outs: Any) -> Record:
+    return {"s": {"cmd": "x", "plots": list(outs)}}
+
+
+def test_plots_at_the_top() -> None:
+    found = definitions(
+        {
+            "plots": [
+                "a.csv",
+                {"b.json": {"x": "step", "y": ["l", "m"], "template": "simple", "x_label": "X"}},
+                {"roc": {"x": "fpr", "y": {"t.csv": "tpr", "v.csv": ["tpr", "low"]}, "title": "ROC"}},
+                {"own": {"x": {"t.csv": "p", "v.csv": "q"}, "y": {"t.csv": "r", "v.csv": "s"}}},
+            ]
+        }
+    )
+    assert found == [
+        Definition("a.csv", (Series("a.csv"),)),
+        Definition("b.json", (Series("b.json", "l", "step"), Series("b.json", "m", "step")), "simple", x_label="X"),
+        Definition(
+            "roc", (Series("t.csv", "tpr", "fpr"), Series("v.csv", "tpr", "fpr"), Series("v.csv", "low", "fpr")), title="ROC"
+        ),
+        Definition("own", (Series("t.csv", "r", "p"), Series("v.csv", "s", "q"))),
+    ]
+
+
+def test_plots_of_stages_and_of_subdirectories() -> None:
+    outs = stage("a.csv", {"b.csv": {"x": "e", "header": False}}, {"c.csv": [{"y": "1"}, {"y": "2"}]})
+    assert definitions({"stages": outs}) == [
+        Definition("a.csv", (Series("a.csv"),)),
+        Definition("b.csv", (Series("b.csv", "", "e"),), header=False),
+        Definition("c.csv", (Series("c.csv", "1"),)),
+        Definition("c.csv (2)", (Series("c.csv", "2"),)),
+    ]
+    both = definitions({"stages": outs, "plots": [{"both": {"y": {"a.csv": "l"}}}]})
+    assert [one.name for one in both] == ["both", "b.csv", "c.csv", "c.csv (2)"]
+    below = definitions({"plots": ["a.csv", {"id": {"y": {"../b.csv": "l"}}}]}, "sub/dvcx.yaml")
+    assert [(one.name, one.files) for one in below] == [("sub/a.csv", ("sub/a.csv",)), ("sub/dvcx.yaml:id", ("b.csv",))]
+
+
+def test_the_command_line_comes_first() -> None:
+    one = Definition("p", (Series("a", "l", "e"), Series("a", "m", "e"), Series("b", "n", "f")), "simple", "T")
+    found = plots.changed(one, Changes(y=("q",), title="mine"))
+    assert found.series == (Series("a", "q", "e"), Series("b", "q", "f")) and (found.title, found.template) == ("mine", "simple")
+    assert {item.x for item in plots.changed(one, Changes(x="z")).series} == {"z"}
+    assert plots.changed(one, Changes()) == one
+
+
+@pytest.mark.parametrize(
+    ("value", "rows"),
+    [
+        ([{"a": 1}], [{"a": 1}]),
+        ({"meta": {"n": 1}, "deep": {"curve": [{"a": 1}]}}, [{"a": 1}]),
+        ({"labels": [[1]], "rows": [{"a": 1}]}, [{"a": 1}]),
+        ([0.5, 0.25], [{"value": 0.5}, {"value": 0.25}]),
+        ([], []),
+        (None, []),
+    ],
+)
+def test_records(value: Any, rows: list[Record]) -> None:
+    assert records_of(value, "f") == rows
+
+
+@pytest.mark.parametrize("value", [{"a": 1}, 3, "text", [[1], [2]]])
+def test_no_records(value: Any) -> None:
+    with pytest.raises(UsageError, match="f: it holds no list of records"):
+        records_of(value, "f")
+
+
+def test_points() -> None:
+    table = Table([{"e": "1", "loss": "0.5", "w": "x"}, {"e": "2", "loss": "", "w": "nan"}], True)
+    found = line("HEAD", Series("f", "loss", "e"), table, "f")
+    assert [(point.x, point.y) for point in found.points] == [(1, 0.5), (2, None)]
+    last = line("", Series("f"), table, "f")
+    assert (last.x, last.y, [(point.x, point.y) for point in last.points]) == ("step", "w", [(0, "x"), (1, None)])
+    strange = Table([{"y": math.inf}, {"y": 1 << 60}, {"y": [1]}, {"y": "7"}])
+    assert [point.y for point in line("", Series("f"), strange, "f").points] == [None, float(1 << 60), "[1]", "7"]
+    with pytest.raises(UsageError, match="no field 'los'") as caught:
+        line("", Series("f", "los"), table, "HEAD:f.csv")
+    assert "loss" in caught.value.hint
+    assert line("", Series("f", "any"), Table([]), "f").points == []
+
+
+def drawn(template: str, lines: list[Line], **more: Any) -> Record:
+    one = Definition("p", tuple(dict.fromkeys(item.series for item in lines)), **more)
+    found, _ = spec(one, lines, vega.TEMPLATES[template][1], template)
+    return found
+
+
+def some(rev: str, series: Series = Series("f", "l", "e"), count: int = 3) -> Line:  # noqa: B008
+    return Line(rev, series, "e", series.y, [Point(step, step * 0.5, {"extra": step}) for step in range(count)])
+
+
+@pytest.mark.parametrize("template", list(vega.TEMPLATES))
+def test_every_template_is_filled(template: str) -> None:
+    found = drawn(template, [some("HEAD"), some("workspace"), some("workspace", Series("g", "m"))], title="T")
+    text = json.dumps(found, allow_nan=False)
+    assert "<DVCX" not in text and found["title"] == "T" and found["data"]["values"]
+
+
+def test_what_colours_mean() -> None:
+    one = drawn("linear", [some("workspace")])
+    assert one["encoding"]["color"]["field"] == "rev" and "strokeDash" not in one["encoding"]
+    fields = drawn("linear", [some("workspace"), some("workspace", Series("f", "m"))])
+    assert fields["encoding"]["color"]["field"] == "series" and fields["encoding"]["color"]["scale"]["domain"] == ["l", "m"]
+    revisions = drawn("linear", [some("HEAD"), some("workspace"), some("HEAD", Series("g", "m"))])
+    assert revisions["encoding"]["color"]["scale"]["domain"] == ["HEAD", "workspace"]
+    assert revisions["encoding"]["strokeDash"]["scale"]["domain"] == ["f", "g"]
+    assert (revisions["encoding"]["x"]["title"], revisions["encoding"]["y"]["title"]) == ("e", "y")
+
+
+def test_a_matrix_is_counted_here() -> None:
+    pairs = [("a", "a"), ("a", "a"), ("a", "b"), ("b", "b")]
+    rows = [Point(x, y, {}) for x, y in pairs]
+    found = drawn("confusion", [Line("HEAD", Series("f"), "actual", "predicted", rows)])["data"]["values"]
+    assert {(row["x"], row["y"]): (row["count"], row["share"]) for row in found} == {
+        ("a", "a"): (2, 1.0),
+        ("b", "a"): (0, 0.0),
+        ("a", "b"): (1, 0.5),
+        ("b", "b"): (1, 0.5),
+    }
+
+
+def test_too_many_points_are_thinned_and_told() -> None:
+    lines = [some("HEAD", count=40_000), some("workspace", count=30_001)]
+    found, note = spec(Definition("p", (lines[0].series,)), lines, vega.TEMPLATES["simple"][1], "simple")
+    rows = found["data"]["values"]
+    assert note == "70,001 points: one in 2 is drawn" and len(rows) <= plots.MAX_POINTS
+    assert [row["x"] for row in rows if row["rev"] == "workspace"][-1] == 30_000
+
+
+def test_templates_of_users() -> None:
+    template = {"d": "<DVC_METRIC_DATA>", "t": "of <DVCX_TITLE>!", "l": ["<DVCX_STROKE_DASH>", "<DVC_METRIC_X>"], "<DVCX_X>": 1}
+    found, _ = spec(Definition("p", ()), [some("HEAD", count=1)], template, "mine", whole=True)
+    row = {"extra": 0, "x": 0, "y": 0.0, "rev": "HEAD", "series": "l"}
+    assert found == {"d": [row], "t": "of p!", "l": ["x"], "<DVCX_X>": 1}
+    with pytest.raises(UsageError, match="template mine: unknown anchor '<DVCX_TITEL>'") as caught:
+        spec(Definition("p", ()), [], {"a": "<DVCX_TITEL>"}, "mine")
+    assert "TITLE" in caught.value.hint
+    with pytest.raises(UsageError, match="must be a JSON object"):
+        spec(Definition("p", ()), [], ["a"], "mine")
+
+
+EVIL = "</script><script>alert(1)</script><!-- \"'&\u2028 <img src=x onerror=alert(1)>"
+
+
+def test_nothing_in_the_data_runs() -> None:
+    section = Section(EVIL, {"title": EVIL, "data": {"values": [{EVIL: EVIL}]}}, (), EVIL)
+    pictures = Section(EVIL, None, [Picture(EVIL, "image/png", b"\x89PNG")])
+    text = page(EVIL, [section, pictures], [EVIL], ["let a = 1;"])
+    outside = text.replace("<script>let a = 1;</script>", "")
+    assert text.count("<script") == 3 and text.count("</script>") == 3
+    assert "<img src=x" not in outside and "<!--" not in outside and "alert(1)<" not in outside
+    block = text.partition('id="specs">')[2].partition("</script>")[0]
+    assert json.loads(block)["plot-0"]["title"] == EVIL
+    assert "default-src 'none'" in text and "unsafe-eval" not in text and "script-src 'sha256-" in text
+    assert data_block({"a": "<&>"}) == '{"a":"\\u003c\\u0026\\u003e"}'
+
+
+def test_a_page_without_data_has_no_script() -> None:
+    text = page("t", [Section("p", None, [Picture("HEAD", "image/png", b"x")])], [], [])
+    assert "<script" not in text and "script-src 'none'" in text and 'src="data:image/png;base64,eA=="' in text

@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dvcx.core.plots import Changes
+from dvcx.errors import IntegrityError, NotFound, UsageError
+from dvcx.io import plots as io
+from dvcx.ops.plots import Plotted, diff, show, templates
+from dvcx.ops.repro import repro
+from dvcx.project import Project
+from tests.ops.test_params import tag
+from tests.ops.trying import commit_all, write
+
+PIPELINE = """\
+stages:
+  draw:
+    cmd: mkdir -p out && cp log.in out/log.csv && cp log.in out/a.png && cp log.in out/notes.txt
+    deps: [log.in]
+    plots:
+    - out
+plots:
+- losses: {x: epoch, y: {log.in.csv: loss, curve.json: l}}
+"""
+
+
+@pytest.fixture
+def drawn(project: Project) -> Project:
+    """Revision `one`, and HEAD with other numbers; out/ is cached, the rest is in git."""
+    write(project, {"dvcx.yaml": PIPELINE, "log.in": "epoch,loss\n1,0.9\n", "log.in.csv": "epoch,loss\n1,0.9\n"})
+    write(project, {"curve.json": json.dumps({"auc": 0.5, "rows": [{"epoch": 1, "l": 3}]})})
+    repro(project)
+    commit_all(project, "one")
+    tag(project, "one")
+    write(project, {"log.in": "epoch,loss\n1,0.5\n", "log.in.csv": "epoch,loss\n1,0.5\n"})
+    repro(project)
+    commit_all(project, "two")
+    return project
+
+
+def values(result: Plotted, name: str) -> list[tuple[Any, ...]]:
+    [spec] = [plot.spec for plot in result.plots if plot.name == name]
+    rows: Any = spec["data"]
+    return [(row["rev"], row["series"], row["x"], row["y"]) for row in rows["values"]]
+
+
+def test_a_page_of_everything(drawn: Project, git: Callable[..., str]) -> None:
+    result = show(drawn)
+    assert [(plot.name, plot.template, len(plot.images)) for plot in result.plots] == [
+        ("losses", "linear", 0),
+        ("out/a.png", "", 1),
+        ("out/log.csv", "linear", 0),
+    ]
+    assert result.problems == () and result.page == f"{drawn.root}/.dvcx/plots/index.html"
+    text = Path(result.page).read_text()
+    assert "vegaEmbed" in text and "data:image/png;base64," in text
+    assert not re.search(r'(?:src|href)="(?!data:)', re.sub("<script>.*?</script>", "", text, flags=re.DOTALL))
+    assert git("status", "--porcelain") == ""
+
+
+def test_revisions_lie_over_one_another(drawn: Project, tmp_path: Path) -> None:
+    write(drawn, {"log.in.csv": "epoch,loss\n1,0.25\n"})
+    result = diff(drawn, ["one"], page=False)
+    assert result.revisions == ("workspace", "one") and result.page == ""
+    assert values(result, "losses") == [
+        ("workspace", "curve.json", 1, 3),
+        ("workspace", "log.in.csv", 1, 0.25),
+        ("one", "curve.json", 1, 3),
+        ("one", "log.in.csv", 1, 0.9),
+    ]
+    cached = diff(drawn, ["one", "HEAD"], targets=["out"], out=str(tmp_path / "new/p.html"))
+    assert values(cached, "out/log.csv") == [("one", "loss", 0, 0.9), ("HEAD", "loss", 0, 0.5)]
+    assert [image.rev for image in cached.plots[0].images] == ["one", "HEAD"]
+    assert Path(cached.page).stat().st_size > 500_000
+    assert diff(drawn, page=False).revisions == ("workspace", "HEAD")
+
+
+def test_any_file_can_be_drawn(drawn: Project) -> None:
+    write(drawn, {"x.tsv": "a\tb\n1\t2\n", "y.yaml": "- {a: 1, b: 2}\n", "bare.csv": "1,2\n3,4\n"})
+    result = show(drawn, ["x.tsv", "y.yaml"], changes=Changes(x="a", template="scatter", title="T"), page=False)
+    assert [(plot.name, plot.template, plot.spec["title"]) for plot in result.plots] == [
+        ("x.tsv", "scatter", "T"),
+        ("y.yaml", "scatter", "T"),
+    ]
+    assert values(result, "x.tsv") == [("workspace", "b", 1, 2)]
+    bare = show(drawn, ["bare.csv"], changes=Changes(header=False), page=False)
+    assert values(bare, "bare.csv") == [("workspace", "1", 0, 2), ("workspace", "1", 1, 4)]
+    with pytest.raises(NotFound, match="nowhere is no plot"):
+        show(drawn, ["nowhere"])
+
+
+def test_what_cannot_be_drawn_is_named_and_hides_nothing(drawn: Project) -> None:
+    write(drawn, {"curve.json": "[{", "bad.csv": "a,b\n1,2,3\n", "none.json": '{"a": 1}', "few.csv": "a\n1\n"})
+    result = show(drawn, ["losses", "bad.csv", "none.json"], page=False)
+    assert values(result, "losses") == [("workspace", "log.in.csv", 1, 0.5)]
+    assert {(problem.path, problem.message.partition(": ")[0]) for problem in result.problems} == {
+        ("curve.json", "curve.json:1:3"),
+        ("bad.csv", "bad.csv:2"),
+        ("none.json", "none.json"),
+    }
+    [problem] = show(drawn, ["few.csv"], changes=Changes(y=("b",)), page=False).problems
+    assert "no field 'b'" in problem.message
+    gone = diff(drawn, ["one"], targets=["few.csv"], page=False)
+    assert [plot.name for plot in gone.plots] == ["few.csv"]
+    assert [(problem.rev, problem.kind) for problem in gone.problems] == [("one", "missing")]
+
+
+def test_own_templates(drawn: Project) -> None:
+    own = {"data": {"values": "<DVC_METRIC_DATA>"}, "mark": "bar", "encoding": {"x": {"field": "<DVCX_X>"}}}
+    io_place = Path(drawn.root, ".dvcx/plots")
+    io_place.mkdir(exist_ok=True)
+    (io_place / "mine.json").write_text(json.dumps(own))
+    write(drawn, {"x.json": '[{"v": 1, "other": "o"}]', "lib/t.json": json.dumps(own)})
+    for name in ("mine", "lib/t.json"):
+        [plot] = show(drawn, ["x.json"], changes=Changes(template=name, y=("v",)), page=False).plots
+        assert plot.spec["data"] == {"values": [{"v": 1, "other": "o", "x": 0, "y": 1, "rev": "workspace", "series": "v"}]}
+    listed = {item.name: item.own for item in templates(drawn).items}
+    assert listed["mine"] and not listed["linear"] and "confusion_normalized" in listed
+    assert templates(drawn, "mine").items[0].spec == own
+    (io_place / "broken.json").write_text("{\n,")
+    with pytest.raises(IntegrityError, match=r"broken\.json:2:1: broken JSON"):
+        templates(drawn, "broken")
+    with pytest.raises(NotFound, match="no template 'nope'"):
+        templates(drawn, "nope")
+    with pytest.raises(UsageError, match="cannot name a template"):
+        templates(drawn, "../mine")
+    [problem] = show(drawn, ["x.json"], changes=Changes(template="nope"), page=False).problems
+    assert "no template 'nope'" in problem.message
+
+
+def test_the_scripts_are_those_that_were_shipped() -> None:
+    scripts = io.scripts()
+    assert len(scripts) == len(io.SCRIPTS) == 3
+    assert not any(word in script.lower() for script in scripts for word in ("</script", "<!--"))
+    licences = Path(io.__file__).with_name("js").joinpath("LICENSES.txt").read_text()
+    assert "Redistribution and use in source and binary forms" in licences and "Vega 5.33.1" in licences
+
+
+@pytest.mark.nightly
+def test_every_template_is_a_picture(drawn: Project) -> None:
+    """Vega-Lite itself draws each of them, of one and of several revisions and series."""
+    vl_convert = pytest.importorskip("vl_convert")
+    from dvcx.core.vega import TEMPLATES
+
+    write(drawn, {"x.csv": "n,a,b\n" + "".join(f"{step},{step * 2},{step % 3}\n" for step in range(20))})
+    commit_all(drawn, "data")
+    for name in TEMPLATES:
+        for y in (("a",), ("a", "b")):
+            changes = Changes(x="n", y=y, template=name)
+            one = show(drawn, ["x.csv"], changes=changes, page=False)
+            many = diff(drawn, ["HEAD", ""], targets=["x.csv"], changes=changes, page=False)
+            for [plot] in (one.plots, many.plots):
+                svg = vl_convert.vegalite_to_svg(plot.spec, "5.21")
+                assert svg.count("<path") > 10, name
