@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
-from dvcx.core.globs import Globs
+from dvcx.core.globs import Globs, fixed_part
 from dvcx.core.paths import contains
 from dvcx.core.pipeline.schema import FILE_NAME, Stage, Want, address
 from dvcx.core.records import is_record
@@ -25,13 +25,6 @@ def spec(want: Want) -> str:
 def files_wanted(stage: Stage) -> tuple[Want, ...]:
     """Those dependencies of a stage that stand for files nobody listed."""
     return tuple(want for want in stage.wants if want.kind in (GLOB, CODE))
-
-
-def fixed_part(pattern: str) -> str:
-    """The directory a wildcard begins in: its components before the first one that holds a `*`, `?` or `[`."""
-    parts = pattern.split("/")
-    count = next((at for at, part in enumerate(parts) if set(part) & set("*?[")), len(parts) - 1)
-    return "/".join(parts[:count])
 
 
 def link(stages: Sequence[Stage]) -> tuple[Stage, ...]:
@@ -70,12 +63,16 @@ def reads_output(want: Want, path: str) -> bool:
     return globs.names(path) or (globs.leads(path) and not want.value.startswith("**"))
 
 
+def near(pattern: str, paths: Iterable[str]) -> tuple[str, ...]:
+    """Those `paths` that lie in, or around, the directory a wildcard begins in: no others can matter to it."""
+    begins = fixed_part(pattern)
+    return tuple(path for path in paths if contains(begins, path) or contains(path, begins))
+
+
 def not_read(stage: Stage, want: Want, outputs: Iterable[str]) -> tuple[str, ...]:
     """Those `outputs` (of all stages) that a stage's wildcard passes over: its own, and directories it does not look into."""
     own = {out.path for out in stage.outs}
-    begins = fixed_part(want.value)
-    near = [path for path in outputs if contains(begins, path) or contains(path, begins)]
-    return tuple(sorted(path for path in near if path in own or not reads_output(want, path)))
+    return tuple(sorted(path for path in near(want.value, outputs) if path in own or not reads_output(want, path)))
 
 
 def may_match(path: str) -> bool:
