@@ -261,7 +261,7 @@ def _labels(declared: Sequence[Series], lines: Sequence[Line]) -> dict[Series, s
 
 def _points(lines: Sequence[Line], labels: Mapping[Series, str], whole: bool) -> tuple[list[dict[str, Any]], str]:
     total = sum(len(line.points) for line in lines)
-    step = math.ceil(total / MAX_POINTS)
+    step = max(1, math.ceil(total / MAX_POINTS))
     rows: list[dict[str, Any]] = []
     for one in lines:
         chosen = one.points if step == 1 else thinned(one.points, step)

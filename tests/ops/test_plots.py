@@ -105,6 +105,10 @@ def test_what_cannot_be_drawn_is_named_and_hides_nothing(drawn: Project) -> None
     }
     [problem] = show(drawn, ["few.csv"], changes=Changes(y=("b",)), page=False).problems
     assert "no field 'b'" in problem.message
+    write(drawn, {"empty.csv": "", "empty.json": "[]"})
+    for name in ("linear", "confusion"):
+        empty = show(drawn, ["empty.csv", "empty.json"], changes=Changes(template=name))
+        assert [plot.spec["data"] for plot in empty.plots] == [{"values": []}] * 2 and not empty.problems
     gone = diff(drawn, ["one"], targets=["few.csv"], page=False)
     assert [plot.name for plot in gone.plots] == ["few.csv"]
     assert [(problem.rev, problem.kind) for problem in gone.problems] == [("one", "missing")]
