@@ -130,7 +130,8 @@ class Project:
 
             backend = LocalBackend(self.cache_dir)
             backend.reap(0, only=("objects", "packs", "index"))
-            backend.reap(REAP_AFTER, only=("",))  # store.json is written before this lock is taken
+            # store.json is written before this lock is taken, results of stages without it.
+            backend.reap(REAP_AFTER, only=("", *_folders(self.cache_dir, "actions"), *_folders(self.cache_dir, "requests")))
 
     @contextlib.contextmanager
     def cache_reader_lock(self, command: str, emit: Emit) -> Iterator[None]:
@@ -439,3 +440,11 @@ def _user_file(environ: Mapping[str, str]) -> str:
 
 def _warn(emit: Emit) -> Callable[[str], None]:
     return lambda message: emit(Warned(message))
+
+
+def _folders(root: str, name: str) -> list[str]:
+    """The directories in the directory `name` below `root`, from there; none when there is no such directory."""
+    try:
+        return [f"{name}/{inner}" for inner in os.listdir(f"{root}/{name}") if len(inner) == 2]
+    except OSError:
+        return []

@@ -445,7 +445,8 @@ def _change(old: Content, new: Content) -> str:
 
 def _settled(verdict: Verdict, stage: Stage, now: Snapshot) -> bool:
     """Whether everything `stage` reads of what `verdict` would restore is known by content: whole dependencies."""
-    if verdict.outs is None:
+    # Which files a wildcard or an import finds among what is restored is not known beforehand.
+    if verdict.outs is None or stage.wants:
         return False
     params = [of.file for of in stage.params]
     read = [path for path in verdict.outs if _overlaps(path, (*stage.deps, *params))]

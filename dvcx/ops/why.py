@@ -13,6 +13,7 @@ from dvcx.core.pipeline.schema import Stage
 from dvcx.core.reasons import compared
 from dvcx.core.records import POINTER_SUFFIX
 from dvcx.core.staleness import (
+    NOT_WANTED,
     UNCHANGED,
     WOULD_RESTORE,
     WOULD_RUN,
@@ -114,7 +115,7 @@ def why(project: Project, targets: Sequence[str], *, limit: int = LIMIT, emit: E
         known.close()
         parts.close()
         index.close()
-    plans = {address: verdict.plan for address, verdict in verdicts.items() if verdict.plan != UNCHANGED}
+    plans = {address: verdict.plan for address, verdict in verdicts.items() if verdict.plan not in (UNCHANGED, NOT_WANTED)}
     return Why(
         tuple(told),
         tuple(answers),

@@ -3,8 +3,9 @@
     python -m tests.benchmarks [--dvc PATH_TO_DVC] [--rounds N] [--files N] [--gib N] [--write docs/benchmarks.md]
 
 Ratios are what counts: machines are noisy, so both tools run in every round and the median of each is taken. `--only` takes
-parts, separated by commas: files, large, chain (what is measured by default), s3 (SeaweedFS and `rclone serve s3`, against DVC
-and `rclone copy`), chunks (what edits of large files send), memory (pushing and pulling `--memory-gib`), scale (a million files).
+parts, separated by commas: files, large, chain (what is measured by default), pipelines (many stages), s3 (SeaweedFS and
+`rclone serve s3`, against DVC and `rclone copy`), chunks (what edits of large files send), memory (pushing and pulling
+`--memory-gib`), scale (a million files).
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ import time
 from pathlib import Path
 
 from tests.benchmarks.bench import Bench, floors, make_files
+from tests.benchmarks.pipelines import pipelines
 from tests.benchmarks.remote import edited_files, large_transfers, object_stores
 from tests.benchmarks.scale import million
 
-PARTS = ("files", "large", "chain", "s3", "chunks", "memory", "scale")
+PARTS = ("files", "large", "chain", "pipelines", "s3", "chunks", "memory", "scale")
 
 
 def main() -> None:
@@ -55,6 +57,8 @@ def main() -> None:
                 one_large_file(bench, number, int(options.gib * (1 << 30)))
             if "chain" in parts:
                 chain(bench, number, options.stages)
+            if "pipelines" in parts:
+                pipelines(bench, number, options.stages)
             if "s3" in parts:
                 object_stores(bench, number, options.files)
         if "chunks" in parts:

@@ -57,11 +57,11 @@ def texts(stage: Stage, locked: LockEntry | None, now: Snapshot) -> list[str]:
 
 def changed(**contents: Content | None) -> Snapshot:
     names = {"data": "data.csv", "model": "model.pkl", "lib": "lib"}
-    return dataclasses.replace(NOW, contents={**NOW.contents, **{names[key]: value for key, value in contents.items()}})
+    return NOW._replace(contents={**NOW.contents, **{names[key]: value for key, value in contents.items()}})
 
 
 def with_params(file: str, values: dict[str, Any] | None) -> Snapshot:
-    return dataclasses.replace(NOW, params={**PARAMS, file: values})
+    return NOW._replace(params={**PARAMS, file: values})
 
 
 def with_cmd(cmd: str | tuple[str, ...]) -> Stage:
@@ -87,13 +87,13 @@ def test_never_run() -> None:
     ("now", "expected"),
     [
         (changed(data=content("9")), ["data.csv: changed"]),
-        (dataclasses.replace(changed(lib=content("9", kind=TREE)), details={"lib": "2 files changed"}), ["lib: 2 files changed"]),
+        (changed(lib=content("9", kind=TREE))._replace(details={"lib": "2 files changed"}), ["lib: 2 files changed"]),
         (changed(lib=content("9")), ["lib: it was a directory and is a file now"]),
         (changed(data=content("1", executable=True)), ["data.csv: it may be executed now"]),
         (changed(data=None), ["data.csv: is missing"]),
         (changed(model=None), ["model.pkl: output is missing"]),
         (changed(model=content("9")), ["model.pkl: output is not as recorded"]),
-        (dataclasses.replace(changed(model=content("9")), details={"model.pkl": "1 file changed"}),
+        (changed(model=content("9"))._replace(details={"model.pkl": "1 file changed"}),
          ["model.pkl: output is not as recorded (1 file changed)"]),
         (changed(data=content("8"), model=None), ["data.csv: changed", "model.pkl: output is missing"]),
         (with_params("params.yaml", {"train": {"lr": 0.2, "epochs": 3}}), ["params.yaml: train.lr 0.1 → 0.2"]),

@@ -577,7 +577,7 @@ def test_nothing_runs_before_repro(world: World, remote: Path) -> None:
     world.git("config", "filter.x.clean", str(script))
     world.git("config", "core.pager", str(script))
     world.git("config", "core.sshCommand", str(script))
-    for verb in (*ASKING, "doctor", "cache size", "repro --dry-run", "config", "remote list", "stage list"):
+    for verb in (*ASKING, "why one", "doctor", "cache size", "repro --dry-run", "config", "remote list", "stage list"):
         world.run(*verb.split())
         assert not marker.exists(), verb
     world.stage_file(f"stages:\n  one:\n    cmd: touch {marker}\n    outs: [PWNED]\n")

@@ -39,7 +39,7 @@ def build(stages: Iterable[Stage], pointers: Iterable[str] = ()) -> Graph:
     found = list(stages)
     tracked = frozenset(pointers)
     owners = {out.path: stage.address for stage in found for out in stage.outs}
-    index = _Owners([(out.path, stage.address) for stage in found for out in stage.outs], tracked)
+    index = _Owners([(out.path, stage) for stage in found for out in stage.outs], tracked)
     upstream: dict[str, list[str]] = {}
     sources: dict[str, tuple[str, ...]] = {}
     known = {stage.address: stage for stage in found}
@@ -63,7 +63,8 @@ def build(stages: Iterable[Stage], pointers: Iterable[str] = ()) -> Graph:
                     before[owners[owned]] = None
         upstream[stage.address] = list(before)
         sources[stage.address] = tuple(sorted(reads))
-    ordered = _sorted(list(upstream), upstream)
+    by_address = {stage.address: stage for stage in found}
+    ordered = _sorted(by_address, upstream)
     rank = {name: number for number, name in enumerate(ordered)}
     downstream: dict[str, list[str]] = {name: [] for name in ordered}
     for name in ordered:
@@ -141,13 +142,13 @@ def _wanted(stage: Stage, owners: Mapping[str, str], tracked: Iterable[str], ind
 class _Owners:
     """Owned paths, sorted by component so that whatever lies below a path stands right behind it."""
 
-    def __init__(self, outs: Sequence[tuple[str, str]], tracked: Iterable[str]) -> None:
-        rows = [(tuple(path.split("/")), path, f"stage '{owner}'") for path, owner in outs]
-        rows += [(tuple(path.split("/")), path, f"'{path}{POINTER_SUFFIX}'") for path in tracked]
-        rows.sort()
+    def __init__(self, outs: Sequence[tuple[str, Stage]], tracked: Iterable[str]) -> None:
+        rows: list[tuple[tuple[str, ...], str, Stage | None]] = [(tuple(path.split("/")), path, owner) for path, owner in outs]
+        rows += [(tuple(path.split("/")), path, None) for path in tracked]
+        rows.sort(key=lambda row: (row[0], "" if row[2] is None else row[2].address))
         for (_, outer, first), (_, inner, second) in pairwise(rows):
             if contains(outer, inner):
-                raise _two_owners(outer, first, inner, second)
+                raise _two_owners(outer, _owner(outer, first), inner, _owner(inner, second))
         self._keys = [key for key, _, _ in rows]
         self._paths = [path for _, path, _ in rows]
         self._known = set(self._paths)
@@ -167,6 +168,14 @@ class _Owners:
         return self._paths[at:end]
 
 
+def _owner(path: str, stage: Stage | None) -> str:
+    return f"'{path}{POINTER_SUFFIX}'" if stage is None else f"stage '{stage.address}'{_place(stage)}"
+
+
+def _place(stage: Stage) -> str:
+    return f" ({stage.file}:{stage.line})" if stage.line else ""
+
+
 def _two_owners(outer: str, first: str, inner: str, second: str) -> Conflict:
     hint = "one path has one owner: write one of them elsewhere, or stop tracking it (dvcx remove)"
     if outer == inner:
@@ -174,8 +183,9 @@ def _two_owners(outer: str, first: str, inner: str, second: str) -> Conflict:
     return Conflict(display(f"'{inner}' of {second} lies inside '{outer}' of {first}"), hint)
 
 
-def _sorted(names: Sequence[str], upstream: Mapping[str, Sequence[str]]) -> list[str]:
-    """`names`, each after what it needs and otherwise in the order given. Raises `Conflict` for a cycle."""
+def _sorted(stages: Mapping[str, Stage], upstream: Mapping[str, Sequence[str]]) -> list[str]:
+    """The addresses of `stages`, each after what it needs and otherwise in the order given. Raises `Conflict` for a cycle."""
+    names = list(stages)
     place = {name: number for number, name in enumerate(names)}
     waiting = {name: len(upstream[name]) for name in names}
     needed_by: dict[str, list[str]] = {name: [] for name in names}
@@ -193,8 +203,9 @@ def _sorted(names: Sequence[str], upstream: Mapping[str, Sequence[str]]) -> list
                 heapq.heappush(ready, place[follower])
     if len(ordered) < len(names):
         left = {name for name in names if waiting[name]}
-        loop = " → ".join(display(name) for name in _loop(next(name for name in names if name in left), left, upstream))
-        raise Conflict(f"the stages need one another in a circle: {loop}", "let one of them read or write another path")
+        names = _loop(next(name for name in names if name in left), left, upstream)
+        loop = " → ".join(names) + _place(stages[names[0]])
+        raise Conflict(display(f"the stages need one another in a circle: {loop}"), "let one of them read or write another path")
     return ordered
 
 

@@ -8,6 +8,8 @@ from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias
 
 MAX_NESTING = 8
+MAX_FILLED = 1 << 20
+"""No text with its templates filled in is longer; a shell takes no command of that length either."""
 _MARK = "${"
 _KEY = re.compile(r"[^.\[\]]+(?:\.[^.\[\]]+|\[[^.\[\]]+\])*").fullmatch
 _SAFE = re.compile(r"[\w@%+=:,./-]*", re.ASCII).fullmatch
@@ -203,6 +205,8 @@ def fill(scope: Scope, text: str, used: dict[str, dict[str, None]], *, command: 
         return found
     filled, quote = "", ""
     for part in parts:
+        if len(filled) > MAX_FILLED:
+            raise Problem(f"with its templates filled in it is longer than {MAX_FILLED:,} characters", "put the text into a file")
         if isinstance(part, str):
             filled += part
             if command is not None:
