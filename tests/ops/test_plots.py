@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dvcx.core.plots import Changes
-from dvcx.errors import IntegrityError, NotFound, UsageError
+from dvcx.errors import IntegrityError, NotFound, UnsafeInput, UsageError
 from dvcx.io import plots as io
 from dvcx.ops.plots import Plotted, diff, show, templates
 from dvcx.ops.repro import repro
@@ -135,6 +135,14 @@ def test_own_templates(drawn: Project) -> None:
         templates(drawn, "../mine")
     [problem] = show(drawn, ["x.json"], changes=Changes(template="nope"), page=False).problems
     assert "no template 'nope'" in problem.message
+
+
+def test_a_link_in_the_repository_leads_nowhere(drawn: Project, tmp_path_factory: pytest.TempPathFactory) -> None:
+    outside = tmp_path_factory.mktemp("outside")
+    Path(drawn.root, ".dvcx/plots").symlink_to(outside)
+    with pytest.raises(UnsafeInput):
+        show(drawn)
+    assert not list(outside.iterdir())
 
 
 def test_the_scripts_are_those_that_were_shipped() -> None:
