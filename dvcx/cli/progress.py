@@ -100,7 +100,7 @@ class Progress:
         if not event.alone:
             head = f"{self._paint(display(event.stage), 'cyan')} {self._paint('|', 'dim')} ".encode("utf-8", "replace")
             # Of a line that was drawn over, the last version.
-            lines = [line.rstrip(b"\r").rpartition(b"\r")[2] for line in data.splitlines(keepends=False)]
+            lines = [line.rstrip(b"\r").rpartition(b"\r")[2] for line in data.removesuffix(b"\n").split(b"\n")]
             data = b"".join(head + line + b"\n" for line in lines)
         descriptor = 2 if event.error else 1
         try:

@@ -9,6 +9,8 @@ from fnmatch import translate
 from dvcx.errors import UsageError, display
 
 ANY = "**"
+WILDCARD = "glob:"
+"""What stands before a wildcard where a path may stand as well."""
 
 
 class Globs:
@@ -68,6 +70,13 @@ class Globs:
 
     def _ends(self, reached: frozenset[tuple[int, int]]) -> bool:
         return any(done == len(self._parts[at]) for at, done in reached)
+
+
+def fixed_part(pattern: str) -> str:
+    """The directory a wildcard begins in: its components before the first one that holds a `*`, `?` or `[`."""
+    parts = pattern.split("/")
+    count = next((at for at, part in enumerate(parts) if set(part) & set("*?[")), len(parts) - 1)
+    return "/".join(parts[:count])
 
 
 def _component(part: str, pattern: str) -> re.Pattern[str] | None:

@@ -23,7 +23,7 @@ LOCK_FILE = "dvcx.lock"
 
 _CONTENT_KEYS = frozenset({"path", "kind", "hash", "blake3", "size", "files", "exec"})
 _POINTER_KEYS = _CONTENT_KEYS | {"dvcx", "desc", "labels", "meta", "remote", "push", "source"}
-_LOCK_STAGE_KEYS = frozenset({"cmd", "deps", "absent", "used", "env", "params", "outs", "items"})
+_LOCK_STAGE_KEYS = frozenset({"cmd", "deps", "absent", "used", "env", "params", "outs"})
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 _REQUEST_KEYS = frozenset({"dvcx", "cmd", "wdir", "deps", "params", "outs"})
 
@@ -49,7 +49,7 @@ class LockEntry(NamedTuple):
     """What the last good run of a stage ran, read and wrote. Paths relative to the lock's directory; params by file.
 
     `absent` are optional dependencies that were not there. `used` are the files each `glob:` and `py:` dependency stood for.
-    `env` holds digests of environment variables, "" for one that was not set. `items` are the keys of a map stage's items.
+    `env` holds digests of environment variables, "" for one that was not set.
     """
 
     cmd: str | tuple[str, ...]
@@ -59,7 +59,6 @@ class LockEntry(NamedTuple):
     absent: tuple[str, ...] = ()
     used: Mapping[str, Mapping[str, Used]] = _NOTHING
     env: Mapping[str, str] = _NOTHING
-    items: Mapping[str, str] = _NOTHING
 
 
 class Action(NamedTuple):
@@ -131,8 +130,46 @@ def decode_pointer(data: bytes, where: str) -> Pointer:
 
 def encode_lock(entries: Mapping[str, LockEntry]) -> bytes:
     """Canonical bytes of a lock: stages sorted by name, dependencies and outputs by path."""
-    stages = {name: _lock_stage(entries[name]) for name in sorted(entries)}
-    return _dump({"dvcx": VERSION, "stages": stages}, LOCK_FILE, indent=2)
+    if not any("@" in name for name in entries):
+        stages = {name: _lock_stage(entries[name]) for name in sorted(entries)}
+        return _dump({"dvcx": VERSION, "stages": stages}, LOCK_FILE, indent=2)
+    blocks = []
+    for name in sorted(entries):
+        record = _lock_row(entries[name]) if "@" in name else _lock_stage(entries[name])
+        text = json.dumps(record, indent=None if "@" in name else 2, ensure_ascii=False)
+        blocks.append(f"    {json.dumps(name, ensure_ascii=False)}: " + text.replace("\n", "\n    "))
+    whole = f'{{\n  "dvcx": {VERSION},\n  "stages": {{\n' + ",\n".join(blocks) + "\n  }\n}\n"
+    try:
+        return whole.encode()
+    except UnicodeEncodeError:
+        raise UnsafeInput(f"{LOCK_FILE}: a name or command in it is not valid UTF-8", "write it in UTF-8") from None
+
+
+def _lock_row(entry: LockEntry) -> dict[str, Any]:
+    """An entry in one line: of the thousands that `foreach` and `matrix` make, each takes as little as it can."""
+    record = _lock_stage(entry)
+    for key, contents in (("deps", entry.deps), ("outs", entry.outs)):
+        if contents:
+            record[key] = {path: _content_line(contents[path]) for path in sorted(contents)}
+    return record
+
+
+def _content_line(content: Content) -> str:
+    kind = TREE if content.kind == TREE else "exec" if content.executable else "file"
+    files = f" {content.files}" if content.kind == TREE else ""
+    return f"{kind} {content.id} {content.seal} {content.size}{files}"
+
+
+def _content_of(line: object, where: str) -> Content:
+    parts = line.split(" ") if isinstance(line, str) else []
+    numbers = parts[3:]
+    if len(parts) != 4 + (parts[:1] == [TREE]) or parts[0] not in ("file", "exec", TREE):
+        raise _malformed(where, "it must be 'file', 'exec' or 'tree', id, seal, size, and of a tree the number of files")
+    if not all(number.isascii() and number.isdigit() and len(number) <= 20 and _is_count(int(number)) for number in numbers):
+        raise _malformed(where, "an impossible size")
+    kind = TREE if parts[0] == TREE else BLOB
+    files = int(parts[4]) if kind == TREE else 1
+    return Content(kind, check_id(parts[1], where), check_seal(parts[2], where), int(parts[3]), files, parts[0] == "exec")
 
 
 def decode_lock(data: bytes, where: str) -> dict[str, LockEntry]:
@@ -226,7 +263,7 @@ def decode_request(data: bytes, where: str) -> Request:
         raise _malformed(where, "params must map files to values")
     if not isinstance(env, dict) or not all(isinstance(value, str) for value in env.values()):
         raise _malformed(where, "env must map names to digests")
-    code = _items(record.get("code", {}), f"{where}: code")
+    code = _digests(record.get("code", {}), f"{where}: code")
     if not _is_texts(outs) or len(set(outs)) != len(outs) or not isinstance(record["deps"], list):
         raise _malformed(where, "outs must be different paths, and deps a list")
     if record["wdir"] != "":
@@ -313,8 +350,6 @@ def _lock_stage(entry: LockEntry) -> dict[str, Any]:
         record["params"] = {file: dict(sorted(entry.params[file].items())) for file in sorted(entry.params)}
     if entry.outs:
         record["outs"] = [_content_record(path, entry.outs[path]) for path in sorted(entry.outs)]
-    if entry.items:
-        record["items"] = {item: entry.items[item] for item in sorted(entry.items)}
     return record
 
 
@@ -338,7 +373,6 @@ def _lock_entry(record: object, where: str) -> LockEntry:
             absent=_absent(record.get("absent", []), f"{where}.absent"),
             used=_used(record.get("used", {}), f"{where}.used"),
             env=_env(record.get("env", {}), f"{where}.env"),
-            items=_items(record.get("items", {}), f"{where}.items"),
         )
     return entry
 
@@ -357,7 +391,7 @@ def _env(record: object, where: str) -> dict[str, str]:
     return {name: "" if value is None else check_seal(value, f"{where}.{display(name[:80])}") for name, value in record.items()}
 
 
-def _items(record: object, where: str) -> dict[str, str]:
+def _digests(record: object, where: str) -> dict[str, str]:
     if not isinstance(record, dict):
         raise _malformed(where, "it must map paths to digests")
     for item, key in record.items():
@@ -367,9 +401,7 @@ def _items(record: object, where: str) -> dict[str, str]:
 
 
 def _used_line(used: Used) -> str:
-    content = used.content
-    kind = "exec" if content.executable else "file"
-    return f"{kind} {content.id} {content.seal} {content.size}" + (f" {used.code}" if used.code else "")
+    return _content_line(used.content) + (f" {used.code}" if used.code else "")
 
 
 def _used(record: object, where: str) -> dict[str, dict[str, Used]]:
@@ -387,16 +419,18 @@ def _used(record: object, where: str) -> dict[str, dict[str, Used]]:
 
 def _used_file(path: str, line: object, where: str) -> Used:
     _check_stage_path(path, where)
-    parts = line.split(" ") if isinstance(line, str) else []
-    if len(parts) not in (4, 5) or parts[0] not in ("file", "exec") or not (parts[3].isascii() and parts[3].isdigit()):
-        raise _malformed(where, f"{path!r} must be 'file' or 'exec', id, seal and size")
-    if len(parts[3]) > 20 or not _is_count(int(parts[3])):
-        raise _malformed(where, f"{path!r} has an impossible size")
-    content = Content(BLOB, check_id(parts[1], where), check_seal(parts[2], where), int(parts[3]), 1, parts[0] == "exec")
-    return Used(content, check_seal(parts[4], where) if len(parts) == 5 else "")
+    head, _, code = line.rpartition(" ") if isinstance(line, str) and line.count(" ") == 4 else (line, "", "")
+    content = _content_of(head, f"{where}: {display(path[:80])}")
+    if content.kind == TREE:
+        raise _malformed(where, f"{path[:80]!r} is a directory, where only files belong")
+    return Used(content, check_seal(code, where) if code else "")
 
 
 def _contents(records: object, where: str) -> dict[str, Content]:
+    if isinstance(records, dict) and records:
+        for path in records:
+            _check_stage_path(path, where)
+        return {path: _content_of(line, f"{where}.{display(path[:80])}") for path, line in records.items()}
     if not isinstance(records, list):
         raise _malformed(where, "it must be a list")
     contents: dict[str, Content] = {}

@@ -8,9 +8,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from dvcx.core.globs import fixed_part
 from dvcx.core.objects import Content
 from dvcx.core.paths import contains
-from dvcx.core.pipeline.dependencies import CODE, files_wanted, fixed_part, spec
+from dvcx.core.pipeline.dependencies import CODE, files_wanted, spec
 from dvcx.core.pipeline.params import MISSING, differences, pick, same, select
 from dvcx.core.pipeline.schema import Stage, Want
 from dvcx.core.records import LockEntry, Request, Used, encode_request

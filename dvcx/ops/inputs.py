@@ -8,10 +8,10 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from dvcx.core.globs import Globs
+from dvcx.core.globs import Globs, fixed_part
 from dvcx.core.objects import DIR, TREE, Content, entry_content
 from dvcx.core.paths import contains, join, path_problem, resolve
-from dvcx.core.pipeline.dependencies import GLOB, PASSED_OVER, files_wanted, fixed_part, may_match, not_read, spec
+from dvcx.core.pipeline.dependencies import GLOB, PASSED_OVER, files_wanted, may_match, not_read, reads_output, spec
 from dvcx.core.pipeline.schema import PARAMS_FILE, Stage, Want
 from dvcx.core.records import Used
 from dvcx.errors import DvcxError, NotFound, UnsafeInput, display
@@ -22,6 +22,7 @@ from dvcx.io.workspace import Looking, Rules, look
 
 if TYPE_CHECKING:
     from dvcx.core.pipeline.closure import Code
+    from dvcx.ops.placed import Parts
     from dvcx.project import Project
 
 MAX_CODE = 8 << 20
@@ -46,6 +47,25 @@ def used_files(
             else:
                 found[stage.address, spec(want)] = _imported(project, stage, want, index, rules)
     return found
+
+
+def add_unseen(stages: Iterable[Stage], used: Files, parts: Parts) -> list[str]:
+    """Add the files of tracked data that was never pulled to those of wildcards, as recorded; their paths."""
+    added = []
+    for stage in stages:
+        for want in stage.wants:
+            if want.kind != GLOB or not used:
+                continue
+            globs, found = Globs([want.value]), used[stage.address, spec(want)]
+            own = {out.path for out in stage.outs}
+            for path, content in parts.unseen_files(
+                lambda path, globs=globs: globs.names(path) and may_match(path),  # type: ignore[misc]
+                lambda path, want=want, own=own: path not in own and reads_output(want, path),  # type: ignore[misc]
+            ):
+                if path not in found:
+                    found[path] = Used(content)
+                    added.append(path)
+    return added
 
 
 def matching(
@@ -76,6 +96,28 @@ def matching(
         elif content is not None and not ignored(path, False):
             found[path] = content
     return found
+
+
+def names_matching(project: Project, pattern: str) -> list[str]:
+    """The files a wildcard names, sorted. Only names are looked at, and only in directories that can hold such a file."""
+    globs, rules = Globs([pattern]), project.rules()
+    found: list[str] = []
+    todo = [fixed_part(pattern)]
+    while todo:
+        here = todo.pop()
+        try:
+            with os.scandir(f"{project.root}/{here}" if here else project.root) as entries:
+                inside = [(join(here, entry.name), entry.is_dir(follow_symlinks=False)) for entry in entries]
+        except OSError:
+            continue
+        for path, is_directory in inside:
+            if path.rpartition("/")[2] in PASSED_OVER or (rules.ignored is not None and rules.ignored(path, is_directory)):
+                continue
+            if is_directory:
+                todo += [path] if globs.leads(path) or globs.names(path) else []
+            elif globs.names(path) and may_match(path) and not path_problem(path):
+                found.append(path)
+    return sorted(found)
 
 
 def environment_digests(names: Iterable[str], environment: Mapping[str, str]) -> dict[str, str]:

@@ -6,9 +6,10 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from dvcx.core.globs import fixed_part
 from dvcx.core.objects import LINK, Content, Entry, entry_content
 from dvcx.core.paths import contains
-from dvcx.core.pipeline.dependencies import files_wanted, fixed_part
+from dvcx.core.pipeline.dependencies import files_wanted
 from dvcx.core.pipeline.graph import Graph, find
 from dvcx.core.pipeline.schema import Stage
 from dvcx.core.records import LockEntry

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dvcx.core.globs import Globs
+from dvcx.core.documents import Document
+from dvcx.core.globs import WILDCARD, Globs, fixed_part
 from dvcx.core.objects import Content
 from dvcx.core.paths import contains, join, parent, relative, resolve, several
 from dvcx.core.pipeline.dependencies import link
@@ -115,7 +116,8 @@ def _tracked(project: Project, names: Sequence[str], read: Read, prefix: str, re
         elif base == PIPELINE:
             data = read(name, MAX_PIPELINE)
             if data is not None:
-                pipelines[name] = _pipeline(project, data, name, prefix, read_params)
+                read_more = with_wildcards(project, read_params, entries, there=not prefix)
+                pipelines[name] = _pipeline(project, data, name, prefix, read_more)
         elif name.endswith(POINTER_SUFFIX) and base != POINTER_SUFFIX:
             data = read(name, MAX_POINTER)
             if data is not None:
@@ -219,16 +221,51 @@ def read_pipeline(
         if path not in needed:
             held = read(path, yaml.MAX_BYTES)
             needed[path] = "" if held is None else seal(held).hex()
-            if held is not None:
+            if held is not None and path.startswith(WILDCARD):
+                known[path] = {"files": held.decode("utf-8", "surrogateescape").split("\0")}
+            elif held is not None:
                 known[path] = yaml.load_params(held, prefix + path)
         return known.get(path)
 
-    return parse_pipeline(yaml.load(data, prefix + name), name, values, style), needed
+    def document(path: str) -> Document | None:
+        held = read(path, MAX_PIPELINE)
+        needed[path] = "" if held is None else seal(held).hex()
+        return None if held is None else yaml.load(held, prefix + path)
+
+    whole = yaml.load(data, prefix + name)
+    if not isinstance(whole.value, dict) or "include" not in whole.value:
+        return parse_pipeline(whole, name, values, style), needed
+    from dvcx.core.pipeline.including import joined, parts
+
+    return joined(parts(whole, name, document, lambda one, file: parse_pipeline(one, file, values, style))), needed
 
 
 def reader(project: Project) -> Read:
     """Reads files of the workspace, one at a time."""
     return lambda path, limit: files.read_record(project.root, path, limit)
+
+
+def with_wildcards(project: Project, read: Read, entries: Mapping[str, LockEntry], *, there: bool) -> Read:
+    """Reads files, and of `glob:PATTERN` the names of the files that match: the items of a map, NUL-joined.
+
+    Where nothing is `there`, or nothing matches (it was never pulled), the items are those that were run, by the lock `entries`.
+    """
+
+    def answer(path: str, limit: int) -> bytes | None:
+        if not path.startswith(WILDCARD):
+            return read(path, limit)
+        from dvcx.ops.inputs import names_matching
+
+        pattern = path.removeprefix(WILDCARD)
+        names = names_matching(project, pattern) if there else []
+        if not names:
+            globs, begins = Globs([pattern]), fixed_part(pattern)
+            ends = {key.partition("@")[2] for key in entries if "@" in key}
+            known = {path for entry in entries.values() for path in entry.deps}
+            names = sorted(path for path in known if path[len(begins) + bool(begins) :] in ends and globs.names(path))
+        return "\0".join(names).encode("utf-8", "surrogateescape") if names else None
+
+    return answer
 
 
 def _unchanged(needs: bytes, read: Read) -> bool:
@@ -276,7 +313,6 @@ def _moved(entry: LockEntry, move: Callable[[str], str]) -> LockEntry:
         tuple([move(path) for path in entry.absent]),
         {_moved_spec(spec, move): {move(path): used for path, used in files.items()} for spec, files in entry.used.items()},
         entry.env,
-        {move(path): key for path, key in entry.items.items()},
     )
 
 

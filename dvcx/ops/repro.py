@@ -99,7 +99,7 @@ def repro(
     `pull` brings what is needed from the remotes: the outputs asked for, and what a command that has to run reads; the outputs
     of other stages stay away where their content is known. `force` runs fresh ones too. A stage's failure lets those that run
     finish and starts no more, unless `keep_going`; it is in the result. `emit` is called from several threads, one at a time.
-    Raises what records and the workspace raise, and with `pull` `RemoteFailed`.
+    Raises what records and the workspace raise, `Busy` when it should not wait, and with `pull` `RemoteFailed`.
     """
     targets = several(targets)
     if dry_run:
@@ -135,6 +135,7 @@ class _Repro:
         self._lock = dict(tracked.lock)
         self._runs: dict[str, StageRun] = {}
         self._touched: list[Stage] = []
+        self._busy: Busy | None = None
         self._placed: dict[str, Mark] = {}
         self._folded = time.monotonic()
         self._index = project.stat_index(emit, shared=True)
@@ -175,6 +176,8 @@ class _Repro:
         if self._touched or self._placed:
             _note(self._project, self._touched, runs, self._placed)
             run_records.prune(self._project.state_dir)
+        if self._busy is not None:
+            raise self._busy
         return Reproduced(tuple(runs), sum(1 for item in runs if item.how in ("failed", "skipped")))
 
     def _begin(self, chosen: Sequence[Stage]) -> None:
@@ -297,6 +300,10 @@ class _Repro:
             return StageRun(stage.address, "ran", words or ("--force",), seconds)
 
     def _failed(self, stage: Stage, error: DvcxError, blocked: tuple[Stage, ...]) -> bool:
+        if isinstance(error, Busy):
+            # Not the stage's failure: somebody else has what it needs, and this command does not wait any longer.
+            self._busy = self._busy or error
+            return False
         if not isinstance(error, Stopped):
             self._emit(StageEnded(stage.address, "failed"))
             self._runs[stage.address] = StageRun(stage.address, "failed", (), 0.0, f"{error.message}\n{error.hint}".strip())

@@ -12,7 +12,7 @@ import pytest
 
 from dvcx.cli.output import Paint
 from dvcx.cli.progress import Progress
-from dvcx.events import Advanced, Began, Ended, Noted, StageBegan, StageEnded, Warned
+from dvcx.events import Advanced, Began, Ended, Noted, StageBegan, StageEnded, StageOutput, StagesRun, Warned
 from tests.cli.runner import environment
 
 SCRIPT = """
@@ -106,3 +106,36 @@ def test_a_quick_phase_gets_no_bar_and_no_rich(tmp_path: Path) -> None:
     shown = _on_a_terminal(SCRIPT.replace("PAUSE", "0.001"), tmp_path)
     assert "hashing" not in shown
     assert "rich loaded: False" in shown
+
+
+STAGES = """
+from dvcx.cli.output import Paint
+from dvcx.cli.progress import Progress
+from dvcx.events import *
+emit = Progress(live=True, paint=Paint(False))
+emit(StagesRun(0, 0, 0, 3, (("quick", 0.1),)))
+emit(StagesRun(4, 1, 1, 2, (("train", 75.4), ("prep\\x1b", 3.0))))
+emit(StageOutput("train", b"half\\rwhole line\\n", True))
+emit(StagesRun(5, 1, 1, 2, (("train", 76.0),)))
+emit(StagesRun(8, 1, 1, 0))
+emit.close()
+"""
+
+
+def test_the_line_of_stages_on_a_terminal(tmp_path: Path) -> None:
+    """It comes when a stage takes long enough, makes room for what commands print, and goes."""
+    wipe = "\r\x1b[2K"
+    shown = _on_a_terminal(STAGES, tmp_path)
+    first = "4/9 done  1 from cache  1 failed  running train 75 s, prep\\x1b 3.0 s  2 waiting"
+    second = "5/9 done  1 from cache  1 failed  running train 76 s  2 waiting"
+    assert shown == f"{wipe}{first}{wipe}train | whole line\r\n{wipe}{second}{wipe}"
+
+
+def test_what_stages_print_goes_where_they_printed_it(capfd: pytest.CaptureFixture[str]) -> None:
+    emit = Progress(live=False, paint=Paint(False), quiet=True)
+    emit(StagesRun(0, 0, 0, 3, (("a", 9.0),)))
+    emit(StageOutput("a", b"one\ntwo\n"))
+    emit(StageOutput("b", b"three\n", True))
+    emit(StageOutput("c", b"raw\r", False, True))
+    out, err = capfd.readouterr()
+    assert (out, err) == ("a | one\na | two\nraw\r", "b | three\n")

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from dvcx.errors import NotFound, UsageError
+from dvcx.errors import DvcxError, NotFound, UsageError
 from dvcx.events import ignore
 from dvcx.ops.add import add
 from dvcx.ops.inputs import environment_digests, matching
 from dvcx.ops.repro import repro
 from dvcx.ops.status import status
 from dvcx.project import Project
-from tests.ops.trying import lock
+from tests.ops.trying import commit_all, lock
 
 Put = Callable[..., None]
 
@@ -145,6 +146,20 @@ def test_a_wildcard_over_tracked_data(project: Project, put: Put) -> None:
     assert status(project).clean
 
 
+def test_a_wildcard_over_data_that_was_never_pulled(project: Project, put: Put) -> None:
+    put({"raw/a.csv": "1", "raw/deep/b.csv": "2", "raw/no.txt": "", "dvcx.yaml": "stages:\n  sum:\n    cmd: cat raw/*.csv > sum\n"
+         '    deps: ["glob:raw/**/*.csv"]\n    outs: [sum]\n'})  # fmt: skip
+    add(project, ["raw"])
+    turns(project)
+    shutil.rmtree(Path(project.root, "raw"))
+    assert words(project) == {"sum": ("glob:raw/**/*.csv: no file matches",)}
+    os.unlink(Path(project.state_dir, "tracked.json"))
+    assert words(project) == {}
+    put({"dvcx.yaml": Path(project.root, "dvcx.yaml").read_text().replace("cat raw", "cat  -u raw")})
+    (run,) = repro(project).runs
+    assert run.how == "failed" and "is not all here" in run.error and "dvcx pull raw/" in run.error
+
+
 def test_what_a_wildcard_needs_is_made_first(project: Project, put: Put) -> None:
     put({"dvcx.yaml": """\
 stages:
@@ -194,3 +209,67 @@ def test_mistakes(project: Project, put: Put, stage: str, error: type[Exception]
 def test_digests_of_the_environment() -> None:
     found = environment_digests(["A", "B", "C"], {"A": "x", "B": "x"})
     assert found["C"] == "" and len(found["A"]) == 64 and found["A"] != found["B"]
+
+
+MAP = """\
+stages:
+  clean:
+    foreach: glob:data/raw/*.csv
+    do:
+      cmd: cat rules ${item} > data/clean/${item.stem}.txt; echo ${item.name} >> ran
+      deps: [rules]
+      outs: ["data/clean/${item.stem}.txt"]
+  all:
+    cmd: cat data/clean/*.txt > all.txt
+    deps: ["stage:clean"]
+    outs: [all.txt]
+"""
+
+
+def ran(project: Project) -> list[str]:
+    file = Path(project.root, "ran")
+    names = sorted(file.read_text().splitlines()) if file.exists() else []
+    file.unlink(missing_ok=True)
+    return names
+
+
+def test_a_map_runs_new_and_changed_items_only(project: Project, put: Put) -> None:
+    put({"dvcx.yaml": MAP, "rules": "r", "data/raw/a.csv": "1", "data/raw/b $(touch PWNED).csv": "2", "data/raw/no.txt": ""})
+    assert [run.how for run in repro(project).runs] == ["ran"] * 3
+    assert ran(project) == ["a.csv", "b $(touch PWNED).csv"]
+    assert not Path(project.root, "PWNED").exists()
+    assert status(project).clean
+    text = Path(project.root, "dvcx.lock").read_text()
+    assert len([line for line in text.splitlines() if line.startswith('    "clean@')]) == 2
+    put({"data/raw/a.csv": "3", "data/raw/c.csv": "4"})
+    assert words(project)["clean@a.csv"] == ("data/raw/a.csv: changed",)
+    repro(project)
+    assert ran(project) == ["a.csv", "c.csv"]
+    put({"rules": "s"})
+    repro(project, ["clean"])
+    assert ran(project) == ["a.csv", "b $(touch PWNED).csv", "c.csv"]
+    os.unlink(Path(project.root, "data/raw/c.csv"))
+    assert "data/clean/c.txt is no longer a dependency" in words(project)["all"]
+    repro(project)
+    assert ran(project) == [] and status(project).clean
+
+
+def test_a_map_whose_items_were_never_pulled_is_that_of_the_lock(project: Project, put: Put) -> None:
+    put({"dvcx.yaml": MAP, "rules": "r", "data/raw/a.csv": "1"})
+    add(project, ["data/raw"])
+    repro(project)
+    commit_all(project, "all")
+    known = {stage.stage for stage in status(project).stages}
+    shutil.rmtree(Path(project.root, "data/raw"))
+    assert {stage.stage for stage in status(project).stages} == known == {"clean@a.csv", "all"}
+    from dvcx.ops import records
+
+    assert {stage.address for stage in records.load(project, "HEAD").stages} == known
+
+
+@pytest.mark.parametrize("foreach", ["glob:../x/*", "glob:/x/*"])
+def test_mistakes_in_a_map(project: Project, put: Put, foreach: str) -> None:
+    put({"dvcx.yaml": f"stages:\n  s:\n    foreach: {foreach}\n    do: {{cmd: x}}\n"})
+    with pytest.raises(DvcxError) as caught:
+        status(project)
+    assert caught.value.message.startswith("dvcx.yaml:3:14: stages.s.foreach: unsafe path")

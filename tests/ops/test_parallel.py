@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from dvcx.errors import NotFound
+from dvcx.errors import Busy, NotFound
 from dvcx.events import Noted, StageOutput
 from dvcx.io import processes
 from dvcx.io import runs as run_records
@@ -233,8 +233,8 @@ def test_who_does_not_want_to_wait_is_told(project: Project) -> None:
     running = start(project)
     wait_for(project, "began")
     try:
-        failed = repro(setting(project, core_lock_timeout=0))
-        assert hows(failed) == {"a": "failed"} and "busy" in failed.runs[0].error and str(running.pid) in failed.runs[0].error
+        with pytest.raises(Busy, match=f"busy: pid {running.pid}"):
+            repro(setting(project, core_lock_timeout=0))
     finally:
         running.send_signal(signal.SIGTERM)
         running.communicate(timeout=30)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
-from dvcx.core.globs import Globs
+from dvcx.core.globs import Globs, fixed_part
 from dvcx.core.paths import contains
 from dvcx.core.pipeline.schema import FILE_NAME, Stage, Want, address
 from dvcx.core.records import is_record
@@ -25,13 +25,6 @@ def spec(want: Want) -> str:
 def files_wanted(stage: Stage) -> tuple[Want, ...]:
     """Those dependencies of a stage that stand for files nobody listed."""
     return tuple(want for want in stage.wants if want.kind in (GLOB, CODE))
-
-
-def fixed_part(pattern: str) -> str:
-    """The directory a wildcard begins in: its components before the first one that holds a `*`, `?` or `[`."""
-    parts = pattern.split("/")
-    count = next((at for at, part in enumerate(parts) if set(part) & set("*?[")), len(parts) - 1)
-    return "/".join(parts[:count])
 
 
 def link(stages: Sequence[Stage]) -> tuple[Stage, ...]:

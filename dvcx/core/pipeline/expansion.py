@@ -8,16 +8,32 @@ from math import prod
 from typing import Any, NamedTuple
 
 from dvcx.core.documents import Document, Mark
-from dvcx.core.paths import join, parent, resolve
+from dvcx.core.globs import WILDCARD, fixed_part
+from dvcx.core.paths import join, parent, relative, resolve
 from dvcx.core.pipeline.checking import Place, check_keys, expect, field, kind, refused
-from dvcx.core.pipeline.merging import Read, with_default, with_vars
-from dvcx.core.pipeline.templating import LOCAL, Found, Problem, Scope, Style, below, fill, parse, templated, to_text
+from dvcx.core.pipeline.merging import Carry, Read, with_default, with_vars
+from dvcx.core.pipeline.templating import (
+    LOCAL,
+    FileItem,
+    FileText,
+    Found,
+    Problem,
+    Scope,
+    Style,
+    below,
+    fill,
+    parse,
+    templated,
+    to_text,
+)
 from dvcx.errors import Conflict, DvcxError, UnsafeInput, UsageError, display
 
 PARAMS_FILE = "params.yaml"
-MAX_STAGES = 20_000
+MAX_STAGES = 12_000
 MAX_VALUES = 500_000
-MAX_TEXT = 32 << 20
+MAX_TEXT = 8 << 20
+# Values that were carried from one scope into another.
+MAX_CARRIED = 20_000_000
 _MAX_NAME = 200
 # Keys at the top whose values may hold templates.
 _TOP = ("params", "metrics", "plots", "artifacts", "datasets")
@@ -79,13 +95,14 @@ class _Expansion:
         self.known = known
         self.marks: dict[int, Mapping[Any, Mark]] = {}
         self.kept: list[Any] = []
-        self.values = self.text = 0
+        self.values = self.text = self.carried = 0
         self.used: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {}
 
     def run(self) -> Expanded:
         top = self.document.value
         scope = with_default(Scope(), join(self.base, PARAMS_FILE), self.read)
-        scope = with_vars(self.document, ("vars",), top.get("vars"), scope, self.base, self.read)
+        carry = self.carrier(("vars",))
+        scope = with_vars(self.document, ("vars",), top.get("vars"), scope, self.base, self.read, carry)
         new = {key: value for key, value in top.items() if key != "vars"}
         self.mapping(new, top)
         for key in _TOP:
@@ -124,7 +141,7 @@ class _Expansion:
                     raise refused(self.document, at, f" has '{other}' but no '{key}'", hint, value=False)
             template, place = body["do"], (*at, "do")
             expect(self.document, place, template, dict)
-            items = self.items((*at, "foreach"), body["foreach"], scope)
+            items = self.items((*at, "foreach"), body["foreach"], scope, template)
         else:
             template, place = {key: value for key, value in body.items() if key != "matrix"}, at
             self.mapping(template, body)
@@ -143,19 +160,46 @@ class _Expansion:
             if len(full) > _MAX_NAME or not full.isprintable():
                 hint = "use a mapping: its keys are the names, its values what ${item} stands for"
                 raise refused(self.document, at, f": '{display(full[:80])}…' cannot name a stage", hint, value=False)
+            self.carry(at, len(scope.values))
             inner = Scope(
                 {**scope.values, **{key: found.value for key, found in names.items()}},
                 {**scope.origins, **{key: found.trace for key, found in names.items()}},
                 scope.loaded,
                 tuple(names),
             )
-            yield full, self.stage(place, full, template, inner, allowed)
+            yield full, self.with_file(self.stage(place, full, template, inner, allowed), names)
 
-    def items(self, at: Place, written: Any, scope: Scope) -> Iterator[tuple[str, dict[str, Found]]]:
+    def with_file(self, stage: Any, names: Mapping[str, Found]) -> Any:
+        """A stage of a map depends on its item, whether it says so or not."""
+        item = names["item"].value
+        if isinstance(item, FileItem):
+            deps = stage.get("deps")
+            if deps is None or (isinstance(deps, list) and item["path"] not in deps):
+                stage["deps"] = self.mapping([*(deps or ()), str(item["path"])], deps)
+        return stage
+
+    def files(self, at: Place, written: str, template: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Found]]]:
+        """The items of a map: the files that match a wildcard, each with its path as seen from the stage's wdir."""
+        where = f"{self.document.where(*at, value=True)}: {field(at)}"
+        wdir = template.get("wdir", ".")
+        if not isinstance(wdir, str) or templated(wdir):
+            raise refused(self.document, at, " takes no wdir that is a template", "write the directory itself", value=False)
+        pattern, base = resolve(self.base, written, where), resolve(self.base, wdir, where)
+        begins = fixed_part(pattern)
+        found = self.read(f"{WILDCARD}{pattern}") or {}
+        for path in found.get("files", ()):
+            key = path[len(begins) + 1 :] if begins else path
+            yield key, {"item": Found(FileItem(relative(path, base)), LOCAL), "key": Found(FileText(key), LOCAL)}
+
+    def items(
+        self, at: Place, written: Any, scope: Scope, template: Mapping[str, Any]
+    ) -> Iterator[tuple[str, dict[str, Found]]]:
         """What `foreach` goes through: the end of the stage's name, and the values of `item` and `key`."""
         found = self.fill(at, written, scope, {}, whole=True)
         value, trace = found
-        if isinstance(value, dict):
+        if isinstance(value, str) and value.startswith(WILDCARD):
+            yield from self.files(at, value.removeprefix(WILDCARD), template)
+        elif isinstance(value, dict):
             for key in value:
                 yield to_text(key), {"item": Found(value[key], below(trace, key)), "key": Found(key, LOCAL)}
         elif isinstance(value, list):
@@ -196,7 +240,8 @@ class _Expansion:
             wdir = self.fill((*at, "wdir"), body["wdir"], scope, {}, whole=False).value if "wdir" in body else "."
             expect(self.document, (*at, "wdir"), wdir, str)
             base = resolve(self.base, wdir, f"{self.document.where(*at, 'wdir', value=True)}: {field((*at, 'wdir'))}")
-            scope = with_vars(self.document, (*at, "vars"), body["vars"], scope, base, self.read, name=f"{name}.vars")
+            carry = self.carrier((*at, "vars"))
+            scope = with_vars(self.document, (*at, "vars"), body["vars"], scope, base, self.read, carry, name=f"{name}.vars")
         new = self.mapping({key: value for key, value in body.items() if key != "vars"}, body)
         for key, value in new.items():
             new[key] = self.fill((*at, key), value, scope, used, whole=False, command=key == "cmd", named=name).value
@@ -276,6 +321,19 @@ class _Expansion:
         where = self.document.where(*at, value=value)
         return UsageError(f"{where}: {whose}{field(at)}: {display(problem.message)}", display(problem.hint))
 
+    def carrier(self, at: Place) -> Carry:
+        """What counts the values that are joined: fifty times the work of those that are only copied."""
+        return lambda count: self.carry(at, 50 * count)
+
+    def carry(self, at: Place, count: int) -> None:
+        self.carried += count
+        if self.carried > MAX_CARRIED:
+            raise self.too_much(at)
+
+    def too_much(self, at: Place) -> DvcxError:
+        hint = "let fewer stages come of it, or keep the values in a file that the stage reads"
+        return refused(self.document, at, ": too much comes of the templates up to here", hint, kind=UnsafeInput)
+
     def count(self, at: Place, value: Any, *, deep: bool = False) -> None:
         """Count what was written, so that a small file cannot become gigabytes."""
         todo = [value]
@@ -287,8 +345,7 @@ class _Expansion:
             elif deep and isinstance(value, dict | list):
                 todo += value.values() if isinstance(value, dict) else value
             if self.values > MAX_VALUES or self.text > MAX_TEXT:
-                hint = "let fewer stages come of it, or keep the values in a file that the stage reads"
-                raise refused(self.document, at, ": too much comes of the templates up to here", hint, kind=UnsafeInput)
+                raise self.too_much(at)
 
 
 def _fragment(name: str, number: int, value: Any) -> str:

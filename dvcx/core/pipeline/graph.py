@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
+from dvcx.core.globs import fixed_part
 from dvcx.core.paths import contains
-from dvcx.core.pipeline.dependencies import CODE, GLOB, fixed_part, needs, not_read, reads_output
+from dvcx.core.pipeline.dependencies import CODE, GLOB, needs, not_read, reads_output
 from dvcx.core.pipeline.schema import Stage, address
 from dvcx.core.records import POINTER_SUFFIX
 from dvcx.core.spelling import did_you_mean

@@ -79,7 +79,7 @@ STAGE: Keys = {
     "frozen": (_FLAG, "Not stale, whatever changed, as long as its outputs are there."),
     "always_changed": (_FLAG, "Always stale."),
     "vars": (_of("vars"), "Values for the templates of this stage."),
-    "foreach": (_ANY, "A list, a mapping, or a template that is one: one stage per item, made from do."),
+    "foreach": (_ANY, "A list, a mapping, a template that is one, or glob:data/raw/*.csv: one stage per item, made from do."),
     "do": (_of("stage"), "What foreach repeats; ${item} and ${key} stand for the item."),
     "matrix": (_mapping(_ANY), "Lists by name: one stage per combination."),
     "resources": (_of("resources"), "What it needs while it runs; other names than those below are amounts of anything else."),
@@ -100,6 +100,7 @@ DATASET: Keys = {
 }
 TOP: Keys = {
     "stages": (_or_nothing(_mapping(_of("stage"))), "The stages by name."),
+    "include": (_SOME, "Other YAML files whose stages are part of this one; paths in them are relative to them."),
     "vars": (_of("vars"), "Values for templates: mappings, files, or FILE:key,key."),
     "params": (_TEXTS, "Files of parameters that dvcx params shows."),
     "metrics": (_TEXTS, "Files of metrics that dvcx metrics shows."),

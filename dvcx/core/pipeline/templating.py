@@ -120,6 +120,21 @@ class Found(NamedTuple):
     trace: Any
 
 
+class FileText(str):
+    """A text that somebody's file is named by: in a command it is quoted for the shell."""
+
+
+class FileItem(dict[str, Any]):
+    """An item that is a file: `${item}` is its path, and so are `path`, `name`, `stem` and `ext` parts of it."""
+
+    def __init__(self, path: str) -> None:
+        name = path.rpartition("/")[2]
+        stem, dot, ext = name.rpartition(".")
+        stem, ext = (stem, dot + ext) if stem else (name, "")
+        parts = {"path": path, "name": name, "stem": stem, "ext": ext, "dir": path.rpartition("/")[0] or "."}
+        super().__init__({key: FileText(part) for key, part in parts.items()})
+
+
 def select(scope: Scope, expression: Expression, used: dict[str, dict[str, None]]) -> Found:
     """What an expression names. Notes in `used`, by file, the parameters it looked at. Raises `Problem`."""
     key = "".join(part if isinstance(part, str) else to_text(_scalar(scope, part, used)) for part in expression.parts)
@@ -139,7 +154,7 @@ def select(scope: Scope, expression: Expression, used: dict[str, dict[str, None]
         trace = below(trace, index)
     if isinstance(trace, Origin) and trace.file and not isinstance(value, dict):
         used.setdefault(trace.source, {})[trace.path] = None
-    return Found(value, trace)
+    return Found(value["path"] if isinstance(value, FileItem) else value, trace)
 
 
 def below(trace: Any, step: str | int) -> Any:
@@ -195,6 +210,8 @@ def fill(scope: Scope, text: str, used: dict[str, dict[str, None]], *, command: 
     parts = parse(text)
     if len(parts) == 1 and isinstance(parts[0], Expression):
         found = select(scope, parts[0], used)
+        if isinstance(found.value, FileText):
+            return Found(shell_quoted(found.value) if command is not None else str(found.value), LOCAL)
         if isinstance(found.value, dict) and command is not None:
             return Found(options(found.value, command), LOCAL)
         if isinstance(found.value, dict | list) and not whole:
@@ -220,8 +237,8 @@ def fill(scope: Scope, text: str, used: dict[str, dict[str, None]], *, command: 
             raise Problem(what, "name a value in it" if isinstance(found.value, dict) else "name an item of it, or use foreach")
         else:
             value = to_text(found.value)
-            from_file = command is not None and isinstance(found.trace, Origin) and found.trace.file
-            filled += shell_quoted(value, quote) if from_file else value
+            from_file = isinstance(found.value, FileText) or (isinstance(found.trace, Origin) and found.trace.file)
+            filled += shell_quoted(value, quote) if command is not None and from_file else value
     return Found(filled, LOCAL)
 
 

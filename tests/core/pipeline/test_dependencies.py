@@ -6,8 +6,9 @@ import dataclasses
 
 import pytest
 
+from dvcx.core.globs import fixed_part
 from dvcx.core.objects import BLOB, Content
-from dvcx.core.pipeline.dependencies import fixed_part, link, may_match, not_read
+from dvcx.core.pipeline.dependencies import link, may_match, not_read
 from dvcx.core.pipeline.graph import build
 from dvcx.core.pipeline.schema import Execution, Out, Stage, Want
 from dvcx.core.records import LockEntry, Used, decode_lock, encode_lock
