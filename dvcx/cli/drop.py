@@ -66,4 +66,4 @@ def _lines(face: Face, result: Dropped) -> Iterable[str]:
     if result.shared:
         yield f"{output.plural(result.shared, 'object')} stay: other tracked paths need them"
     if not result.dry_run:
-        yield from face.next(f"dvcx pull {' '.join(face.path(item.path) for item in result.items)} to have it again")
+        yield from face.next(f"dvcx pull {' '.join(face.path(item.path) for item in result.items)}  # brings it back")

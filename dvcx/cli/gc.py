@@ -107,6 +107,6 @@ def _lines(face: Face, result: Collected, remote: str) -> Iterable[str]:
         )
     if result.objects and not result.dry_run:
         yield f"the trash gives back {output.size(result.trash_bytes)} of disk with the first dvcx gc from {result.until} on"
-        yield from face.next(f"to undo: dvcx gc --undo{f' --remote {display(remote)}' if remote else ''}")
+        yield from face.next(f"dvcx gc --undo{f' --remote {display(remote)}' if remote else ''}  # brings it back")
     if result.ripe:
         yield f"what stays unused can go with a dvcx gc --remote {display(result.store)} from {result.ripe} on"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from typer import Context
@@ -43,7 +45,16 @@ def push(
     face: Face = ctx.obj
     project = face.project(jobs=jobs, no_wait=no_wait)
     result = op(project, face.targets(project, targets), remote=remote, jobs=jobs, dry_run=dry_run, emit=face.emit)
-    face.done(result, lambda: _lines(result))
+    face.done(result, lambda: [*_lines(result), *_note(face, result)])
+
+
+def _note(face: Face, result: Pushed) -> Iterator[str]:
+    """Nothing was to be sent, but something was edited: whoever expected it there is told why it is not."""
+    if result.unrecorded:
+        named = [face.path(path) for path in result.unrecorded[:3]]
+        have = "path has" if len(result.unrecorded) == 1 else "paths have"
+        yield f"{len(result.unrecorded):,} {have} edits that are not recorded yet and were not sent: {', '.join(named)}"
+        yield from face.next(f"dvcx commit {' '.join(map(shlex.quote, named))}")
 
 
 def _lines(result: Pushed) -> list[str]:

@@ -16,7 +16,7 @@ from dvcx.errors import UsageError, display
 
 if TYPE_CHECKING:
     from dvcx.core.holding import Holding, PathLacking
-    from dvcx.ops.status import Status
+    from dvcx.ops.status import DataChange, Status
     from dvcx.project import Project
 
 app = app()
@@ -59,7 +59,7 @@ def check_name(project: Project, targets: Sequence[str] | None, remote: str | No
 
 def status_lines(face: Face, result: Status) -> Iterable[str]:
     """The answer in groups: data, then stages with their reasons, then what to do."""
-    from dvcx.core.staleness import NOT_AS_RECORDED, WOULD_RESTORE
+    from dvcx.core.staleness import WOULD_RESTORE
 
     stages = [stage for stage in result.stages if stage.state not in ("fresh", "skipped")]
     skipped = [stage for stage in result.stages if stage.state == "skipped"]
@@ -96,30 +96,50 @@ def status_lines(face: Face, result: Status) -> Iterable[str]:
         else:
             counts = [f"{result.tracked:,} tracked"] if result.tracked else []
             counts += [output.plural(len(result.stages), "stage")] if result.stages else []
+            counts += [f"{result.not_pulled:,} not pulled"] if result.not_pulled else []
             yield f"everything is up to date ({', '.join(counts)})"
         return
     yield ""
     states = {change.state for change in result.data}
-    if "missing" in states:
-        yield from face.next("dvcx pull to bring what is missing")
-    elif absent:
-        yield from face.next("dvcx pull to bring what is not here; dvcx pull PATH brings a part")
-    elif stages:
-        differ = any(NOT_AS_RECORDED in reason for stage in stages for reason in stage.reasons)
-        other = " to make outputs anew, or dvcx checkout to put the recorded ones in place" if differ else ""
-        yield from face.next(f"dvcx repro{other}")
-    if any(change.text.startswith("cache object modified") for change in result.data):
-        yield from face.next("dvcx fsck --repair to have the recorded bytes in the cache again; the edited ones are kept")
-    edited = [change.path for change in result.data if change.state == "modified"]
-    if edited:
-        import shlex
+    yield from face.next(*_steps(face, result, states, bool(stages)))
 
-        # Named, or commit would record the stages that read them as if they had run.
-        path = shlex.quote(face.path(edited[0])) if len(edited) == 1 else "PATH..."
-        what, them = ("change", "it") if len(edited) == 1 else ("changes", "them")
-        yield from face.next(f"dvcx commit {path} to record the {what}, or dvcx checkout --force {path} to undo {them}")
+
+def _steps(face: Face, result: Status, states: set[str], stages: bool) -> Iterable[str]:
+    """Commands to type next; what each does stands behind it as a shell's comment."""
+    from dvcx.core.staleness import NOT_AS_RECORDED
+
+    if "missing" in states:
+        yield "dvcx pull  # brings what is missing"
+    elif "not pulled" in states:
+        yield "dvcx pull  # brings what is not here; dvcx pull PATH a part of it"
+    elif stages:
+        differ = any(NOT_AS_RECORDED in reason for stage in result.stages for reason in stage.reasons)
+        yield f"dvcx repro{'  # makes the outputs anew' if differ else ''}"
+        if differ:
+            yield "dvcx checkout  # puts the recorded outputs in place"
+    if any(change.text.startswith("cache object modified") for change in result.data):
+        yield "dvcx fsck --repair  # the recorded bytes come back into the cache; the edited ones are kept"
+    yield from _edited(face, [change for change in result.data if change.state == "modified"])
     if "deleted" in states:
-        yield from face.next("dvcx checkout to put back what was deleted, or dvcx remove to stop tracking it")
+        yield "dvcx checkout  # puts back what was deleted"
+        yield "dvcx remove PATH  # stops tracking it"
+
+
+def _edited(face: Face, edited: Sequence[DataChange]) -> Iterable[str]:
+    if not edited:
+        return
+    import shlex
+
+    # Named, or commit would record the stages that read them as if they had run.
+    path = shlex.quote(face.path(edited[0].path)) if len(edited) == 1 else "PATH..."
+    what, them = ("change", "it") if len(edited) == 1 else ("changes", "them")
+    yield f"dvcx commit {path}  # records the {what}"
+    if any(change.text.endswith("not pulled") for change in edited):
+        # The whole of it cannot be put back: the rest was never here.
+        inside = f"{path}/FILE" if len(edited) == 1 else "PATH/FILE"
+        yield f"dvcx checkout --force {inside}  # undoes the change of a file; dvcx diff names the files"
+    else:
+        yield f"dvcx checkout --force {path}  # undoes {them}"
 
 
 def remote_lines(face: Face, result: Status) -> Iterable[str]:
@@ -154,4 +174,4 @@ def _remedy(face: Face, held: Holding) -> Iterable[str]:
         yield from face.next(f"dvcx push --remote {display(held.remote)}")
     if lost:
         more = f" and {len(lost) - 1:,} more" if len(lost) > 1 else ""
-        yield from face.next(f"find {face.path(lost[0].path)}{more}: what is recorded is neither here nor there")
+        yield f"{face.path(lost[0].path)}{more}: what is recorded is neither here nor there; somebody may have it"

@@ -183,7 +183,8 @@ def check_value(key: str, value: object, where: str) -> Any:
             section = where if where == key else f"{where}: {key}"
             raise UsageError(
                 f"{section}: the URL holds a password or key",
-                "leave it out of the URL; put it in the private file: dvcx remote modify --local NAME secret_access_key VALUE",
+                "leave it out of the URL; put it in the private file: "
+                f"dvcx remote modify --local {key.split('.')[1]} secret_access_key VALUE",
             )
         return value
     raise _bad_value(row, key, where, value)

@@ -20,7 +20,7 @@ from dvcx.io.store.writer import Sent, Writer, fresh_bytes
 from dvcx.ops import actions, records
 from dvcx.ops.checkout import entry_of
 from dvcx.ops.listings import Listings
-from dvcx.ops.looking import entry_at, stored_trees
+from dvcx.ops.looking import entry_at, observe, stored_trees
 from dvcx.ops.records import Tracked
 from dvcx.ops.transfer import move, needed
 
@@ -34,7 +34,8 @@ class Pushed:
 
     `objects` and their logical `bytes` are new on the remote; `new` of these bytes it held in no object or chunk; `sent` is
     what went there, as stored (0 in a dry run); `ratio` is sent (in a dry run new) to logical bytes. `present` objects were
-    there already. `actions` results of stages went along.
+    there already. `actions` results of stages went along. `unrecorded`, looked for where nothing was to be sent, are tracked
+    paths with edits that no pointer names yet, which a push therefore does not send.
     """
 
     remote: str
@@ -46,6 +47,7 @@ class Pushed:
     present: int
     dry_run: bool
     actions: int = 0
+    unrecorded: tuple[str, ...] = ()
 
 
 def push(
@@ -66,7 +68,26 @@ def push(
     name = project.remote_name(remote)
     tracked = records.load(project)
     with project.cache_reader_lock("dvcx push", emit):
-        return _push(project, tracked, targets, name, asked=bool(remote), jobs=jobs, dry_run=dry_run, emit=emit)
+        pushed = _push(project, tracked, targets, name, asked=bool(remote), jobs=jobs, dry_run=dry_run, emit=emit)
+    return pushed if pushed.objects else replace(pushed, unrecorded=_unrecorded(project, tracked, targets, emit))
+
+
+def _unrecorded(project: Project, tracked: Tracked, targets: Sequence[str], emit: Emit) -> tuple[str, ...]:
+    """The tracked paths at, in or around targets (all without any) that were edited since they were recorded."""
+    from dvcx.ops.placed import Parts
+    from dvcx.ops.status import data_changes
+
+    paths = [path for path in tracked.pointers if not targets or any(contains(path, at) or contains(at, path) for at in targets)]
+    index = project.stat_index(emit)
+    parts = Parts(project, tracked, index, emit)
+    try:
+        seen = observe(project, paths, index=index, rules=project.rules(), emit=emit)
+        changes = data_changes(project, tracked, paths, seen, parts, emit)
+        index.flush()
+    finally:
+        parts.close()
+        index.close()
+    return tuple(change.path for change in changes if change.state == "modified")
 
 
 def _push(
@@ -75,12 +96,13 @@ def _push(
     cache = project.cache(emit)
     store = project.remote(name, emit, write=not dry_run)
     try:
-        with Listings(project, tracked, cache, emit, remote=name) as listings:
-            contents = _chosen(tracked, targets, name, asked=asked, read=listings.read)
-        results = actions.sendable(project, tracked, contents, cache, name)
-        for action in results.values():
-            contents = {**action.outs, **contents}
-        pushed = _push_objects(project, contents, cache, store, name, jobs=jobs, dry_run=dry_run, emit=emit)
+        with _cut_told(cache):
+            with Listings(project, tracked, cache, emit, remote=name) as listings:
+                contents = _chosen(tracked, targets, name, asked=asked, read=listings.read)
+            results = actions.sendable(project, tracked, contents, cache, name)
+            for action in results.values():
+                contents = {**action.outs, **contents}
+            pushed = _push_objects(project, contents, cache, store, name, jobs=jobs, dry_run=dry_run, emit=emit)
         if dry_run:
             return pushed
         return replace(pushed, actions=actions.send(project, store, results, jobs=jobs or project.jobs, emit=emit))
@@ -170,6 +192,22 @@ def _forecast(
             emit(Advanced(1, item.size))
         emit(Ended("looking for what is new"))
     return Pushed(name, len(absent), size, new, 0, _ratio(new, size), present, dry_run)
+
+
+@contextlib.contextmanager
+def _cut_told(cache: Store) -> Iterator[None]:
+    """What the cache lacks because a pack of it was cut off is damage, not absence."""
+    try:
+        yield
+    except NotFound as error:
+        cut = cache.cut_packs()
+        if not cut:
+            raise
+        name, size, right = cut[0]
+        raise IntegrityError(
+            f"{cache.label}: {name} has {size:,} bytes instead of {right:,}; {error.message}",
+            "dvcx fsck --repair gets a good copy from a remote; or where the files still are: dvcx commit",
+        ) from None
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from dvcx.core.documents import Document
 from dvcx.core.globs import WILDCARD, Globs, fixed_part
 from dvcx.core.objects import Content
 from dvcx.core.paths import contains, join, parent, relative, resolve, several
@@ -226,7 +227,17 @@ def read_pipeline(
                 known[path] = yaml.load_params(held, prefix + path)
         return known.get(path)
 
-    return parse_pipeline(yaml.load(data, prefix + name), name, values, style), needed
+    def document(path: str) -> Document | None:
+        held = read(path, MAX_PIPELINE)
+        needed[path] = "" if held is None else seal(held).hex()
+        return None if held is None else yaml.load(held, prefix + path)
+
+    whole = yaml.load(data, prefix + name)
+    if not isinstance(whole.value, dict) or "include" not in whole.value:
+        return parse_pipeline(whole, name, values, style), needed
+    from dvcx.core.pipeline.including import joined, parts
+
+    return joined(parts(whole, name, document, lambda one, file: parse_pipeline(one, file, values, style))), needed
 
 
 def reader(project: Project) -> Read:

@@ -107,7 +107,8 @@ def _with(
     if replaced and not force:
         raise Conflict(f"{display(file)} has a stage '{display(name)}' already", "--force replaces it; or choose another --name")
     fresh = set_stage(data or HEADER.encode(), name, record, file)
-    pipeline, _ = records.read_pipeline(fresh, file, "", records.reader(project), records.template_style(project))
+    read = records.with_wildcards(project, records.reader(project), tracked.lock, there=True)
+    pipeline, _ = records.read_pipeline(fresh, file, "", read, records.template_style(project))
     others = [stage for stage in tracked.stages if stage.file != file]
     build([*others, *pipeline.stages], tracked.pointers)
     return next(stage for stage in pipeline.stages if stage.name == name), replaced, fresh

@@ -60,7 +60,8 @@ class StageStatus:
 class Status:
     """The state of the project; `tracked` counts pointers, `clean` is True when nothing changed and no stage is stale.
 
-    `remotes` is what remotes hold, when that was asked; `clean` then also means that they lack nothing.
+    `remotes` is what remotes hold, when that was asked; `clean` then also means that they lack nothing. `not_pulled` counts
+    tracked paths that, or parts of which, were never placed here and were taken to be as recorded (`check`).
     """
 
     data: tuple[DataChange, ...]
@@ -68,6 +69,7 @@ class Status:
     tracked: int
     clean: bool
     remotes: tuple[Holding, ...] = ()
+    not_pulled: int = 0
 
 
 def status(project: Project, targets: Sequence[str] = (), *, remote: str | None = None, emit: Emit = ignore) -> Status:
@@ -91,7 +93,10 @@ def answer(project: Project, targets: Sequence[str], *, remote: str | None, abse
     try:
         rules = project.rules()
         seen = observe(project, [*paths, *stage_paths(stages)], index=index, rules=rules, emit=emit)
+        passed = []
         if absent_as_recorded:
+            absent = [path for path in paths if seen.get(path) is None]
+            passed = [item for item in data_changes(project, tracked, absent, seen, parts, emit) if item.state == NOT_PULLED]
             seen.update(_recorded(project, tracked, [path for path, content in seen.items() if content is None], emit))
         data = data_changes(project, tracked, paths, seen, parts, emit)
         if data:
@@ -99,6 +104,7 @@ def answer(project: Project, targets: Sequence[str], *, remote: str | None, abse
 
             data = telling(project, tracked, data, seen, index, emit)
         if absent_as_recorded:
+            passed += [change for change in data if change.state == NOT_PULLED]
             data = [change for change in data if change.state != NOT_PULLED]
         now = snapshot(project, stages, tracked.lock, index=index, rules=rules, emit=emit, parts=parts, seen=seen)
         named = {stage.address for stage in stages}
@@ -116,7 +122,7 @@ def answer(project: Project, targets: Sequence[str], *, remote: str | None, abse
     remotes = _remotes(project, tracked, targets, remote, emit) if remote is not None else ()
     settled = all(verdict.state in (FRESH, SKIPPED) for verdict in verdicts)
     clean = not data and settled and not any(held.missing for held in remotes)
-    return Status(tuple(data), found, len(paths), clean, remotes)
+    return Status(tuple(data), found, len(paths), clean, remotes, len(passed))
 
 
 def _remotes(project: Project, tracked: Tracked, targets: Sequence[str], remote: str, emit: Emit) -> tuple[Holding, ...]:

@@ -259,7 +259,7 @@ def test_verbs_that_free_the_disk(project: Path, git: Git, tmp_path_factory: pyt
     assert "would be moved to the trash  1 object  8 B" in _ok("gc", "--dry-run", "--grace", "0", cwd=project)
     out = _ok("gc", "--yes", "--grace", "0", cwd=project)
     assert "moved to the trash  1 object  8 B" in out
-    assert "next: to undo: dvcx gc --undo" in out
+    assert "next: dvcx gc --undo  # brings it back" in out
     assert "brought back 1 file (8 B) from the trash" in _ok("gc", "--undo", cwd=project)
     assert _json("gc", "--dry-run", "--grace", "0", cwd=project)["objects"] == 1
     assert dvcx_run("gc", "--undo", cwd=project).returncode == 5
@@ -287,7 +287,7 @@ def test_the_hint_after_a_collection_undoes_it(remote: str, hint: str) -> None:
 
     face: Any = SimpleNamespace(verbose=False, next=lambda *steps: steps)
     done = Collected("cache", False, 1, 8, 1, 0, 0, 0, "2026-01-01", "2026-01-09", 0, 0, 0, 0, 0, 0, 8, 0, "", 8, ())
-    assert list(_lines(face, done, remote))[-1] == f"to undo: {hint}"
+    assert list(_lines(face, done, remote))[-1] == f"{hint}  # brings it back"
 
 
 def test_settings_verbs(project: Path) -> None:
@@ -339,14 +339,14 @@ def test_what_to_do_next_after_a_change_of_commit(project: Path, git: Git) -> No
     git("commit", "-qm", "one")
     (project / "data.csv").write_text("a,b\n1,3\n")
     told = _ok("status", cwd=project)
-    assert "next: dvcx commit data.csv to record the change, or dvcx checkout --force data.csv to undo it" in told
+    assert "next: dvcx commit data.csv  # records the change\nnext: dvcx checkout --force data.csv  # undoes it" in told
     _ok("repro", cwd=project)
     git("commit", "-qam", "two")
     assert "modified  data.csv  8 B\n" in _ok("diff", "HEAD~1", cwd=project)
     git("checkout", "-q", "HEAD~1")
     told = _ok("status", cwd=project)
     assert "out.csv: output is not as recorded" in told
-    assert "dvcx checkout to put the recorded ones in place" in told
+    assert "next: dvcx checkout  # puts the recorded outputs in place" in told
 
 
 def test_diff_of_a_path_names_the_option(project: Path, git: Git) -> None:
@@ -382,8 +382,9 @@ def test_a_part_of_the_data_and_what_the_remote_holds(
         "  data.csv",
         "  images    3 files",
         "",
-        "next: dvcx pull to bring what is not here; dvcx pull PATH brings a part",
+        "next: dvcx pull  # brings what is not here; dvcx pull PATH a part of it",
     ]
+    assert "(2 tracked, 2 not pulled)" in _ok("check", cwd=there)
     assert "7 objects there (" in _ok("status", "-r", cwd=there)
     assert "1 file (10 B) placed" in _ok("pull", "--glob", "images/c*/1*", cwd=there)
     assert "1 file (10 B) placed" in _ok("pull", "--glob", "./c*/2*", cwd=there / "images")

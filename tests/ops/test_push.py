@@ -489,3 +489,29 @@ def test_the_first_result_stays_on_the_remote(ran: Project, store_dir: Path) -> 
     assert push(ran, emit=events.append).actions == 0 and path.read_bytes() == other
     told = [event.message for event in events if isinstance(event, Noted)]
     assert any("keeps the result it has" in message and "'end'" in message for message in told)
+
+
+def test_edits_that_are_not_recorded_are_told(tracked: Project) -> None:
+    push(tracked)
+    assert push(again(tracked)).unrecorded == ()
+    write(tracked, {"f": "edited", "d/a": "edited"})
+    assert push(again(tracked)).unrecorded == ("d", "f")
+    assert push(again(tracked), ["d/sub"]).unrecorded == ("d",)
+    assert push(again(tracked), ["big"]).unrecorded == ()
+
+
+@pytest.mark.parametrize("damage", ["truncated", "emptied", "gone"])
+def test_a_damaged_pack_of_the_cache_stops_it(project: Project, store_dir: Path, damage: str) -> None:
+    write(project, {f"many/{number:03}": f"{number}" * 60 for number in range(130)})
+    add(project, ["many"])
+    project = with_remote(project, store_dir)
+    (pack,) = [path for path in Path(project.cache_dir, "packs").rglob("*") if path.is_file()]
+    pack.chmod(0o644)
+    if damage == "gone":
+        pack.unlink()
+    else:
+        os.truncate(pack, 0 if damage == "emptied" else 2000)
+    with pytest.raises(NotFound if damage == "gone" else IntegrityError) as caught:
+        push(again(project))
+    assert "dvcx fsck --repair" in caught.value.hint or damage == "gone", (caught.value.message, caught.value.hint)
+    assert not list((store_dir / "index").glob("*"))

@@ -100,6 +100,7 @@ DATASET: Keys = {
 }
 TOP: Keys = {
     "stages": (_or_nothing(_mapping(_of("stage"))), "The stages by name."),
+    "include": (_SOME, "Other YAML files whose stages are part of this one; paths in them are relative to them."),
     "vars": (_of("vars"), "Values for templates: mappings, files, or FILE:key,key."),
     "params": (_TEXTS, "Files of parameters that dvcx params shows."),
     "metrics": (_TEXTS, "Files of metrics that dvcx metrics shows."),

@@ -32,7 +32,7 @@ FILE_NAME = "dvcx.yaml"
 LOCK_NAME = "dvcx.lock"
 PARAMS_FILE = "params.yaml"
 
-TOP_KEYS = ("stages", "vars", "params", "metrics", "plots", "artifacts", "datasets")
+TOP_KEYS = ("stages", "include", "vars", "params", "metrics", "plots", "artifacts", "datasets")
 STAGE_KEYS = (
     *("cmd", "deps", "params", "outs", "metrics", "plots", "wdir", "desc", "meta", "frozen", "always_changed"),
     *("vars", "foreach", "do", "matrix", "resources", "mutex", "env", "retries", "timeout", "when"),
@@ -44,7 +44,6 @@ PLOT_TEXTS = ("x", "y", "x_label", "y_label", "title", "template")
 PLOT_KEYS = (*PLOT_TEXTS, "header")
 DEP_KEYS = ("optional", "exact")
 DATASET_TYPES = ("dvc", "dc", "url")
-_LATER_TOP = frozenset({"include"})
 
 _NAME = re.compile(r"[^\W-][\w-]*").fullmatch
 _WANT = re.compile(r"(glob|py|stage):(?!//)(.+)", re.DOTALL).fullmatch
@@ -202,7 +201,7 @@ def parse_pipeline(
         return Pipeline()
     if not isinstance(top, dict):
         raise UsageError(f"{document.file}: it must hold 'stages:', not {kind(top)}", "start it with a line: stages:")
-    check_keys(document, (), top, TOP_KEYS, _LATER_TOP)
+    check_keys(document, (), top, TOP_KEYS)
     stages = {} if top.get("stages") is None else top["stages"]
     expect(document, ("stages",), stages, dict)
     for name in stages:

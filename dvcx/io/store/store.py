@@ -225,6 +225,22 @@ class Store:
         found = (item for item in self._packs.values() if item.modified >= since and is_pack_name(item.name))
         return {item.name: item.size for item in found if item.name not in known}
 
+    def cut_packs(self) -> list[tuple[str, int, int]]:
+        """Name, bytes and right number of bytes of packs that have another length than an index says, and so count as absent.
+
+        Reads all indexes: for who has to say why something is not here.
+        """
+        self.sync()
+        found = {}
+        for item in self.backend.list("index"):
+            with contextlib.suppress(DvcxError):
+                for info in self.read_index(item.name, item.size).packs:
+                    name = pack_name(info.name.hex())
+                    listed = self._packs.get(name)
+                    if listed is not None and listed.size != info.size:
+                        found[name] = (name, listed.size, info.size)
+        return sorted(found.values())
+
     def have(self, ids: Iterable[str]) -> dict[str, bytes]:
         """Seals of the objects that are here, by id; an empty seal where only reading them could tell."""
         self.sync()

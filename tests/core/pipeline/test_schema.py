@@ -203,7 +203,6 @@ def test_no_stages(text: str) -> None:
         ("stages:\n  a:\n    cmd: x\n    dpes: []", "dvcx.yaml:4:5: stages.a: unknown key 'dpes'", "did you mean 'deps'?"),
         ("stages:\n  a:\n    cmd: x\n    deps: x.csv", "dvcx.yaml:4:11: stages.a.deps must be a list, not text", "deps: [x.csv]"),
         ("stages: {a: {cmd: x, deps: [1]}}", "dvcx.yaml:1:29: stages.a.deps[0] must be a path, not a number", "quotes"),
-        ("include: []", "dvcx.yaml:1:1: 'include' is not supported yet by this version", "it understands: stages"),
         ("params: x", "dvcx.yaml:1:9: params must be a list, not text", "params: [x]"),
         ("metrics: [1]", "dvcx.yaml:1:11: metrics[0] must be a path, not a number", ""),
         ("plots: [{a: {xlabel: t}}]", "dvcx.yaml:1:14: plots[0].a: unknown key 'xlabel'", "did you mean 'x_label'?"),
