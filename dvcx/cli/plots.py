@@ -239,7 +239,7 @@ def _draw(plotext: Any, face: Face, drawing: Drawing) -> None:
     several = len({line.series for line in drawing.lines}) > 1
     for line in drawing.lines:
         points = [point for point in line.points if _is_number(point.x) and _is_number(point.y)]
-        points = thinned(points, max(1, len(points) // 2_000))
+        points = [points[at] for at in thinned(len(points), max(1, len(points) // 2_000))]
         if points:
             label = f"{line.rev} {line.y}" if several else line.rev
             draw([point.x for point in points], [point.y for point in points], label=display(label))

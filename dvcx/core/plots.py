@@ -169,21 +169,37 @@ def records_of(value: object, where: str) -> list[Mapping[str, Any]]:
 
 
 class Point(NamedTuple):
-    """One point of a plot, and the row it came from. x and y are None where there is no (finite) value."""
+    """One point of a plot. x and y are None where there is no (finite) value."""
 
     x: Any
     y: Any
-    row: Mapping[str, Any]
 
 
 class Line(NamedTuple):
-    """The points of one series at one revision, and the fields they are of."""
+    """The points of one series at one revision, the fields they are of, and the row each came from."""
 
     rev: str
     series: Series
     x: str
     y: str
-    points: list[Point]
+    points: Sequence[Point]
+    rows: Sequence[Mapping[str, Any]] = ()
+
+
+class Rows(Sequence[Mapping[str, Any]]):
+    """Rows of cells as mappings by field, each made when it is asked for: a million of them would fill the memory."""
+
+    def __init__(self, names: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+        self._names = names
+        self._cells = cells
+
+    def __len__(self) -> int:
+        return len(self._cells)
+
+    def __getitem__(self, at: Any) -> Any:
+        if isinstance(at, slice):
+            return Rows(self._names, self._cells[at])
+        return dict(zip(self._names, self._cells[at], strict=False))
 
 
 def line(rev: str, series: Series, table: Table, where: str) -> Line:
@@ -197,10 +213,8 @@ def line(rev: str, series: Series, table: Table, where: str) -> Line:
             hint = did_you_mean(field, fields) or f"there are: {', '.join(map(display, fields[:20]))}"
             raise UsageError(f"{display(where)}: no field '{display(field)}'", hint)
     read = _cell if table.is_text else _plain
-    points = [
-        Point(read(row.get(x)) if x else step, read(row.get(y)), row) for step, row in enumerate(table.rows)
-    ]
-    return Line(rev, series, x or STEP, y, points)
+    points = [Point(read(row.get(x)) if x else step, read(row.get(y))) for step, row in enumerate(table.rows)]
+    return Line(rev, series, x or STEP, y, points, table.rows)
 
 
 def _cell(value: Any) -> Any:
@@ -261,22 +275,22 @@ def _labels(declared: Sequence[Series], lines: Sequence[Line]) -> dict[Series, s
 
 def _points(lines: Sequence[Line], labels: Mapping[Series, str], whole: bool) -> tuple[list[dict[str, Any]], str]:
     total = sum(len(line.points) for line in lines)
-    step = math.ceil(total / MAX_POINTS)
+    step = max(1, math.ceil(total / MAX_POINTS))
     rows: list[dict[str, Any]] = []
     for one in lines:
-        chosen = one.points if step == 1 else thinned(one.points, step)
-        for point in chosen:
-            own = {str(key): _plain(value) for key, value in point.row.items()} if whole else {}
+        for at in thinned(len(one.points), step):
+            point = one.points[at]
+            own = {str(key): _plain(value) for key, value in one.rows[at].items()} if whole and one.rows else {}
             rows.append({**own, "x": point.x, "y": point.y, "rev": one.rev, "series": labels[one.series]})
     note = f"{total:,} points: one in {step:,} is drawn" if step > 1 else ""
     return rows, note
 
 
-def thinned(points: Sequence[Point], step: int) -> list[Point]:
-    """One point of every `step`, the first and the last among them."""
-    chosen = list(points[::step])
-    if points and chosen[-1] is not points[-1]:
-        chosen.append(points[-1])
+def thinned(count: int, step: int) -> list[int]:
+    """Which of `count` points to draw: one of every `step`, the first and the last among them."""
+    chosen = list(range(0, count, step))
+    if count and chosen[-1] != count - 1:
+        chosen.append(count - 1)
     return chosen
 
 

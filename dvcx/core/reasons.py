@@ -13,7 +13,9 @@ from dvcx.core.staleness import Reason, Snapshot, value_text
 from dvcx.errors import amount, display
 
 # Kinds of what was compared and found the same; and of the parts of a reason.
-SAME_COMMAND, SAME_DEP, SAME_PARAM, SAME_OUT, FROZEN = "same_command", "same_dep", "same_param", "same_out", "frozen"
+SAME_COMMAND, SAME_DEP, SAME_PARAM, SAME_OUT = "same_command", "same_dep", "same_param", "same_out"
+SAME_ENV, FROZEN = "same_env", "frozen"
+SAME_ENV = "same_env"
 TOKEN, MORE = "token", "more"
 
 MAX_TOKENS = 2_000
@@ -28,6 +30,15 @@ def compared(stage: Stage, locked: LockEntry | None, now: Snapshot) -> tuple[Rea
     for path in dict.fromkeys((*stage.deps, *locked.deps)):
         if path in locked.deps:
             found.append(_same(SAME_DEP, path, locked.deps[path], "as it was read"))
+    for name, files in locked.used.items():
+        count = f"{len(files):,} {'file' if len(files) == 1 else 'files'}"
+        found.append(Reason(SAME_DEP, name, display(f"{name}: {count} as they were")))
+    found += [Reason(SAME_DEP, path, display(f"{path}: missing, as it was")) for path in locked.absent]
+    found += [Reason(SAME_ENV, name, display(f"environment variable {name}: as it was")) for name in locked.env]
+    for want, used in locked.used.items():
+        count = f"{len(used):,} {'file' if len(used) == 1 else 'files'}"
+        found.append(Reason(SAME_DEP, want, display(f"{want}: the same {count} as were read")))
+    found += [Reason(SAME_ENV, name, display(f"the environment variable {name}: as it was")) for name in locked.env]
     for of in stage.params:
         values = select(now.params.get(of.file) or {}, of.keys)
         for key, value in values.items():

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from dvcx.core.globs import Globs, fixed_part
 from dvcx.core.objects import DIR, TREE, Content, entry_content
 from dvcx.core.paths import contains, join, path_problem, resolve
-from dvcx.core.pipeline.dependencies import GLOB, PASSED_OVER, files_wanted, may_match, not_read, spec
+from dvcx.core.pipeline.dependencies import GLOB, PASSED_OVER, files_wanted, may_match, near, not_read, reads_output, spec
 from dvcx.core.pipeline.schema import PARAMS_FILE, Stage, Want
 from dvcx.core.records import Used
 from dvcx.errors import DvcxError, NotFound, UnsafeInput, display
@@ -22,6 +22,7 @@ from dvcx.io.workspace import Looking, Rules, look
 
 if TYPE_CHECKING:
     from dvcx.core.pipeline.closure import Code
+    from dvcx.ops.placed import Parts
     from dvcx.project import Project
 
 MAX_CODE = 8 << 20
@@ -37,15 +38,41 @@ def used_files(
 ) -> Files:
     """The files that `glob:` and `py:` dependencies of stages stand for. `outputs` are those of all stages of the project."""
     found: Files = {}
+    # Many stages may have the same wildcard.
+    nears: dict[str, tuple[str, ...]] = {}
+    listed: dict[tuple[str, tuple[str, ...]], dict[str, Used]] = {}
     for stage in stages:
         for want in files_wanted(stage):
             if want.kind == GLOB:
-                passed = not_read(stage, want, outputs)
-                listed = matching(project, want.value, passed, index=index, rules=rules)
-                found[stage.address, spec(want)] = {path: Used(content) for path, content in listed.items()}
+                if want.value not in nears:
+                    nears[want.value] = near(want.value, outputs)
+                key = (want.value, not_read(stage, want, nears[want.value]))
+                if key not in listed:
+                    files_now = matching(project, *key, index=index, rules=rules)
+                    listed[key] = {path: Used(content) for path, content in files_now.items()}
+                found[stage.address, spec(want)] = dict(listed[key])
             else:
                 found[stage.address, spec(want)] = _imported(project, stage, want, index, rules)
     return found
+
+
+def add_unseen(stages: Iterable[Stage], used: Files, parts: Parts) -> list[str]:
+    """Add the files of tracked data that was never pulled to those of wildcards, as recorded; their paths."""
+    added = []
+    for stage in stages:
+        for want in stage.wants:
+            if want.kind != GLOB or not used:
+                continue
+            globs, found = Globs([want.value]), used[stage.address, spec(want)]
+            own = {out.path for out in stage.outs}
+            for path, content in parts.unseen_files(
+                lambda path, globs=globs: globs.names(path) and may_match(path),  # type: ignore[misc]
+                lambda path, want=want, own=own: path not in own and reads_output(want, path),  # type: ignore[misc]
+            ):
+                if path not in found:
+                    found[path] = Used(content)
+                    added.append(path)
+    return added
 
 
 def matching(

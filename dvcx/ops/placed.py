@@ -8,11 +8,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from dvcx.core.changes import ReadTree
-from dvcx.core.objects import TREE, Content, Entry, check_id, check_seal
+from dvcx.core.objects import DIR, TREE, Content, Entry, check_id, check_seal, entry_content
 from dvcx.core.partial import Here, Mark, Merged, here_at, here_of, merge
 from dvcx.core.paths import path_problem
 from dvcx.core.records import MAX_LOCK
@@ -202,6 +202,32 @@ class Parts:
         if entry is None or entry.kind != "dir":
             return None
         return Content(TREE, entry.id, entry.seal, entry.size, entry.files)
+
+    def unseen_files(self, names: Callable[[str], bool], leads: Callable[[str], bool]) -> Iterator[tuple[str, Content]]:
+        """Files recorded below tracked paths of which nothing was ever here, as far as their listings are in the cache.
+
+        `leads` says of a directory whether to look into it, `names` of a file whether it is meant.
+        """
+        if self._contents is None:
+            self._contents = self._tracked.contents()
+        for owner, content in self._contents.items():
+            if not leads(owner) and not names(owner):
+                continue
+            if os.path.lexists(f"{self._project.root}/{owner}") or self.here(owner).anything:
+                continue
+            todo = [(owner, content)]
+            while todo:
+                path, at = todo.pop()
+                if at.kind != TREE:
+                    if names(path):
+                        yield path, at
+                    continue
+                with contextlib.suppress(NotFound):
+                    todo += [
+                        (f"{path}/{entry.name}", entry_content(entry))
+                        for entry in self._read_recorded(path, at)
+                        if entry.kind != DIR or leads(f"{path}/{entry.name}") or names(f"{path}/{entry.name}")
+                    ]
 
     def here(self, path: str) -> Here:
         """What is remembered of a path."""

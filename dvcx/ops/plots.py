@@ -252,7 +252,7 @@ def _table(data: bytes, where: str, header: bool) -> core.Table:
     kind = core.extension(where)
     if kind in ("csv", "tsv"):
         names, rows = tables.read_table(data, where, header=header)
-        return core.Table([dict(zip(names, row, strict=False)) for row in rows], True)
+        return core.Table(core.Rows(names, rows), True)
     if kind == "json":
         return core.Table(core.records_of(tables.read_json(data, where), where))
     from dvcx.io.yaml import load_values

@@ -390,7 +390,7 @@ def _all_held(shop: Workshop, stage: Stage, entry: LockEntry) -> bool:
 
 
 def _check_all_here(stage: Stage, now: Snapshot) -> None:
-    for path in stage.deps:
+    for path in read_files(stage, now):
         files = now.not_pulled.get(path)
         if files is not None:
             raise NotFound(

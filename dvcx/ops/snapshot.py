@@ -17,7 +17,7 @@ from dvcx.events import Emit
 from dvcx.io import files
 from dvcx.io.statindex import StatIndex
 from dvcx.io.workspace import Rules
-from dvcx.ops.inputs import condition_files, environment_digests, unwanted, used_files
+from dvcx.ops.inputs import add_unseen, condition_files, environment_digests, unwanted, used_files
 from dvcx.ops.looking import observe, stored_trees
 from dvcx.ops.placed import Parts
 from dvcx.project import command_environment
@@ -85,8 +85,10 @@ def snapshot(
     if gated or any(stage.wants or stage.execution.env for stage in chosen):
         # Few projects have any; the others do not pay for them.
         outputs = [out.path for stage in parts.stages for out in stage.outs]
+        used = used_files(project, chosen, outputs, index=index, rules=rules)
+        not_pulled.update(dict.fromkeys(add_unseen(chosen, used, parts), 1))
         now = now._replace(
-            used=used_files(project, chosen, outputs, index=index, rules=rules),
+            used=used,
             env=environment_digests((name for stage in chosen for name in stage.execution.env), command_environment()),
             unwanted=unwanted(gated, params),
         )

@@ -51,7 +51,7 @@ def chain(bench: Bench, number: int, count: int) -> None:
 def independent(bench: Bench, number: int, count: int) -> None:
     """Stages of `true` that need nothing of one another, two at a time: what a stage costs over the command's own process."""
     where = bench.project(f"true{number}")
-    write(where / "dvcx.yaml", [(f"s{at}", "true", ["in"], []) for at in range(count)])
+    write(where / "dvcx.yaml", [(f"s{at}", "'true'", ["in"], []) for at in range(count)])
     (where / "in").write_text("hello\n")
     seconds, _ = bench.run(where, *PROGRAM, "repro", "-j", "2")
     bench.fact(f"{count:,} stages of `true`, -j 2: a stage (round {number + 1})", seconds / count * 1000, 15, "ms")

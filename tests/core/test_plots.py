@@ -102,6 +102,11 @@ def test_points() -> None:
     assert line("", Series("f", "any"), Table([]), "f").points == []
 
 
+def test_rows_are_mappings() -> None:
+    rows = plots.Rows(["a", "b"], [["1"], ["2", "3"]])
+    assert (len(rows), rows[0], list(rows)[1], list(rows[1:])) == (2, {"a": "1"}, {"a": "2", "b": "3"}, [{"a": "2", "b": "3"}])
+
+
 def drawn(template: str, lines: list[Line], **more: Any) -> Record:
     one = Definition("p", tuple(dict.fromkeys(item.series for item in lines)), **more)
     found, _ = spec(one, lines, vega.TEMPLATES[template][1], template)
@@ -109,7 +114,8 @@ def drawn(template: str, lines: list[Line], **more: Any) -> Record:
 
 
 def some(rev: str, series: Series = Series("f", "l", "e"), count: int = 3) -> Line:  # noqa: B008
-    return Line(rev, series, "e", series.y, [Point(step, step * 0.5, {"extra": step}) for step in range(count)])
+    points = [Point(step, step * 0.5) for step in range(count)]
+    return Line(rev, series, "e", series.y, points, [{"extra": step} for step in range(count)])
 
 
 @pytest.mark.parametrize("template", list(vega.TEMPLATES))
@@ -132,7 +138,7 @@ def test_what_colours_mean() -> None:
 
 def test_a_matrix_is_counted_here() -> None:
     pairs = [("a", "a"), ("a", "a"), ("a", "b"), ("b", "b")]
-    rows = [Point(x, y, {}) for x, y in pairs]
+    rows = [Point(x, y) for x, y in pairs]
     found = drawn("confusion", [Line("HEAD", Series("f"), "actual", "predicted", rows)])["data"]["values"]
     assert {(row["x"], row["y"]): (row["count"], row["share"]) for row in found} == {
         ("a", "a"): (2, 1.0),

@@ -146,6 +146,20 @@ def test_a_wildcard_over_tracked_data(project: Project, put: Put) -> None:
     assert status(project).clean
 
 
+def test_a_wildcard_over_data_that_was_never_pulled(project: Project, put: Put) -> None:
+    put({"raw/a.csv": "1", "raw/deep/b.csv": "2", "raw/no.txt": "", "dvcx.yaml": "stages:\n  sum:\n    cmd: cat raw/*.csv > sum\n"
+         '    deps: ["glob:raw/**/*.csv"]\n    outs: [sum]\n'})  # fmt: skip
+    add(project, ["raw"])
+    turns(project)
+    shutil.rmtree(Path(project.root, "raw"))
+    assert words(project) == {"sum": ("glob:raw/**/*.csv: no file matches",)}
+    os.unlink(Path(project.state_dir, "tracked.json"))
+    assert words(project) == {}
+    put({"dvcx.yaml": Path(project.root, "dvcx.yaml").read_text().replace("cat raw", "cat  -u raw")})
+    (run,) = repro(project).runs
+    assert run.how == "failed" and "is not all here" in run.error and "dvcx pull raw/" in run.error
+
+
 def test_what_a_wildcard_needs_is_made_first(project: Project, put: Put) -> None:
     put({"dvcx.yaml": """\
 stages:

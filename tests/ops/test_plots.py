@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dvcx.core.plots import Changes
-from dvcx.errors import IntegrityError, NotFound, UsageError
+from dvcx.errors import IntegrityError, NotFound, UnsafeInput, UsageError
 from dvcx.io import plots as io
 from dvcx.ops.plots import Plotted, diff, show, templates
 from dvcx.ops.repro import repro
@@ -105,6 +105,10 @@ def test_what_cannot_be_drawn_is_named_and_hides_nothing(drawn: Project) -> None
     }
     [problem] = show(drawn, ["few.csv"], changes=Changes(y=("b",)), page=False).problems
     assert "no field 'b'" in problem.message
+    write(drawn, {"empty.csv": "", "empty.json": "[]"})
+    for name in ("linear", "confusion"):
+        empty = show(drawn, ["empty.csv", "empty.json"], changes=Changes(template=name))
+        assert [plot.spec["data"] for plot in empty.plots] == [{"values": []}] * 2 and not empty.problems
     gone = diff(drawn, ["one"], targets=["few.csv"], page=False)
     assert [plot.name for plot in gone.plots] == ["few.csv"]
     assert [(problem.rev, problem.kind) for problem in gone.problems] == [("one", "missing")]
@@ -131,6 +135,14 @@ def test_own_templates(drawn: Project) -> None:
         templates(drawn, "../mine")
     [problem] = show(drawn, ["x.json"], changes=Changes(template="nope"), page=False).problems
     assert "no template 'nope'" in problem.message
+
+
+def test_a_link_in_the_repository_leads_nowhere(drawn: Project, tmp_path_factory: pytest.TempPathFactory) -> None:
+    outside = tmp_path_factory.mktemp("outside")
+    Path(drawn.root, ".dvcx/plots").symlink_to(outside)
+    with pytest.raises(UnsafeInput):
+        show(drawn)
+    assert not list(outside.iterdir())
 
 
 def test_the_scripts_are_those_that_were_shipped() -> None:

@@ -12,6 +12,9 @@ from dvcx.core.paths import resolve
 from dvcx.core.spelling import did_you_mean
 from dvcx.errors import DvcxError, UsageError, display
 
+# Most paths: nothing in them that the path rule would change or refuse.
+_PART = r"(?!tmp-dvcx-)[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,150}[A-Za-z0-9_-])?"
+_SIMPLE = re.compile(rf"{_PART}(?:/{_PART}){{0,20}}").fullmatch
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://").match
 
 # Where a value stands: the keys and indexes that lead to it.
@@ -100,6 +103,8 @@ def expect(document: Document, at: Place, value: object, wanted: type) -> None:
 
 def path(document: Document, at: Place, written: object, base: str, where: str = "") -> str:
     """The project path that the text `written` names as seen from the directory `base`; only a wdir may be the project."""
+    if isinstance(written, str) and _SIMPLE(written) and len(base) + len(written) < 1000:
+        return f"{base}/{written}" if base else written
     where = f"{where or document.where(*at, value=True)}: {field(at)}"
     if not isinstance(written, str):
         raise UsageError(f"{where} must be a path, not {kind(written)}", "put it in quotes if it is a file's name")

@@ -63,12 +63,16 @@ def reads_output(want: Want, path: str) -> bool:
     return globs.names(path) or (globs.leads(path) and not want.value.startswith("**"))
 
 
+def near(pattern: str, paths: Iterable[str]) -> tuple[str, ...]:
+    """Those `paths` that lie in, or around, the directory a wildcard begins in: no others can matter to it."""
+    begins = fixed_part(pattern)
+    return tuple(path for path in paths if contains(begins, path) or contains(path, begins))
+
+
 def not_read(stage: Stage, want: Want, outputs: Iterable[str]) -> tuple[str, ...]:
     """Those `outputs` (of all stages) that a stage's wildcard passes over: its own, and directories it does not look into."""
     own = {out.path for out in stage.outs}
-    begins = fixed_part(want.value)
-    near = [path for path in outputs if contains(begins, path) or contains(path, begins)]
-    return tuple(sorted(path for path in near if path in own or not reads_output(want, path)))
+    return tuple(sorted(path for path in near(want.value, outputs) if path in own or not reads_output(want, path)))
 
 
 def may_match(path: str) -> bool:

@@ -11,7 +11,7 @@ from dvcx.core.documents import Document, Mark
 from dvcx.core.globs import WILDCARD, fixed_part
 from dvcx.core.paths import join, parent, relative, resolve
 from dvcx.core.pipeline.checking import Place, check_keys, expect, field, kind, refused
-from dvcx.core.pipeline.merging import Read, with_default, with_vars
+from dvcx.core.pipeline.merging import Carry, Read, with_default, with_vars
 from dvcx.core.pipeline.templating import (
     LOCAL,
     FileItem,
@@ -29,9 +29,11 @@ from dvcx.core.pipeline.templating import (
 from dvcx.errors import Conflict, DvcxError, UnsafeInput, UsageError, display
 
 PARAMS_FILE = "params.yaml"
-MAX_STAGES = 20_000
+MAX_STAGES = 12_000
 MAX_VALUES = 500_000
-MAX_TEXT = 32 << 20
+MAX_TEXT = 8 << 20
+# Values that were carried from one scope into another.
+MAX_CARRIED = 20_000_000
 _MAX_NAME = 200
 # Keys at the top whose values may hold templates.
 _TOP = ("params", "metrics", "plots", "artifacts", "datasets")
@@ -93,13 +95,14 @@ class _Expansion:
         self.known = known
         self.marks: dict[int, Mapping[Any, Mark]] = {}
         self.kept: list[Any] = []
-        self.values = self.text = 0
+        self.values = self.text = self.carried = 0
         self.used: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {}
 
     def run(self) -> Expanded:
         top = self.document.value
         scope = with_default(Scope(), join(self.base, PARAMS_FILE), self.read)
-        scope = with_vars(self.document, ("vars",), top.get("vars"), scope, self.base, self.read)
+        carry = self.carrier(("vars",))
+        scope = with_vars(self.document, ("vars",), top.get("vars"), scope, self.base, self.read, carry)
         new = {key: value for key, value in top.items() if key != "vars"}
         self.mapping(new, top)
         for key in _TOP:
@@ -157,6 +160,7 @@ class _Expansion:
             if len(full) > _MAX_NAME or not full.isprintable():
                 hint = "use a mapping: its keys are the names, its values what ${item} stands for"
                 raise refused(self.document, at, f": '{display(full[:80])}…' cannot name a stage", hint, value=False)
+            self.carry(at, len(scope.values))
             inner = Scope(
                 {**scope.values, **{key: found.value for key, found in names.items()}},
                 {**scope.origins, **{key: found.trace for key, found in names.items()}},
@@ -236,7 +240,8 @@ class _Expansion:
             wdir = self.fill((*at, "wdir"), body["wdir"], scope, {}, whole=False).value if "wdir" in body else "."
             expect(self.document, (*at, "wdir"), wdir, str)
             base = resolve(self.base, wdir, f"{self.document.where(*at, 'wdir', value=True)}: {field((*at, 'wdir'))}")
-            scope = with_vars(self.document, (*at, "vars"), body["vars"], scope, base, self.read, name=f"{name}.vars")
+            carry = self.carrier((*at, "vars"))
+            scope = with_vars(self.document, (*at, "vars"), body["vars"], scope, base, self.read, carry, name=f"{name}.vars")
         new = self.mapping({key: value for key, value in body.items() if key != "vars"}, body)
         for key, value in new.items():
             new[key] = self.fill((*at, key), value, scope, used, whole=False, command=key == "cmd", named=name).value
@@ -316,6 +321,19 @@ class _Expansion:
         where = self.document.where(*at, value=value)
         return UsageError(f"{where}: {whose}{field(at)}: {display(problem.message)}", display(problem.hint))
 
+    def carrier(self, at: Place) -> Carry:
+        """What counts the values that are joined: fifty times the work of those that are only copied."""
+        return lambda count: self.carry(at, 50 * count)
+
+    def carry(self, at: Place, count: int) -> None:
+        self.carried += count
+        if self.carried > MAX_CARRIED:
+            raise self.too_much(at)
+
+    def too_much(self, at: Place) -> DvcxError:
+        hint = "let fewer stages come of it, or keep the values in a file that the stage reads"
+        return refused(self.document, at, ": too much comes of the templates up to here", hint, kind=UnsafeInput)
+
     def count(self, at: Place, value: Any, *, deep: bool = False) -> None:
         """Count what was written, so that a small file cannot become gigabytes."""
         todo = [value]
@@ -327,8 +345,7 @@ class _Expansion:
             elif deep and isinstance(value, dict | list):
                 todo += value.values() if isinstance(value, dict) else value
             if self.values > MAX_VALUES or self.text > MAX_TEXT:
-                hint = "let fewer stages come of it, or keep the values in a file that the stage reads"
-                raise refused(self.document, at, ": too much comes of the templates up to here", hint, kind=UnsafeInput)
+                raise self.too_much(at)
 
 
 def _fragment(name: str, number: int, value: Any) -> str:

@@ -8,9 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from dvcx.core.globs import fixed_part
 from dvcx.core.paths import contains
-from dvcx.core.pipeline.dependencies import CODE, GLOB, needs, not_read, reads_output
+from dvcx.core.pipeline.dependencies import CODE, GLOB, near, needs, not_read, reads_output
 from dvcx.core.pipeline.schema import Stage, address
 from dvcx.core.records import POINTER_SUFFIX
 from dvcx.core.spelling import did_you_mean
@@ -44,6 +43,7 @@ def build(stages: Iterable[Stage], pointers: Iterable[str] = ()) -> Graph:
     upstream: dict[str, list[str]] = {}
     sources: dict[str, tuple[str, ...]] = {}
     known = {stage.address: stage for stage in found}
+    nears: dict[str, tuple[str, ...]] = {}
     for stage in found:
         if stage.address in upstream:
             raise Conflict(f"stage '{display(stage.address)}' is defined twice", "rename one of the two")
@@ -57,7 +57,7 @@ def build(stages: Iterable[Stage], pointers: Iterable[str] = ()) -> Graph:
                     before[owners[owned]] = None
         if stage.wants:
             before.update(dict.fromkeys(needs(stage, known)))
-            for owned in _wanted(stage, owners, tracked, index):
+            for owned in _wanted(stage, owners, tracked, index, nears):
                 if owned in tracked:
                     reads[owned] = None
                 else:
@@ -126,18 +126,18 @@ def find(graph: Graph, target: str) -> tuple[Stage, ...]:
     raise NotFound(f"no stage '{display(target[:200])}', and none writes a path of that name", hint)
 
 
-def _wanted(stage: Stage, owners: Mapping[str, str], tracked: Iterable[str], index: _Owners) -> Iterator[str]:
-    """The owned paths that wildcards and scripts among a stage's dependencies read."""
+def _wanted(
+    stage: Stage, owners: Mapping[str, str], tracked: Iterable[str], index: _Owners, nears: dict[str, tuple[str, ...]]
+) -> Iterator[str]:
+    """The owned paths that wildcards and scripts among a stage's dependencies read. `nears` remembers what `near` said."""
     for want in stage.wants:
         if want.kind == CODE:
             yield from index.overlapping(want.value)
         elif want.kind == GLOB:
-            begins = fixed_part(want.value)
-            passed = set(not_read(stage, want, owners))
-            for path in (*owners, *tracked):
-                near = not begins or contains(begins, path) or contains(path, begins)
-                if near and path not in passed and reads_output(want, path):
-                    yield path
+            if want.value not in nears:
+                nears[want.value] = near(want.value, (*owners, *tracked))
+            passed = set(not_read(stage, want, nears[want.value]))
+            yield from (path for path in nears[want.value] if path not in passed and reads_output(want, path))
 
 
 class _Owners:

@@ -14,6 +14,8 @@ from dvcx.errors import display
 
 # The values in a file of parameters, by its path in the project; None when there is none.
 Read = Callable[[str], Mapping[str, Any] | None]
+# Told how many values were looked at or copied; it may raise, so that a small file cannot keep dvcx busy for long.
+Carry = Callable[[int], None]
 
 
 def with_default(scope: Scope, file: str, read: Read) -> Scope:
@@ -24,7 +26,9 @@ def with_default(scope: Scope, file: str, read: Read) -> Scope:
     return Scope(values, _traces(values, file), {**scope.loaded, file: None}, scope.reserved)
 
 
-def with_vars(document: Document, at: Place, items: object, scope: Scope, base: str, read: Read, *, name: str = "vars") -> Scope:
+def with_vars(
+    document: Document, at: Place, items: object, scope: Scope, base: str, read: Read, carry: Carry, *, name: str = "vars"
+) -> Scope:
     """The scope with the items of a `vars` list at `at`: files, as seen from `base`, `file:key,key`, or mappings.
 
     Mappings are joined; any other value may be said only once. Raises `UsageError` with the place.
@@ -35,16 +39,19 @@ def with_vars(document: Document, at: Place, items: object, scope: Scope, base: 
     assert isinstance(items, list)
     for number, item in enumerate(items):
         place = (*at, number)
-        _plain(document, place, item)
+        _plain(document, place, item, carry)
         if isinstance(item, str):
-            scope = _with_file(document, place, item, scope, base, read)
+            scope = _with_file(document, place, item, scope, base, read, carry)
         else:
             expect(document, place, item, dict)
-            scope = _joined(document, place, scope, item, {key: Origin(f"{name}[{number}]", key) for key in item})
+            origins = {key: Origin(f"{name}[{number}]", key) for key in item}
+            scope = _joined(document, place, scope, item, origins, carry)
     return scope
 
 
-def _with_file(document: Document, at: Place, item: str, scope: Scope, base: str, read: Read) -> Scope:
+def _with_file(
+    document: Document, at: Place, item: str, scope: Scope, base: str, read: Read, carry: Carry
+) -> Scope:
     path, _, chosen = item.partition(":")
     file = resolve(base, path, f"{document.where(*at, value=True)}: {field(at)}") if path else ""
     if not file:
@@ -67,7 +74,7 @@ def _with_file(document: Document, at: Place, item: str, scope: Scope, base: str
     if keys:
         values = {key: values[key] for key in keys}
     loaded = {**scope.loaded, file: (*(scope.loaded.get(file) or ()), *keys) or None}
-    return _joined(document, at, scope, values, _traces(values, file))._replace(loaded=loaded)
+    return _joined(document, at, scope, values, _traces(values, file), carry)._replace(loaded=loaded)
 
 
 def _read_before(keys: tuple[str, ...], before: tuple[str, ...] | None) -> str:
@@ -79,23 +86,32 @@ def _read_before(keys: tuple[str, ...], before: tuple[str, ...] | None) -> str:
     return ""
 
 
-def _joined(document: Document, at: Place, scope: Scope, values: Mapping[str, Any], traces: Mapping[str, Any]) -> Scope:
+def _joined(
+    document: Document, at: Place, scope: Scope, values: Mapping[str, Any], traces: Mapping[str, Any], carry: Carry
+) -> Scope:
     for key in values:
         if key in scope.reserved:
             raise refused(document, at, f" sets '{key}', which is the item here", "give it another name")
-    joined, origins = _join(document, at, scope.values, scope.origins, values, traces)
+    joined, origins = _join(document, at, scope.values, scope.origins, values, traces, carry)
     return scope._replace(values=joined, origins=origins)
 
 
 def _join(
-    document: Document, at: Place, values: Mapping[str, Any], traces: Any, more: Mapping[str, Any], more_traces: Any
+    document: Document,
+    at: Place,
+    values: Mapping[str, Any],
+    traces: Any,
+    more: Mapping[str, Any],
+    more_traces: Any,
+    carry: Carry,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
+    carry(len(values) + len(more))
     joined = dict(values)
     origins = {key: below(traces, key) for key in values}
     for key, value in more.items():
         trace = below(more_traces, key)
         if key in joined and isinstance(joined[key], dict) and isinstance(value, dict):
-            joined[key], origins[key] = _join(document, at, joined[key], origins[key], value, trace)
+            joined[key], origins[key] = _join(document, at, joined[key], origins[key], value, trace, carry)
         elif key in joined:
             new, old = _origin(trace), _origin(origins[key])
             raise refused(
@@ -123,11 +139,12 @@ def _traces(values: Mapping[str, Any], file: str) -> dict[str, Origin]:
     return {key: Origin(file, key, True) for key in values}
 
 
-def _plain(document: Document, at: Place, item: Any) -> None:
+def _plain(document: Document, at: Place, item: Any, carry: Carry) -> None:
     """There are no templates in vars: they are what templates are filled with."""
     todo: list[tuple[Place, Any]] = [(at, item)]
     while todo:
         place, value = todo.pop()
+        carry(1)
         inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
         todo += [((*place, key), child) for key, child in inner]
         texts = [value, *(value if isinstance(value, dict) else ())]

@@ -82,14 +82,12 @@ def write_page(root: str, path: str, text: str) -> str:
         _directory(os.path.dirname(path))
         files.atomic_write(path, text.encode(), fsync=False)
         return path
-    place = os.path.join(root, DIRECTORY)
-    _directory(place)
-    ignore = os.path.join(place, ".gitignore")
-    if not os.path.lexists(ignore):
-        files.atomic_write(ignore, b"/.gitignore\n/index.html\n", fsync=False)
-    path = os.path.join(root, PAGE)
-    files.atomic_write(path, text.encode(), fsync=False)
-    return path
+    # Without following links: a repository may hold `.dvcx/plots` as one that leads elsewhere.
+    own = os.path.join(root, ".dvcx")
+    if not os.path.lexists(os.path.join(own, "plots", ".gitignore")):
+        files.write_record(own, "plots/.gitignore", b"/.gitignore\n/index.html\n", fsync=False)
+    files.write_record(own, "plots/index.html", text.encode(), fsync=False)
+    return os.path.join(root, PAGE)
 
 
 def _directory(path: str) -> None:

@@ -11,6 +11,7 @@ from dvcx.core.objects import BLOB, Content
 from dvcx.core.pipeline.dependencies import link, may_match, not_read
 from dvcx.core.pipeline.graph import build
 from dvcx.core.pipeline.schema import Execution, Out, Stage, Want
+from dvcx.core.reasons import compared
 from dvcx.core.records import LockEntry, Used, decode_lock, encode_lock
 from dvcx.core.staleness import DEP_MISSING, SKIPPED, Snapshot, action_key, forecast, judge, lock_entry
 from dvcx.errors import Conflict, NotFound
@@ -102,6 +103,18 @@ def test_what_a_stage_declares_may_change() -> None:
     assert texts(NOW, locked=lock_entry(TRAIN, present, present)) == ["maybe: was there, and is missing now"]
     required = dataclasses.replace(TRAIN, optional=())
     assert texts(NOW, required) == ["maybe: is missing"]
+
+
+def test_what_was_compared() -> None:
+    assert [reason.text for reason in compared(TRAIN, LOCKED, NOW)] == [
+        "command: as in its last run",
+        "data: as it was read (1 B)",
+        "glob:src/**/*.py: 2 files as they were",
+        "py:train.py: 2 files as they were",
+        "maybe: missing, as it was",
+        "environment variable TOKEN: as it was",
+        "model: as it was written (1 B)",
+    ]
 
 
 def test_exact_compares_every_byte() -> None:

@@ -1,0 +1,37 @@
+"""How params and metrics look, with colours, which only a terminal gets."""
+
+from __future__ import annotations
+
+from dvcx.cli import values
+from dvcx.cli.face import Face
+from dvcx.cli.output import Paint
+from dvcx.core.metrics import compare
+from dvcx.ops.revisions import Compared
+
+
+def lines(*, md: bool = False, csv: bool = False, colours: bool = False) -> list[str]:
+    face = Face()
+    face.paint = Paint(colours)
+    old, new = {"loss": 0.5, "acc": 0.5, "n": 1}, {"loss": 0.25, "acc": 0.25, "n": 2}
+    rows = compare("m.json", old, new, {"loss": "lower", "acc": "higher"})
+    layout = values.Layout(face, md=md, csv=csv, precision=0, default=3)
+    return list(values._compared(face, Compared("HEAD", "", tuple(rows), ()), layout, True, "metrics"))
+
+
+def test_better_and_worse_in_colour() -> None:
+    green, red, end = "\x1b[32m", "\x1b[31m", "\x1b[0m"
+    head, better, worse, neither = lines(colours=True)
+    assert head.startswith("\x1b[1mpath")
+    assert better == f"{green}m.json  loss  0.5   0.25       -0.25   better{end}"
+    assert worse == f"{red}m.json  acc   0.5   0.25       -0.25   worse{end}"
+    assert neither == "m.json  n     1     2          +1"
+
+
+def test_without_a_terminal_there_are_words() -> None:
+    assert lines()[1] == "m.json  loss  0.5   0.25       -0.25   better"
+    assert lines(csv=True)[1] == "m.json,loss,0.5,0.25,-0.25,better"
+    assert lines(md=True)[0].splitlines()[2].split("|")[-2].strip() == "better"
+
+
+def test_cells_of_csv() -> None:
+    assert values._csv_line(["a,b", 'c"d', " e", "f\ng", "h"]) == '"a,b","c""d"," e","f\ng",h'
