@@ -49,6 +49,10 @@ if TYPE_CHECKING:
     from dvcx.ops.drop import Dropped as Dropped
     from dvcx.ops.drop import DroppedItem as DroppedItem
     from dvcx.ops.drop import drop as drop
+    from dvcx.ops.exec_action import Executed as Executed
+    from dvcx.ops.exec_action import ExecutedOut as ExecutedOut
+    from dvcx.ops.exec_action import exec_action as exec_action
+    from dvcx.ops.exec_action import make_request as make_request
     from dvcx.ops.fetch import Fetched as Fetched
     from dvcx.ops.fetch import fetch as fetch
     from dvcx.ops.fsck import Checked as Checked
@@ -90,6 +94,9 @@ if TYPE_CHECKING:
     from dvcx.ops.status import status as status
     from dvcx.ops.unprotect import Unprotected as Unprotected
     from dvcx.ops.unprotect import unprotect as unprotect
+    from dvcx.ops.verify import ComparedOut as ComparedOut
+    from dvcx.ops.verify import Verified as Verified
+    from dvcx.ops.verify import verify as verify
     from dvcx.ops.why import PathAnswer as PathAnswer
     from dvcx.ops.why import StageAnswer as StageAnswer
     from dvcx.ops.why import Why as Why
@@ -114,6 +121,7 @@ _NAMES = {
     "ops.dag": ("Graph", "dag"),
     "ops.diff": ("Diff", "diff"),
     "ops.drop": ("Dropped", "DroppedItem", "drop"),
+    "ops.exec_action": ("Executed", "ExecutedOut", "exec_action", "make_request"),
     "ops.fetch": ("Fetched", "fetch"),
     "ops.fsck": ("Checked", "Finding", "NeededBy", "fsck"),
     "ops.gc": ("gc",),
@@ -132,6 +140,7 @@ _NAMES = {
     "ops.show": ("RunDetails", "show"),
     "ops.status": ("DataChange", "StageStatus", "Status", "status"),
     "ops.unprotect": ("Unprotected", "unprotect"),
+    "ops.verify": ("ComparedOut", "Verified", "verify"),
     "ops.why": ("PathAnswer", "StageAnswer", "Why", "why"),
     "project": ("Project", "open_project"),
 }

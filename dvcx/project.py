@@ -373,6 +373,31 @@ def open_project(start: str = ".", *, environ: Mapping[str, str] | None = None) 
     return Project(root, config, state, os.path.normpath(cache), repository, warnings)
 
 
+def bare_project(
+    directory: str, cache_dir: str, url: str, *, algorithm: str, environ: Mapping[str, str] | None = None
+) -> Project:
+    """What works on a cache and a remote without being in a project: its private files lie in `directory`.
+
+    The remote is called exec; its options come from variables such as DVCX_REMOTE_EXEC_ENDPOINT.
+    """
+    from dvcx.core import config
+
+    environ = os.environ if environ is None else environ
+    variables, unknown = config.from_environment(environ, ["exec"])
+    fixed = ("core.remote", "core.hash", "cache.dir", "remote.exec.url")
+    chosen = {key: value for key, value in variables.items() if key not in fixed and not _other_remote(key)}
+    given = {"remote.exec.url": url, "core.remote": "exec"} if url else {}
+    layers = [config.Layer("the command line", config.USER, given), config.Layer("environment", config.ENVIRONMENT, chosen)]
+    merged, warnings = config.merge(layers)
+    settings = Config({**merged.values, "core.hash": algorithm}, merged.sources)
+    private_directory(directory)
+    return Project(directory, settings, f"{directory}/state", os.path.normpath(cache_dir), None, warnings + unknown)
+
+
+def _other_remote(key: str) -> bool:
+    return key.startswith("remote.") and not key.startswith("remote.exec.")
+
+
 def find_root(start: str) -> str:
     """The nearest directory from `start` upwards that holds `.dvcx/config.toml`. Raises `NoProject`."""
     here = os.path.realpath(start)

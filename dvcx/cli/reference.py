@@ -34,6 +34,7 @@ _OPERATIONS = {
     "remote list": "list_",
     "stage list": "list_",
     "list": "list_",
+    "exec-action": "exec_action",
 }
 
 _WORDS = {str: "text", int: "integer", float: "number", bool: "true or false", type(None): "null"}
@@ -82,7 +83,7 @@ def _result(module: str, name: str) -> Any:
 
         return Version
     try:
-        operations = import_module(f"dvcx.ops.{module}")
+        operations = import_module(f"dvcx.ops.{module.replace('-', '_')}")
     except ModuleNotFoundError:
         return None
     operation = getattr(operations, _OPERATIONS.get(name, name.rpartition(" ")[2]), None)

@@ -33,6 +33,8 @@ _ROWS = (
     VerbRow("runs", "runs", "pipeline", "List the runs of stages, and how they ended."),
     VerbRow("show", "show", "pipeline", "Show all that is remembered of one run."),
     VerbRow("why", "why", "pipeline", "Say why a stage would run or is fresh, down to its source."),
+    VerbRow("exec-action", "exec_action", "pipeline", "Run one action by its key, without a pipeline."),
+    VerbRow("verify", "verify", "pipeline", "Run a stage on its declared inputs alone, and compare."),
     VerbRow("dag", "dag", "pipeline", "Draw how stages and data depend on one another."),
     VerbRow("check", "check", "pipeline", "Exit with 1 unless everything is up to date (for CI)."),
     VerbRow("params", "params", "pipeline", "Show and compare parameters."),

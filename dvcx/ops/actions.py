@@ -105,6 +105,11 @@ def _conflict(ours: Action, theirs: Action) -> str:
     return f"the same command on the same inputs wrote another '{display(path)}' there than here"
 
 
+def conflict_note(label: str, ours: Action, theirs: Action) -> Noted:
+    """The note for a result that stays although another one came."""
+    return Noted(f"{label} keeps the result it has: {_conflict(ours, theirs)}")
+
+
 def keep_here(cache: Store, results: Collection[Action], emit: Emit) -> None:
     """Keep results in the cache, with one barrier. The first of an action stays if the cache holds its outputs, with a note."""
     new = {}

@@ -46,6 +46,8 @@ class Ledger:
     def __init__(self, project: Project) -> None:
         self._project = project
         self._books: dict[str, _Book] = {}
+        # A killed process loses nothing that was written. Against power loss folding does, which comes soon.
+        self._sync = project.fsync == "full"
 
     def entry(self, stage: Stage) -> LockEntry | None:
         """What is recorded of a stage now, by anybody; project paths."""
@@ -64,9 +66,9 @@ class Ledger:
         line = encode_journal_line(stage.name, moved)
         path = records.journal_path(self._project.state_dir, book.name)
         try:
-            _append(path, line)
+            _append(path, line, sync=self._sync)
         except FileNotFoundError:
-            files.atomic_write(path, encode_journal(book.base) + line, mode=0o600, fsync=False)
+            files.atomic_write(path, encode_journal(book.base) + line, mode=0o600, fsync=self._sync)
         except OSError as error:
             raise disk_refused(error, "noting a finished stage", path) from None
         book.entries[stage.name] = moved
@@ -143,12 +145,14 @@ def _facts(path: str) -> object:
     return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
-def _append(path: str, line: bytes) -> None:
+def _append(path: str, line: bytes, *, sync: bool) -> None:
     handle = os.open(path, _FLAGS)
     try:
         written = os.write(handle, line)
         while written < len(line):
             written += os.write(handle, line[written:])
+        if sync:
+            os.fsync(handle)
     finally:
         os.close(handle)
 

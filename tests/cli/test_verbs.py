@@ -471,6 +471,19 @@ def test_params_and_metrics(project: Path, git: Git) -> None:
     assert "m.json:1:2: broken JSON" in ran.stderr
 
 
+def test_an_action_by_its_key_and_a_stage_verified(project: Path) -> None:
+    _ok("run", "-q", "-n", "s", "-d", "data.csv", "-o", "out", "cat data.csv > out", cwd=project)
+    assert _ok("verify", "s", cwd=project).splitlines()[0] == "same     out"
+    assert _json("verify", "out", cwd=project)["good"] is True
+    key = _ok("exec-action", "--request", "s", cwd=project).strip()
+    assert len(key) == 64
+    assert _ok("exec-action", key, cwd=project).splitlines() == ["the result is known already", "  out  8 B"]
+    assert _json("exec-action", key, "--force", cwd=project)["how"] == "ran"
+    _ok("run", "-q", "-n", "t", "-o", "now", "date +%N > now", cwd=project)
+    ran = dvcx_run("verify", "t", cwd=project)
+    assert ran.returncode == 1 and "not deterministic" in ran.stdout
+
+
 def test_plots(project: Path, git: Git) -> None:
     (project / "log.csv").write_text("epoch,loss\n1,0.5\n2,0.25\n")
     (project / "dvcx.yaml").write_text("plots:\n- log.csv: {x: epoch}\n")

@@ -303,3 +303,16 @@ def test_both_sides_of_a_merge_are_told(side: str) -> None:
     with pytest.raises(IntegrityError, match="both sides of a merge") as caught:
         records.decode_pointer(side.encode(), "a.csv.dvcx")
     assert "git checkout --ours -- a.csv.dvcx" in caught.value.hint
+
+
+def test_many_alike_entries_take_one_line_each() -> None:
+    content = Content("blob", ID, SEAL, 5)
+    entries = {
+        f"clean@{number}.csv": LockEntry(f"cp {number}", {f"raw/{number}.csv": content}, {}, {f"clean/{number}.txt": content})
+        for number in range(1000)
+    }
+    data = records.encode_lock(entries)
+    assert records.decode_lock(data, "dvcx.lock") == entries
+    assert len(data.splitlines()) == 1000 + 5 and len(data) < 400 * 1000
+    # Both forms are read, whatever the name.
+    assert records.decode_lock(data.replace(b"@", b"-"), "dvcx.lock").keys() == {name.replace("@", "-") for name in entries}

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from dvcx.io import processes
 from tests.faults.world import BESIDE, World, copy_world, kill_hard, new_world, store_objects, tree_of
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="/proc tells when the program has begun")
@@ -154,6 +155,11 @@ def test_interrupted_repro(running_stage: World, number: signal.Signals) -> None
     pids = _pids(world)
     began = time.monotonic()
     running.send_signal(number)
+    if number == signal.SIGINT:
+        # The first lets the command finish, which takes long; the second ends it.
+        time.sleep(0.5)
+        assert running.poll() is None and all(map(_runs, pids))
+        running.send_signal(number)
     out, _ = running.communicate(timeout=20)
     assert time.monotonic() - began < 8
     assert running.returncode == CODES[number], out.decode()
@@ -217,3 +223,41 @@ def _runs(pid: int) -> bool:
             return file.read().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+REPRO = """\
+stages:
+  one: {cmd: "echo $$ > pid-one; sleep 0.2; cp in one", deps: [in], outs: [one]}
+  two: {cmd: "echo $$ > pid-two; sleep 0.1; cp in two", deps: [in], outs: [two]}
+  three: {cmd: "echo $$ > pid-three; cat one two > three; sleep 0.2", deps: [one, two], outs: [three]}
+"""
+
+
+@SIGNALS
+@TIMES
+def test_a_pipeline_interrupted(tmp_path: Path, number: signal.Signals, times: int) -> None:
+    """Item 10: no command outlives `repro`, nothing is left behind, what is recorded is there, and the next run ends well."""
+    chance = random.Random(f"repro {number}")
+    unharmed = new_world(tmp_path / "template")
+    unharmed.stage_file(REPRO)
+    unharmed.put("in", "old\n")
+    unharmed.ok("repro")
+    unharmed.put("in", "new\n")
+    for turn in range(times):
+        world = copy_world(unharmed, tmp_path / str(turn))
+        running = world.start("repro", "-j", "2")
+        _has_begun(running)
+        time.sleep((turn + chance.random()) / times)
+        running.send_signal(number)
+        out, _ = running.communicate(timeout=20)
+        assert running.returncode in (0, CODES[number], -number), out.decode()
+        assert b"Traceback" not in out, out.decode()
+        for file in world.root.glob("pid-*"):
+            assert not processes.belongs(int(file.read_text() or 0), f"DVCX_STAGE={file.name[4:]}")
+        assert world.temporaries() == []
+        world.clean()
+        for name in ("one", "two", "three"):
+            assert world.get(name) in ((b"old\n", b"new\n") if name != "three" else (b"old\nold\n", b"new\nnew\n"))
+        world.ok("repro", "--no-wait")
+        world.clean()
+        assert world.get("three") == b"new\nnew\n" and world.run("check").code == 0

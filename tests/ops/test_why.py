@@ -192,6 +192,23 @@ def test_a_kind_of_reason_that_nobody_knows_yet_is_told(ran: Project) -> None:
     index.close()
 
 
+def test_wildcards_variables_and_conditions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    init(str(tmp_path), git=False)
+    project = open_project(str(tmp_path))
+    text = "stages:\n  s:\n    cmd: cat src/* > out\n    deps: ['glob:src/*.txt']\n    env: [FLAVOUR]\n    outs: [out]\n"
+    text += "  t:\n    cmd: cp out end\n    deps: [out]\n    outs: [end]\n    when: full\n"
+    write(project, {"src/a.txt": "a", "src/b.txt": "b", "dvcx.yaml": text, "params.yaml": "full: false\n"})
+    monkeypatch.setenv("FLAVOUR", "sweet")
+    assert not repro(project).failed
+    told = stage_lines(project, "s")
+    assert "glob:src/*.txt: the same 2 files as were read" in told and "the environment variable FLAVOUR: as it was" in told
+    found = why(project, ["t"])
+    assert found.run == found.might_run == () and found.stages[0].plan == "not wanted"
+    monkeypatch.setenv("FLAVOUR", "sour")
+    write(project, {"src/c.txt": "c"})
+    assert why(project, ["s"]).run == ("s",) and len(why(project, ["s"]).stages[0].causes) == 2
+
+
 def test_a_long_chain_is_told_from_its_source(tmp_path: Path) -> None:
     init(str(tmp_path), git=False)
     project = open_project(str(tmp_path))

@@ -63,7 +63,7 @@ def read_request(backend: Backend, key: str, label: str) -> Request:
     name = request_name(key)
     data = _read(backend, name, label)
     if data is None:
-        raise NotFound(f"{label} holds no request of the action {key}", "make it, and send it, from where the stage is")
+        raise NotFound(f"{label} holds no request of the action {key}", "make it: dvcx exec-action --request STAGE --remote NAME")
     if seal(data).hex() != key:
         raise IntegrityError(f"{label}: {name}: its key is not the digest of its bytes", "remove it, and make the request again")
     return decode_request(data, f"{label}: {name}")
