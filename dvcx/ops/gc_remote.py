@@ -22,6 +22,8 @@ from dvcx.ops.reachable import find_roots, reach
 if TYPE_CHECKING:
     from dvcx.project import Project
 
+BEAT = 3600.0  # seconds between two signs of life
+
 
 def collect(project: Project, remote: str, *, grace: int, dry_run: bool, emit: Emit) -> Collected:
     """Collect a remote that this project alone decides about (`remote.NAME.gc`).
@@ -60,7 +62,7 @@ def collect(project: Project, remote: str, *, grace: int, dry_run: bool, emit: E
 def _collect(project: Project, name: str, store: Store, live: set[bytes], *, grace: int, dry_run: bool, emit: Emit) -> Collected:
     now = time.time()
     own = marks.fresh_name(now)
-    with _at_work(store, own, now, dry_run=dry_run):
+    with _at_work(store, own, now, dry_run=dry_run) as touched:
         emit(Began("looking at the remote"))
         there = sweep.inventory(store)
         dead = {item.id for item in there.loose} | {key for _, key, _, _ in store.catalog.everything()}
@@ -98,6 +100,13 @@ def _collect(project: Project, name: str, store: Store, live: set[bytes], *, gra
             private = f"{project.state_dir}/tmp"
             private_directory(private)
             emit(Began("moving to the trash", len(result.files)))
+            touched.add(own)
+            beat = _heart(store, own, now)
+
+            def moved(files: int, size: int) -> None:
+                emit(Advanced(files, size))
+                beat()
+
             sweep.carry_out(
                 store,
                 chosen,
@@ -107,7 +116,7 @@ def _collect(project: Project, name: str, store: Store, live: set[bytes], *, gra
                 scratch=private,
                 fsync=project.fsync,
                 actions=[file.name for file in actions],
-                moved=lambda files, size: emit(Advanced(files, size)),
+                moved=moved,
             )
             sweep.purge(store, there, fresh.day(now - TRASH_DAYS * DAY))
             emit(Ended("moving to the trash"))
@@ -126,14 +135,34 @@ def _others(going: set[bytes]) -> Callable[[bytes], bool]:
     return lambda key: key not in going
 
 
+def _heart(store: Store, own: str, began: float) -> Callable[[], None]:
+    """What says again, at most once an hour, that this collection is at work: after a day of silence it counts as killed."""
+    last = began
+
+    def beat() -> None:
+        nonlocal last
+        now = time.time()
+        if abs(now - last) > BEAT:
+            last = now
+            marks.begin(store, own, now)
+
+    beat()
+    return beat
+
+
 @contextmanager
-def _at_work(store: Store, own: str, now: float, *, dry_run: bool) -> Iterator[None]:
-    """Say on the remote that a collection is at work, unless another one is, or the clocks differ; taken back after a failure."""
+def _at_work(store: Store, own: str, now: float, *, dry_run: bool) -> Iterator[set[str]]:
+    """Say on the remote that a collection is at work, unless another one is, or the clocks differ; taken back after a failure.
+
+    Once it puts its name into the set it is given, a failure leaves a trace instead: pushes that listed the remote before
+    look again.
+    """
+    touched: set[str] = set()
     if dry_run:
         other = marks.active(marks.read(store), "", now)
         if other is not None:
             raise marks.busy(store, *other)
-        yield
+        yield touched
         return
     try:
         marks.begin(store, own, now)
@@ -142,10 +171,14 @@ def _at_work(store: Store, own: str, now: float, *, dry_run: bool) -> Iterator[N
         if other is not None:
             raise marks.busy(store, *other)
         _compare_clocks(store, own)
-        yield
+        yield touched
     except BaseException:
+        # What cannot be written stays at work in everybody's eyes for a day: that is the safe side.
         with suppress(DvcxError):
-            marks.remove(store, own)
+            if touched:
+                marks.give_up(store, own)
+            else:
+                marks.remove(store, own)
         raise
 
 

@@ -15,14 +15,18 @@ from dvcx.io.hashing import seal
 
 if TYPE_CHECKING:
     from dvcx.io.store.store import Store
+    from dvcx.ops.actions import Results
     from dvcx.project import Project
 
 
 class KnownResults:
-    """Answers for one command; the cache is opened when the first stage that is not fresh asks."""
+    """Answers for one command; the cache is opened when the first stage that is not fresh asks.
 
-    def __init__(self, project: Project, emit: Emit) -> None:
-        self._project, self._emit = project, emit
+    With `remotes` what they know counts, too; without, nothing is asked over a network.
+    """
+
+    def __init__(self, project: Project, emit: Emit, remotes: Results | None = None) -> None:
+        self._project, self._emit, self._remotes = project, emit, remotes
         self._cache: Store | None = None
 
     def close(self) -> None:
@@ -61,12 +65,17 @@ class KnownResults:
             action = read_action(cache.backend, key, cache.label)
         except DvcxError:
             return None
-        return action.outs if action is not None else None
+        if action is not None:
+            return action.outs
+        found = self._remotes.find(key, {out.path for out in stage.outs}) if self._remotes and stage.outs else None
+        return found.outs if found is not None else None
 
     def _held(self, outs: Mapping[str, Content]) -> bool:
         from dvcx.ops.transfer import needed
 
         cache = self._open()
+        if self._remotes is not None:
+            return self._remotes.hold(outs, cache)
         return not cache.missing(needed(outs, cache).objects)
 
     def _open(self) -> Store:

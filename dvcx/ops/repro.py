@@ -399,13 +399,15 @@ def _forecast(
     chosen = order(graph, targets, downstream=downstream, single=single_item)
     index = project.stat_index(emit)
     parts = Parts(project, tracked, index, emit)
-    known = KnownResults(project, emit)
+    remotes = Results(project, keys=len(chosen), patient=False, emit=emit)
+    known = KnownResults(project, emit, remotes)
     try:
         now: Snapshot = snapshot(project, chosen, tracked.lock, index=index, rules=project.rules(), emit=emit, parts=parts)
         verdicts = forecast(chosen, tracked.lock, now, graph.upstream, known)
         index.flush()
     finally:
         known.close()
+        remotes.close()
         parts.close()
         index.close()
     runs = []

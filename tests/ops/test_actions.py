@@ -75,6 +75,17 @@ def test_a_result_of_another_clone_is_restored(other: Project) -> None:
     assert run_git(other, "status", "--porcelain", "dvcx.lock") == ""  # the very same lock
 
 
+def test_a_dry_run_knows_what_the_remote_knows(other: Project) -> None:
+    from dvcx.ops.checkout import checkout
+    from dvcx.ops.fetch import fetch
+
+    fetch(other, ["in"])
+    checkout(other, ["in"])
+    without_lock(other)
+    assert set(hows(repro(other, dry_run=True)).values()) == {"would restore"}
+    assert set(hows(repro(other)).values()) == {"restored"} and ran(other) == []
+
+
 def test_with_other_inputs_it_runs_and_goes_on_from_what_is_known(other: Project) -> None:
     write(other, {"in": "azz"})
     assert hows(repro(other, jobs=1)) == {"upper": "ran", "first": "ran", "last": "restored"}

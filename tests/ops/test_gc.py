@@ -15,7 +15,7 @@ import pytest
 
 import dvcx
 from dvcx.core.collecting import DAY
-from dvcx.errors import Busy, Conflict, DvcxError, IntegrityError, NotFound, UsageError
+from dvcx.errors import Busy, Conflict, DvcxError, IntegrityError, NotFound, RemoteFailed, UsageError
 from dvcx.events import Warned
 from dvcx.io import lock
 from dvcx.io.store import marks
@@ -891,6 +891,64 @@ def test_a_collection_since_a_push_looked_is_seen(
         push(again(other))
     assert push(again(other)).objects >= 2
     assert not [item for item in _wanted(other) if item not in store_objects(_remote(alone))]
+
+
+@pytest.mark.parametrize("how", ["failed half-way", "clock ahead"])
+def test_a_collection_that_failed_and_a_clock_that_is_ahead(
+    alone: Project, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """A push that listed the remote before sees what was taken, though the collection failed, or its own clock is wrong."""
+    commit_all(alone)
+    other = clone(alone, tmp_path_factory.mktemp("clone") / "c")
+    _unused_there(alone, 8)
+    gc(again(alone), remote="origin")
+    _backdate(alone, 15)
+    for file in Path(alone.config.remote("origin")["url"], "gc").iterdir():
+        os.utime(file, (time.time() - 15 * DAY,) * 2)
+    write(other, {"e/0": f"0 {BIG}", "e/1": "new"})
+    add(other, ["e"])
+    real = marks.hold
+
+    def broken(*args: Any) -> None:
+        raise RemoteFailed("the line broke", "mend it")
+
+    def late(store: Any, ids: Any, **options: Any) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(marks, "hold", real)
+            if how == "clock ahead":
+                assert gc(again(alone), remote="origin").objects
+                patch.setattr(marks, "time", _Later(7200))
+                store.listed_at += 7200
+            else:
+                with patch.context() as worse:
+                    worse.setattr("dvcx.io.store.sweep.purge", broken)
+                    with pytest.raises(RemoteFailed, match="the line broke"):
+                        gc(again(alone), remote="origin")
+                assert not any(mark.state == "working" for mark in marks.read(store).records.values())
+            real(store, ids, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(marks, "hold", late)
+        with pytest.raises(Busy, match="took 1 of 1 object"):
+            push(again(other))
+    assert push(again(other)).objects >= 2
+    gc(again(alone), remote="origin")
+    assert not [item for item in _wanted(other) if item not in store_objects(_remote(alone))]
+
+
+def test_a_long_collection_says_that_it_is_at_work(alone: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dvcx.ops import gc_remote
+
+    remote = alone.remote("origin", lambda event: None, write=True)
+    began = time.time() - 2 * DAY
+    marks.begin(remote, name := marks.fresh_name(began), began)
+    assert marks.active(marks.read(remote), "", time.time()) is None
+    beat = gc_remote._heart(remote, name, began)
+    active = marks.active(marks.read(remote), "", time.time())
+    assert active is not None and active[1].time > time.time() - 60
+    monkeypatch.setattr(marks, "begin", lambda *args: pytest.fail("twice in an hour"))
+    beat()
+    remote.close()
 
 
 def test_a_collection_while_a_push_sends_is_seen(

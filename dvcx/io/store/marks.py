@@ -7,6 +7,7 @@ import re
 import secrets
 import time
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from dvcx.core.collecting import (
@@ -23,7 +24,7 @@ from dvcx.core.collecting import (
     encode_mark,
 )
 from dvcx.core.objects import ALGORITHMS
-from dvcx.errors import Busy, IntegrityError, NotFound, display
+from dvcx.errors import Busy, DvcxError, IntegrityError, NotFound, display
 from dvcx.io.hashing import seal
 from dvcx.io.store import fresh
 from dvcx.io.store.store import Store
@@ -85,6 +86,12 @@ def remove(store: Store, name: str) -> None:
     store.backend.delete(f"{name}.ids")
 
 
+def give_up(store: Store, name: str) -> None:
+    """A collection that took something and failed is not at work any more; an empty list says when, until the next one ends."""
+    store.backend.write(f"{name}.ids", b"")
+    store.backend.delete(f"{name}.json")
+
+
 def active(marks: Marks, own: str, now: float) -> tuple[str, Mark] | None:
     """Another collection that is at work, as far as its mark tells: not one of a day that is long past or far ahead."""
     for name, mark in marks.records.items():
@@ -142,12 +149,17 @@ def hold(store: Store, ids: Collection[bytes], *, unnamed: Collection[bytes] = (
     for mark in seen(store, marks):
         listed |= set(mark.ids)
     counted = listed.intersection(ids)
-    if counted:
-        store.backend.write(f"{fresh_name(time.time())}.used", encode_ids(counted))
-        # Written before this look: either that collection sees it, or we see that collection.
-        marks = read(store)
-        _refuse(store, marks)
-    if marks.newest >= store.listed_at - MAX_SKEW:
+    began = time.time()
+    used = f"{fresh_name(began)}.used"
+    store.backend.write(used, encode_ids(counted))
+    # Written before this look: either that collection sees it, or we see that collection.
+    marks = read(store)
+    _refuse(store, marks)
+    apart = marks.used.get(used, began) - began  # of the remote's clock and this one
+    if not counted:
+        with suppress(DvcxError):  # whoever may not delete leaves an empty list to the next collection
+            store.backend.delete(used)
+    if marks.newest >= store.listed_at + apart - MAX_SKEW:
         # A whole collection fits between a listing and this moment.
         store.sync(again=True)
         lost = store.lost(ids, unnamed=unnamed)
