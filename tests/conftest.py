@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -38,6 +39,8 @@ _NUMBER = itertools.count()
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """The tests of every day write to memory where it has room, which takes half the time; those of the night to the disk."""
+    # A shell that started this in the background ignores Ctrl-C, and so would everything that is started from here.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if "not nightly" in config.option.markexpr and _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > _ROOM:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_MEMORY))
 

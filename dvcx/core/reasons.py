@@ -35,10 +35,6 @@ def compared(stage: Stage, locked: LockEntry | None, now: Snapshot) -> tuple[Rea
         found.append(Reason(SAME_DEP, name, display(f"{name}: {count} as they were")))
     found += [Reason(SAME_DEP, path, display(f"{path}: missing, as it was")) for path in locked.absent]
     found += [Reason(SAME_ENV, name, display(f"environment variable {name}: as it was")) for name in locked.env]
-    for want, used in locked.used.items():
-        count = f"{len(used):,} {'file' if len(used) == 1 else 'files'}"
-        found.append(Reason(SAME_DEP, want, display(f"{want}: the same {count} as were read")))
-    found += [Reason(SAME_ENV, name, display(f"the environment variable {name}: as it was")) for name in locked.env]
     for of in stage.params:
         values = select(now.params.get(of.file) or {}, of.keys)
         for key, value in values.items():

@@ -36,7 +36,7 @@ def test_an_unknown_verb_says_what_may_have_been_meant(tmp_path: Path) -> None:
     ("words", "hint"),
     [
         (["help"], "dvcx COMMAND --help explains one"),
-        (["metrics", "show"], "git diff"),
+        (["imports"], "dvcx --help lists the commands"),
         (["config", "core.remote", "origin"], "dvcx config set KEY VALUE"),
         (["--json", "status"], "dvcx COMMAND --json"),
     ],

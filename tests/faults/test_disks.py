@@ -58,7 +58,8 @@ def test_read_only_project(world: World) -> None:
     before = tree_of(world.root)
     with read_only(world.root):
         for verb in ASKING:
-            assert world.run(*verb.split()).code == answers[verb], verb
+            # `doctor` calls it a problem.
+            assert world.run(*verb.split()).code == (1 if verb == "doctor" else answers[verb]), verb
         for words in (("add", "x.txt"), ("checkout", "--force"), ("repro",), ("remove", "x.txt")):
             world.fails(8, *words, says=("read-only",))
     assert tree_of(world.root) == before

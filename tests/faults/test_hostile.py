@@ -796,8 +796,8 @@ def test_remote_mistakes(world: World) -> None:
     world.fails(2, "push", says=("dvcx remote add",))
     world.ok("remote", "add", "-d", "origin", str(world.root.parent / "r"))
     world.fails(5, "push", "--remote", "orgin", says=("did you mean",))
-    world.ok("remote", "add", "odd", "gopher://x/y")
-    world.fails(2, "push", "--remote", "odd", says=("gopher",))
+    world.fails(2, "remote", "add", "odd", "gopher://x/y", says=("gopher",))
+    world.fails(5, "push", "--remote", "odd")
     world.ok("remote", "add", "box", "sftp://127.0.0.1:9/x")
     outcome = world.run("fetch", "--remote", "box")
     # Without its extra it says what to install.

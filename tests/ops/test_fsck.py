@@ -548,7 +548,7 @@ def sick(place: Place, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     real = Project.remote_backend
     monkeypatch.setattr(
-        Project, "remote_backend", lambda *args: Sick(real(*args), lambda name: name.startswith(tuple(names) or ("/",)))
+        Project, "remote_backend", lambda *args, **how: Sick(real(*args, **how), lambda name: name.startswith(tuple(names) or ("/",)))
     )
     return names
 

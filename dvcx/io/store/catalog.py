@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from dvcx.core.chunking import Recipe
 from dvcx.core.packing import KIND_RECIPE, Frame, Loose, PackInfo
-from dvcx.errors import IntegrityError
+from dvcx.errors import IntegrityError, NotFound
 
 SCHEMA = 2
 _CHUNK = 500
@@ -57,6 +57,7 @@ class Catalog:
         self.path = path
         self._warn = warn
         self._packs: dict[int, str] = {}
+        self._version = -1
         self._guard = threading.RLock()
         self.refill: Callable[[], None] = lambda: None
         try:
@@ -156,8 +157,7 @@ class Catalog:
         sql = "SELECT pack, id, seal, kind, encoding, offset, stored, size FROM objects"
         if len(ids) > _SCAN_ABOVE and len(ids) * 4 > self.count():
             # For most of what there is, one walk over the table beats a search for each.
-            with self._guard:
-                rows = self._db.execute(f"{sql} ORDER BY pack, offset").fetchall()
+            rows = self._numbered(f"{sql} ORDER BY pack, offset")
             chosen = frozenset(ids)
             rows = [row for row in rows if row[1] in chosen]
         else:
@@ -165,11 +165,10 @@ class Catalog:
             wanted = list(ids)
             for start in range(0, len(wanted), _CHUNK):
                 part = wanted[start : start + _CHUNK]
-                with self._guard:
-                    rows += self._db.execute(f"{sql} WHERE id IN ({','.join('?' * len(part))})", part).fetchall()
+                rows += self._numbered(f"{sql} WHERE id IN ({','.join('?' * len(part))})", part)
             rows.sort(key=lambda row: (row[0], row[5]))
         return {
-            self._packs[pack] if pack else "": [Frame._make(row[1:]) for row in group]
+            self._name(pack): [Frame._make(row[1:]) for row in group]
             for pack, group in groupby(rows, itemgetter(0))
         }
 
@@ -179,13 +178,13 @@ class Catalog:
         rows: list[Spot] = []
         for start in range(0, len(ids), _CHUNK):
             part = ids[start : start + _CHUNK]
-            rows += self._rows(f"{sql} ({','.join('?' * len(part))})", part)
+            rows += self._numbered(f"{sql} ({','.join('?' * len(part))})", part)
         rows.sort()
         return rows
 
     def pack(self, number: int) -> str:
         """The hex name of the pack that a spot numbers."""
-        return self._packs[number]
+        return self._name(number)
 
     def find(self, ids: Iterable[bytes]) -> dict[bytes, Place]:
         """Where these objects are; absent ones are left out."""
@@ -195,9 +194,9 @@ class Catalog:
             part = wanted[start : start + _CHUNK]
             marks = ",".join("?" * len(part))
             sql = f"SELECT id, seal, kind, size, pack, offset, stored, encoding FROM objects WHERE id IN ({marks})"
-            rows = self._rows(sql, part)
+            rows = self._numbered(sql, part)
             for object_id, seal, kind, size, pack, offset, stored, encoding in rows:
-                found[object_id] = Place(seal, kind, size, self._packs[pack] if pack else "", offset, stored, encoding)
+                found[object_id] = Place(seal, kind, size, self._name(pack), offset, stored, encoding)
         return found
 
     def recipes(self, ids: Iterable[bytes]) -> dict[bytes, list[Recipe]]:
@@ -223,10 +222,11 @@ class Catalog:
         ):
             try:
                 with self._guard:
+                    self._load_packs()
                     rows = self._db.execute(sql)
                     while part := rows.fetchmany(10_000):
                         for pack, key, stored, kind in part:
-                            yield self._packs[pack] if pack else "", key, stored, kind
+                            yield self._name(pack), key, stored, kind
             except sqlite3.Error as error:
                 # Half a walk is no answer; what was told already cannot be taken back.
                 raise IntegrityError(f"{self.path}: damaged ({error})", f"it is only a memory: rm '{self.path}'") from None
@@ -239,8 +239,8 @@ class Catalog:
         for start in range(0, len(wanted), _CHUNK):
             part = wanted[start : start + _CHUNK]
             marks = ",".join("?" * len(part))
-            rows = dict(self._rows(f"SELECT id, pack FROM objects WHERE pack > 0 AND id IN ({marks})", part))
-            packs.update(self._packs[number] for number in set(rows.values()))
+            rows = dict(self._numbered(f"SELECT id, pack FROM objects WHERE pack > 0 AND id IN ({marks})", part))
+            packs.update(map(self._name, set(rows.values())))
             alone += [key for key in part if key not in rows]
         return packs, alone
 
@@ -290,7 +290,7 @@ class Catalog:
             except sqlite3.Error as error:
                 self._db.close()
                 self._db = self._replace(error)
-                self._packs = {}
+                self._load_packs()
                 self.refill()
             return self._db.execute(sql, parameters).fetchall()
 
@@ -314,7 +314,31 @@ class Catalog:
                 self.refill()
 
     def _load_packs(self) -> None:
+        # In this order: what is committed in between makes it look old, and it is read again.
+        self._version = self._data_version()
         self._packs = dict(self._db.execute("SELECT number, name FROM packs"))
+
+    def _data_version(self) -> int:
+        """Another number whenever another process has written since."""
+        return int(self._db.execute("PRAGMA data_version").fetchone()[0])
+
+    def _numbered(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
+        """Rows that number packs, and `_packs` as it was then: another process may have given the numbers to others."""
+        while True:
+            rows = self._rows(sql, parameters)
+            with self._guard:
+                if self._data_version() == self._version:
+                    return rows
+                self._load_packs()
+
+    def _name(self, number: int) -> str:
+        """The hex name of a pack, "" for none."""
+        if not number:
+            return ""
+        try:
+            return self._packs[number]
+        except KeyError:
+            raise NotFound(f"{self.path}: it was written anew by another command", "run the command again") from None
 
 
 def _number(db: sqlite3.Connection, pack: PackInfo) -> int:

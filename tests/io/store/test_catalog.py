@@ -38,3 +38,21 @@ def test_frames_are_those_asked_for(tmp_path: Path, held: int, asked: int, stran
     sample = [key(n) for n in range(0, min(asked, held), 97)]
     assert [catalog.find(sample)[item].offset for item in sample] == [16 + n * 10 for n in range(0, min(asked, held), 97)]
     catalog.close()
+
+
+def test_another_process_may_number_the_packs_anew(tmp_path: Path) -> None:
+    """Several commands share a catalog: a number read from it is that of the pack it numbers now."""
+    mine = made(10, tmp_path)
+    other = Catalog(str(tmp_path / "catalog.sqlite"), lambda message: pytest.fail(message))
+    assert set(other.frames({key(0), key(9)})) == {"61" * 32, "62" * 32}
+    swapped = [PackInfo(b"b" * 32, 10**6, [Frame(key(0), bytes(32), 0, 0, 16, 10, 10)]), PackInfo(b"c" * 32, 10**6, [])]
+    other.clear()
+    other.learn("index/two", swapped, [])
+    assert mine.find([key(0)])[key(0)].pack == "62" * 32
+    other.learn("index/three", [PackInfo(b"d" * 32, 10**6, [Frame(key(1), bytes(32), 0, 0, 16, 10, 10)])], [])
+    assert set(mine.frames({key(0), key(1)})) == {"62" * 32, "64" * 32}
+    assert mine.packs_of([key(1), key(2)]) == ({"64" * 32}, [key(2)])
+    other.learn("index/four", [PackInfo(b"e" * 32, 10**6, [Frame(key(2), bytes(32), 0, 0, 16, 10, 10)])], [])
+    assert [mine.pack(spot[0]) for spot in mine.spots([key(2)])] == ["65" * 32]
+    mine.close()
+    other.close()
