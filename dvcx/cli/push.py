@@ -59,7 +59,7 @@ def _note(face: Face, result: Pushed) -> Iterator[str]:
 
 def _lines(result: Pushed) -> list[str]:
     there = f"remote '{display(result.remote)}'"
-    results = [f"sent {output.plural(result.actions, 'result')} of stages along"] if result.actions else []
+    results = [f"sent {output.plural(result.actions, 'stage result')}"] if result.actions else []
     if not result.objects:
         return results or [f"{there} holds everything already"]
     would = "would send" if result.dry_run else "sent"

@@ -17,6 +17,7 @@ from dvcx.errors import IntegrityError, NotFound
 
 SCHEMA = 2
 _CHUNK = 500
+_LOOKS = 3
 _SCAN_ABOVE = 2000
 _AT_ONCE = 200_000
 
@@ -324,12 +325,15 @@ class Catalog:
 
     def _numbered(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
         """Rows that number packs, and `_packs` as it was then: another process may have given the numbers to others."""
-        while True:
+        rows: list[Any] = []
+        # On a disk that can only be read SQLite calls every look another version.
+        for _ in range(_LOOKS):
             rows = self._rows(sql, parameters)
             with self._guard:
                 if self._data_version() == self._version:
-                    return rows
+                    break
                 self._load_packs()
+        return rows
 
     def _name(self, number: int) -> str:
         """The hex name of a pack, "" for none."""
