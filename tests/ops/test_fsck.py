@@ -547,9 +547,11 @@ def sick(place: Place, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         pytest.skip("a directory is enough")
     names: list[str] = []
     real = Project.remote_backend
-    monkeypatch.setattr(
-        Project, "remote_backend", lambda *args, **how: Sick(real(*args, **how), lambda name: name.startswith(tuple(names) or ("/",)))
-    )
+
+    def is_sick(name: str) -> bool:
+        return name.startswith(tuple(names) or ("/",))
+
+    monkeypatch.setattr(Project, "remote_backend", lambda *args, **how: Sick(real(*args, **how), is_sick))
     return names
 
 
