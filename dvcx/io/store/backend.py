@@ -187,13 +187,21 @@ def too_large(where: str, limit: int) -> IntegrityError:
 
 
 def heard(chunks: Iterable[bytes], emit_bytes: Callable[[int], None], raised: list[BaseException]) -> Iterator[bytes]:
-    """`chunks`, told to `emit_bytes`. What that raises is kept in `raised` too: it is no failure of the store."""
-    for chunk in chunks:
+    """`chunks`, told to `emit_bytes`. What either raises is kept in `raised` too: it is no failure of the store.
+
+    The store may tell of another failure: that of a part it was still sending when everything ended.
+    """
+    source = iter(chunks)
+    while True:
         try:
-            emit_bytes(len(chunk))
+            chunk = next(source, None)
+            if chunk is not None:
+                emit_bytes(len(chunk))
         except BaseException as error:
             raised.append(error)
             raise
+        if chunk is None:
+            return
         yield chunk
 
 
