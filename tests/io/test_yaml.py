@@ -91,6 +91,7 @@ def test_every_key_and_value_has_its_place() -> None:
         (b"a:\n\tb: 1\n", IntegrityError, "f:2:1: broken YAML: found character"),
         (b"a: b: c\n", IntegrityError, "f:1:5: broken YAML: mapping values"),
         (b"a: [1\n", IntegrityError, "f:2:1: broken YAML"),
+        (b"a:\n  outs: [m-${item}.txt]\n", IntegrityError, "f:2:13: broken YAML"),
         (b"a: 1\nb: 2\na: 3\n", IntegrityError, "f:3:1: key 'a' twice (first in line 1)"),
         (b"a: &x {}\nb:\n  <<: *x\n  <<: *x\n", IntegrityError, "f:4:3: key '<<' twice"),
         (b"b:\n  <<: 1\n", IntegrityError, "f:2:7: '<<' needs a mapping"),
@@ -120,6 +121,15 @@ def test_refused_with_its_place(data: bytes, kind: type[DvcxError], says: str) -
     assert caught.value.message.startswith(says)
     assert caught.value.hint
     assert caught.value.exit_code in (4, 9)
+
+
+def test_a_template_in_brackets_is_put_in_quotes() -> None:
+    with pytest.raises(IntegrityError) as caught:
+        load(b"a:\n  outs: [b.txt, m-${item}.txt]\n", "f")
+    assert "in quotes" in caught.value.hint
+    with pytest.raises(IntegrityError) as caught:
+        load(b'a:\n  outs: ["m-${item}.txt", b: c: d]\n', "f")
+    assert "in quotes" not in caught.value.hint
 
 
 def test_bom_crlf_and_empty_files_are_read() -> None:

@@ -16,6 +16,7 @@ MAX_BYTES = 1 << 20
 MAX_DEPTH = 32
 MAX_NODES = 100_000
 
+IN_QUOTES = "inside [ ] and { } a value with ${ is put in quotes: [\"model-${name}.txt\"]"
 HINT = "repair the file there; git diff shows what changed since the last commit"
 # What YAML does not allow unescaped, and the line breaks that YAML 1.2 reads as text and libyaml as line breaks:
 # what looks like one comment must not turn out to be a command.
@@ -114,7 +115,9 @@ def events(text: str, where: str) -> Iterator[Any]:
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
         place = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
         problem = getattr(error, "problem", None) or getattr(error, "context", None) or "unreadable"
-        raise IntegrityError(f"{display(where)}{place}: broken YAML: {display(str(problem))}", HINT) from None
+        line = "".join(text.split("\n")[mark.line : mark.line + 1])[:500] if mark else ""
+        hint = IN_QUOTES if re.search(r"[\[{,]\s*[^'\"\s][^'\"]*\$\{", line) else HINT
+        raise IntegrityError(f"{display(where)}{place}: broken YAML: {display(str(problem))}", hint) from None
 
 
 def _refused(kind: type[DvcxError], where: str, mark: Any, what: str, hint: str = HINT) -> DvcxError:
