@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from dvcx.io.statindex import StatIndex
     from dvcx.io.store.backend import Backend
     from dvcx.io.store.store import Store
+    from dvcx.io.store.writer import Writer
     from dvcx.io.workspace import Rules
 
 MARK = ".dvcx"
@@ -190,6 +191,13 @@ class Project:
 
                 roots.register(self.cache_dir, self.root, shared=backend.shared, git=self.git is not None)
         return store
+
+    def writer(self, cache: Store, *, advanced: Callable[[int], None] | None = None) -> Writer:
+        """What puts new objects into the project's cache, as its settings say. `advanced` hears of the bytes of large ones."""
+        from dvcx.io.store.writer import Writer
+
+        packing = self.config.get("cache.pack") != "never"
+        return Writer(cache, "", packing=packing, fsync=self.fsync, advanced=advanced)
 
     def remote_name(self, name: str = "") -> str:
         """`name`, or the default remote's. Raises `NotFound` or `UsageError` when there is none."""

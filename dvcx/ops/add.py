@@ -19,7 +19,6 @@ from dvcx.io import git
 from dvcx.io.files import open_parent, remove_record
 from dvcx.io.store.intake import Intake
 from dvcx.io.store.store import Store
-from dvcx.io.store.writer import Writer
 from dvcx.io.workspace import Looking, Rules, Sink, look, store_tree
 from dvcx.ops import placed, placing, records
 from dvcx.ops.ahead import take_ahead
@@ -191,8 +190,7 @@ def _store(
     emit: Emit,
 ) -> _Taken:
     """Take paths into the cache, durably."""
-    packing = project.config.get("cache.pack") != "never"
-    with Writer(cache, "", packing=packing, fsync=project.fsync, advanced=lambda count: emit(Advanced(0, count))) as writer:
+    with project.writer(cache, advanced=lambda count: emit(Advanced(0, count))) as writer:
         intake = Intake(writer, project.algorithm, link=project.links[0] == "hardlink")
         taken = _take(project, paths, inner, tracked, cache, index, intake, rules, exact, emit)
         writer.commit()

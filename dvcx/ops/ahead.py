@@ -14,7 +14,6 @@ from dvcx.io import processes
 from dvcx.io.files import open_parent
 from dvcx.io.statindex import Memory, Row, decode_rows, encode_rows
 from dvcx.io.store.intake import Intake
-from dvcx.io.store.writer import Writer
 from dvcx.io.workspace import Rules, look
 
 if TYPE_CHECKING:
@@ -68,7 +67,7 @@ class _Taking:
         self._rules = rules
         self._memory = Memory()
         self._cache = project.cache(ignore, write=True)
-        self._writer = Writer(self._cache, "", packing=project.config.get("cache.pack") != "never", fsync=project.fsync)
+        self._writer = project.writer(self._cache)
         self._intake = Intake(self._writer, project.algorithm, link=project.links[0] == "hardlink")
 
     def take(self, path: str) -> bytes:

@@ -17,7 +17,6 @@ from dvcx.errors import Conflict, NotFound, display
 from dvcx.events import Began, Emit, Ended, ignore
 from dvcx.io import git
 from dvcx.io.store.intake import Intake
-from dvcx.io.store.writer import Writer
 from dvcx.io.workspace import look
 from dvcx.ops import placed, records
 from dvcx.ops.add import AddedItem, add
@@ -100,12 +99,11 @@ def _record(project: Project, stages: Sequence[Stage], emit: Emit, *, exact: boo
         partial = [out.path for stage in stages for out in stage.outs if out.path in now.not_pulled]
         if partial and not exact:
             raise _not_pulled(partial[0], now.not_pulled[partial[0]])
-        packing = project.config.get("cache.pack") != "never"
         emit(Began("recording"))
         contents = dict(now.contents)
         with (
             project.cache_writer_lock("dvcx commit", emit),
-            Writer(cache, "", packing=packing, fsync=project.fsync) as writer,
+            project.writer(cache) as writer,
         ):
             intake = Intake(writer, project.algorithm)
             for stage in stages:

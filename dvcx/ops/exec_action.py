@@ -131,7 +131,7 @@ def store_inputs(project: Project, cache: Store, contents: Mapping[str, Content]
     """
     from dvcx.io.statindex import Memory
 
-    with Writer(cache, "", packing=project.config.get("cache.pack") != "never", fsync=project.fsync) as writer:
+    with project.writer(cache) as writer:
         intake = Intake(writer, project.algorithm)
         for path, content in contents.items():
             with suppress(NotFound):

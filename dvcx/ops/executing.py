@@ -15,13 +15,12 @@ from dvcx.core.records import Request
 from dvcx.errors import NotFound, StageFailed, UsageError, display
 from dvcx.events import Emit
 from dvcx.io import place
-from dvcx.io.hashing import seal
 from dvcx.io.runners.local import Hear, Outcome, run_commands
 from dvcx.io.statindex import Memory
 from dvcx.io.store.intake import Intake
 from dvcx.io.store.store import Store, Wanted, wanted
-from dvcx.io.store.writer import Writer
 from dvcx.io.workspace import look
+from dvcx.ops.inputs import environment_digests
 from dvcx.ops.looking import stored_trees
 
 if TYPE_CHECKING:
@@ -76,9 +75,9 @@ def furnished(project: Project, cache: Store, request: Request, beside: Mapping[
 
 def environment_of(request: Request, environment: Mapping[str, str]) -> dict[str, str]:
     """What the command of an action sees. Raises `NotFound` when a variable that counts has another value here."""
+    here = environment_digests(request.env, environment)
     for name, digest in request.env.items():
-        value = environment.get(name)
-        if digest != ("" if value is None else seal(f"{name}\0{value}".encode("utf-8", "surrogateescape")).hex()):
+        if digest != here[name]:
             raise NotFound(
                 f"the environment variable {display(name)} has another value here than the action was made for",
                 f"unset {display(name)}" if not digest else f"export {display(name)}=VALUE, as where the request was made",
@@ -102,8 +101,7 @@ def run_in(room: Room, environment: Mapping[str, str], *, key: str, hear: Hear |
 def take(project: Project, cache: Store, room: Room) -> dict[str, Content]:
     """Store what the command wrote, durably. Raises `StageFailed` naming an output it did not write."""
     outs: dict[str, Content] = {}
-    packing = project.config.get("cache.pack") != "never"
-    with Writer(cache, "", packing=packing, fsync=project.fsync) as writer:
+    with project.writer(cache) as writer:
         intake = Intake(writer, cache.algorithm)
         for path in room.request.outs:
             content = look(room.path, path, index=Memory(), sink=intake)

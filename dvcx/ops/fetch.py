@@ -129,9 +129,7 @@ def bring_objects(
     check_room(project.cache_dir, size, "the objects to fetch")
     with project.cache_writer_lock("dvcx fetch", emit):
         emit(Began("fetching", len(absent) + len(corrupt), size))
-        packing = project.config.get("cache.pack") != "never"
-        advanced = _told(emit)
-        with Writer(cache, "", packing=packing, fsync=project.fsync, advanced=advanced) as writer:
+        with project.writer(cache, advanced=_told(emit)) as writer:
             for item in absent:
                 if item in trees:
                     writer.put(Digest(item.id, item.seal), trees[item], tree=True)

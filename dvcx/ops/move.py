@@ -17,7 +17,6 @@ from dvcx.events import Emit, Warned, ignore
 from dvcx.io import files, git, place
 from dvcx.io.statindex import StatIndex
 from dvcx.io.store.intake import Intake
-from dvcx.io.store.writer import Writer
 from dvcx.ops import placed, records
 from dvcx.ops.add import replaced
 from dvcx.ops.listings import Listings
@@ -112,7 +111,7 @@ def _move_inside(project: Project, tracked: Tracked, owner: str, source: str, de
             changes: dict[str, Entry | None] = {source[len(owner) + 1 :]: None, destination[len(owner) + 1 :]: entry}
             with (
                 project.cache_writer_lock("dvcx move", emit),
-                Writer(cache, "", packing=project.config.get("cache.pack") != "never", fsync=project.fsync) as writer,
+                project.writer(cache) as writer,
             ):
                 content = replaced(pointer.content, changes, listings.read, Intake(writer, project.algorithm), owner)
                 writer.commit()

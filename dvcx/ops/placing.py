@@ -301,10 +301,9 @@ def _is_held(cache: Store, entry: Entry, sealed: bytes | None) -> bool:
 def keep(project: Project, cache: Store, entries: list[tuple[str, Entry]], *, emit: Emit) -> tuple[Kept, ...]:
     """Store files that are about to be overwritten and are nowhere else, durably."""
     from dvcx.io.store.intake import Intake
-    from dvcx.io.store.writer import Writer
 
     kept = []
-    with Writer(cache, "", packing=project.config.get("cache.pack") != "never", fsync=project.fsync) as writer:
+    with project.writer(cache) as writer:
         intake = Intake(writer, project.algorithm)
         for path, entry in entries:
             parent, leaf = open_parent(project.root, path)

@@ -232,14 +232,13 @@ def _shrink(
     if not works:
         return [], {}
     from dvcx.io.store.intake import Intake
-    from dvcx.io.store.writer import Writer
 
     gone: dict[str, dict[str, Entry | None]] = {}
     for work in works:
         gone.setdefault(work.owner, {})[work.path[len(work.owner) + 1 :]] = None
     cache = project.cache(ignore, write=True)
     try:
-        with Writer(cache, "", packing=project.config.get("cache.pack") != "never", fsync=project.fsync) as writer:
+        with project.writer(cache) as writer:
             sink = Intake(writer, project.algorithm)
             recorded = {owner: tracked.pointers[owner][1].content for owner in gone}
             contents = {owner: replaced(recorded[owner], gone[owner], read, sink, owner) for owner in gone}

@@ -30,7 +30,6 @@ from dvcx.io.statindex import StatIndex
 from dvcx.io.store.actions import read_action
 from dvcx.io.store.intake import Intake
 from dvcx.io.store.store import Store, wanted
-from dvcx.io.store.writer import Writer
 from dvcx.io.workspace import Rules, look
 from dvcx.ops import actions, records
 from dvcx.ops.ledger import Ledger
@@ -597,10 +596,9 @@ def _take_outputs(shop: Workshop, stage: Stage, before: Snapshot, key: str) -> L
     _unchanged_inputs(shop, stage, before)
     outs: dict[str, Content] = {}
     complete = True
-    packing = project.config.get("cache.pack") != "never"
     with (
         project.cache_writer_lock("dvcx repro", shop.emit, reap=_first(shop.floor)),
-        Writer(shop.cache, "", packing=packing, fsync=project.fsync) as writer,
+        project.writer(shop.cache) as writer,
     ):
         intake = Intake(writer, project.algorithm)
         for out in stage.outs:

@@ -463,7 +463,7 @@ class ObjectBackend:
     @property
     def ranges(self) -> bool:
         """Whether a part of an object costs no more than that part, as far as it is known."""
-        return self._partial or self._signed is None or self._signed.works
+        return self._partial or (self._signed is not None and self._signed.works)
 
     def _part(self, name: str, start: int, length: int) -> bytes | None:
         """The range, shorter at the end of the object; None when it is to be had only as a stream."""
