@@ -121,7 +121,7 @@ def diff(
 
     Exits: 3 4 5 8 9
     """
-    from dvcx.ops.plots import collect
+    from dvcx.ops.plots import collect, compared
     from dvcx.ops.plots import diff as op
 
     face: Face = ctx.obj
@@ -129,8 +129,7 @@ def diff(
     changes = _changes(x, y, template, title, x_label, y_label, no_header)
     names, chosen = _names(face, project, targets), tuple(revs or ())
     if terminal:
-        both = ("", *(chosen or ("HEAD",))) if len(chosen) < 2 else chosen
-        drawings, problems, _ = collect(project, names, rev=both, changes=changes, remote=remote)
+        drawings, problems, _ = collect(project, names, rev=compared(chosen), changes=changes, remote=remote)
         _terminal(face, drawings, problems)
         return
     page = not face.json or bool(out) or open

@@ -84,6 +84,11 @@ class Request(NamedTuple):
     code: Mapping[str, str] = MappingProxyType({})
 
 
+def lines_of(cmd: str | tuple[str, ...]) -> tuple[str, ...]:
+    """The lines of a command, which run one after another."""
+    return (cmd,) if isinstance(cmd, str) else cmd
+
+
 def is_record(path: str) -> bool:
     """Whether the file at `path` is a pointer, a dvcx.yaml or a dvcx.lock by its name; nothing in .dvcx or .git is."""
     name = path.rpartition("/")[2]

@@ -14,7 +14,7 @@ from dvcx.core.paths import contains
 from dvcx.core.pipeline.dependencies import CODE, files_wanted, spec
 from dvcx.core.pipeline.params import MISSING, differences, pick, same, select
 from dvcx.core.pipeline.schema import Stage, Want
-from dvcx.core.records import LockEntry, Request, Used, encode_request
+from dvcx.core.records import LockEntry, Request, Used, encode_request, lines_of
 from dvcx.errors import NotFound, display
 
 # Kinds of reasons.
@@ -489,7 +489,7 @@ def _overlaps(path: str, others: Iterable[str]) -> bool:
 
 def _command(cmd: str | tuple[str, ...]) -> tuple[str, ...]:
     """A command without the whitespace a shell ignores. One line and a list of one line are the same command."""
-    return tuple(_squeeze(line) for line in ((cmd,) if isinstance(cmd, str) else cmd))
+    return tuple(_squeeze(line) for line in lines_of(cmd))
 
 
 # What keeps its whitespace (quoted text, an escaped character), a continued line, and whitespace of either kind. Compiled when

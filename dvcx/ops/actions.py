@@ -19,7 +19,7 @@ from dvcx.io.store.actions import Kept, keep_action, read_action, write_action
 from dvcx.io.store.store import Store, action_name, wanted
 from dvcx.ops.fetch import bring_objects
 from dvcx.ops.records import Tracked
-from dvcx.ops.transfer import Only, needed
+from dvcx.ops.transfer import Only, holds, needed
 
 if TYPE_CHECKING:
     from dvcx.project import Project
@@ -95,19 +95,16 @@ def send(project: Project, store: Store, actions: Mapping[str, Action], *, jobs:
     for action, kept in zip(todo, pool.run(put, todo, workers=1 if store.local else jobs), strict=True):
         new += action_name(action.key) not in there
         if not kept.own:
-            emit(Noted(f"{store.label} keeps the result it has: {_conflict(action, kept.action)}"))
+            emit(conflict_note(store.label, action, kept.action))
     _remember(path, {*known, *actions})
     return new
 
 
-def _conflict(ours: Action, theirs: Action) -> str:
-    path = next((path for path in ours.outs if ours.outs[path] != theirs.outs.get(path)), "its output")
-    return f"the same command on the same inputs wrote another '{display(path)}' there than here"
-
-
 def conflict_note(label: str, ours: Action, theirs: Action) -> Noted:
     """The note for a result that stays although another one came."""
-    return Noted(f"{label} keeps the result it has: {_conflict(ours, theirs)}")
+    path = next((path for path in ours.outs if ours.outs[path] != theirs.outs.get(path)), "its output")
+    wrote = f"the same command on the same inputs wrote another '{display(path)}' there than here"
+    return Noted(f"{label} keeps the result it has: {wrote}")
 
 
 def keep_here(cache: Store, results: Collection[Action], emit: Emit) -> None:
@@ -118,8 +115,8 @@ def keep_here(cache: Store, results: Collection[Action], emit: Emit) -> None:
         if there is None:
             new[action_name(action.key)] = encode_action(action)
         elif there.outs != action.outs:
-            if _is_whole(cache, there):
-                emit(Noted(f"the cache keeps the result it has: {_conflict(action, there)}"))
+            if holds(cache, there.outs):
+                emit(conflict_note("the cache", action, there))
             else:
                 new[action_name(action.key)] = encode_action(action)
     if cache.local is not None:
@@ -131,13 +128,6 @@ def _kept_here(cache: Store, key: str) -> Action | None:
         return read_action(cache.backend, key, cache.label)
     except (IntegrityError, UnsafeInput):
         return None
-
-
-def _is_whole(cache: Store, action: Action) -> bool:
-    try:
-        return not cache.missing(needed(action.outs, cache).objects)
-    except NotFound:
-        return False
 
 
 def _remembered(path: str) -> set[str]:
@@ -202,7 +192,7 @@ class Results:
 
     def hold(self, contents: Mapping[str, Content], cache: Store) -> bool:
         """Whether the cache or one remote lists all that `contents` need. Of directories the listings are read, no file is."""
-        if self._holds(contents, cache, None):
+        if holds(cache, contents):
             return True
         for name in self._names:
             with self._asked(name) as store:
@@ -217,7 +207,7 @@ class Results:
 
         Every byte is verified. What a remote holds wrong is told. Raises `RemoteFailed`, `DiskRefused`.
         """
-        if self._holds(contents, cache, only):
+        if holds(cache, contents, only=only):
             return True
         for name in self._names:
             if not self._patient and policy(self._project, name) == "off":
@@ -235,12 +225,6 @@ class Results:
                 except (IntegrityError, UnsafeInput) as error:
                     self._emit(Warned(f"what {store.label} holds was not used: {error.message}"))
         return False
-
-    def _holds(self, contents: Mapping[str, Content], cache: Store, only: Only | None) -> bool:
-        try:
-            return not cache.missing(needed(contents, cache, only=only).objects)
-        except NotFound:
-            return False
 
     def _find(self, store: Store, name: str, key: str, outs: Collection[str]) -> Found | None:
         if self._many and action_name(key) not in self._listing(store, name):

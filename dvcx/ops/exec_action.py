@@ -29,7 +29,7 @@ from dvcx.ops.executing import environment_of, furnished, run_in, take
 from dvcx.ops.fetch import bring_objects
 from dvcx.ops.placed import Parts
 from dvcx.ops.snapshot import snapshot
-from dvcx.ops.transfer import move, needed, not_on
+from dvcx.ops.transfer import holds, move, needed, not_on
 from dvcx.project import bare_project, command_environment
 
 if TYPE_CHECKING:
@@ -134,9 +134,8 @@ def store_inputs(project: Project, cache: Store, contents: Mapping[str, Content]
     with project.writer(cache) as writer:
         intake = Intake(writer, project.algorithm)
         for path, content in contents.items():
-            with suppress(NotFound):
-                if not cache.missing(needed({path: content}, cache).objects):
-                    continue
+            if holds(cache, {path: content}):
+                continue
             if look(project.root, path, index=Memory(), sink=intake, rules=project.rules()) != content:
                 raise NotFound(f"{display(path)}: the input is neither in the cache nor in the workspace", "dvcx pull")
         writer.commit()

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dvcx.core.objects import DIR, EXEC, FILE, TREE, Content, Entry, entry_content
 from dvcx.core.paths import check_path, contains, join, parent
-from dvcx.core.records import Request
+from dvcx.core.records import Request, lines_of
 from dvcx.errors import NotFound, StageFailed, UsageError, display
 from dvcx.events import Emit
 from dvcx.io import place
@@ -88,9 +88,8 @@ def environment_of(request: Request, environment: Mapping[str, str]) -> dict[str
 def run_in(room: Room, environment: Mapping[str, str], *, key: str, hear: Hear | None, timeout: float = 0.0) -> Outcome:
     """Run the action's commands; how they ended. `hear` gets what they print."""
     request = room.request
-    commands: Sequence[str] = (request.cmd,) if isinstance(request.cmd, str) else request.cmd
     return run_commands(
-        commands,
+        lines_of(request.cmd),
         directory=f"{room.path}/{request.wdir}" if request.wdir else room.path,
         environment={**environment, MARK: key},
         hear=hear,

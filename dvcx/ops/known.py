@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from dvcx.core.objects import Content
 from dvcx.core.pipeline.schema import Stage
@@ -17,6 +17,60 @@ if TYPE_CHECKING:
     from dvcx.io.store.store import Store
     from dvcx.ops.actions import Results
     from dvcx.project import Project
+
+
+class Known(NamedTuple):
+    """A result that is known; `remote` is the one that told it, "" where it was known here."""
+
+    outs: Mapping[str, Content]
+    remote: str = ""
+
+
+def known_result(
+    stage: Stage,
+    now: Snapshot,
+    locked: LockEntry | None,
+    reasons: Sequence[Reason],
+    cache: Callable[[], Store],
+    remotes: Results | None,
+) -> Known | None:
+    """What would be restored instead of running the stage; whether its bytes are to be had is another question.
+
+    First what the cache knows, then the lock's outputs when they alone differ, then what a remote knows.
+    """
+    paths = {out.path for out in stage.outs}
+    if not paths or any(reason.kind == ALWAYS for reason in reasons):
+        return None
+    try:
+        key = seal(action_key(stage, now)).hex()
+    except NotFound:
+        return None
+    # A frozen stage is judged by its outputs alone: its inputs may be others than those its result was made from.
+    outs, remote = None if stage.frozen else _kept(cache, key), ""
+    if outs is None and locked is not None and only_outputs(reasons):
+        outs = locked.outs
+    if outs is None and not stage.frozen and remotes is not None:
+        found = remotes.find(key, paths)
+        if found is not None:
+            outs, remote = found
+    return Known(outs, remote) if outs is not None and set(outs) == paths else None
+
+
+def only_outputs(reasons: Sequence[Reason]) -> bool:
+    """Whether a stage is stale by nothing but its outputs."""
+    return all(reason.kind.startswith("out_") for reason in reasons)
+
+
+def _kept(cache: Callable[[], Store], key: str) -> Mapping[str, Content] | None:
+    """What the action cache has. What cannot be read is not known."""
+    from dvcx.io.store.actions import read_action
+
+    try:
+        store = cache()
+        action = read_action(store.backend, key, store.label)
+    except DvcxError:
+        return None
+    return None if action is None else action.outs
 
 
 class KnownResults:
@@ -38,45 +92,17 @@ class KnownResults:
         self, stage: Stage, now: Snapshot, locked: LockEntry | None, reasons: tuple[Reason, ...]
     ) -> Mapping[str, Content] | None:
         """The outputs that would be restored, None where the stage has to run. What cannot be read is not known."""
-        if any(reason.kind == ALWAYS for reason in reasons):
-            return None
-        outs = self._recorded(stage, now)
-        if outs is None and locked is not None and all(reason.kind.startswith("out_") for reason in reasons):
-            outs = locked.outs
-        if not outs or set(outs) != {out.path for out in stage.outs}:
-            return None
+        known = known_result(stage, now, locked, reasons, self._open, self._remotes)
         try:
-            return outs if self._held(outs) else None
+            return known.outs if known is not None and self._held(known.outs) else None
         except DvcxError:
             return None
-
-    def _recorded(self, stage: Stage, now: Snapshot) -> Mapping[str, Content] | None:
-        """What the action cache has. A frozen stage is judged by its outputs alone: its inputs may be others by now."""
-        if stage.frozen:
-            return None
-        try:
-            key = seal(action_key(stage, now)).hex()
-        except NotFound:
-            return None
-        from dvcx.io.store.actions import read_action
-
-        try:
-            cache = self._open()
-            action = read_action(cache.backend, key, cache.label)
-        except DvcxError:
-            return None
-        if action is not None:
-            return action.outs
-        found = self._remotes.find(key, {out.path for out in stage.outs}) if self._remotes and stage.outs else None
-        return found.outs if found is not None else None
 
     def _held(self, outs: Mapping[str, Content]) -> bool:
-        from dvcx.ops.transfer import needed
+        from dvcx.ops.transfer import holds
 
         cache = self._open()
-        if self._remotes is not None:
-            return self._remotes.hold(outs, cache)
-        return not cache.missing(needed(outs, cache).objects)
+        return self._remotes.hold(outs, cache) if self._remotes is not None else holds(cache, outs)
 
     def _open(self) -> Store:
         if self._cache is None:

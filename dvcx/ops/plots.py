@@ -109,9 +109,14 @@ def diff(
     remote: str = "",
 ) -> Plotted:
     """Draw plots of several revisions over one another: HEAD and the workspace, one and the workspace, or those named."""
-    chosen = ["", *(several(revs) or ("HEAD",))] if len(several(revs)) < 2 else several(revs)
-    drawings, problems, names = collect(project, targets, rev=chosen, changes=changes, remote=remote)
+    drawings, problems, names = collect(project, targets, rev=compared(revs), changes=changes, remote=remote)
     return _plotted(project, drawings, problems, names, page, out)
+
+
+def compared(revs: Sequence[str]) -> tuple[str, ...]:
+    """The revisions to draw over one another: fewer than two with the workspace, none with HEAD too."""
+    chosen = several(revs)
+    return chosen if len(chosen) >= 2 else ("", *(chosen or ("HEAD",)))
 
 
 def templates(project: Project, name: str = "") -> Templates:

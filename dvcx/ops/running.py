@@ -17,8 +17,8 @@ from dvcx.core.paths import parent
 from dvcx.core.pipeline.params import same, select
 from dvcx.core.pipeline.schema import Stage
 from dvcx.core.plans import Placement, plan_placement
-from dvcx.core.records import Action, LockEntry
-from dvcx.core.staleness import ALWAYS, Reason, Snapshot, action_key, lock_entry, read_files
+from dvcx.core.records import Action, LockEntry, lines_of
+from dvcx.core.staleness import Reason, Snapshot, action_key, lock_entry, read_files
 from dvcx.errors import Busy, DvcxError, IntegrityError, NotFound, StageFailed, UnsafeInput, display
 from dvcx.events import Emit, Noted, StageBegan
 from dvcx.io import git, lock, machine, place, processes, runs
@@ -27,17 +27,17 @@ from dvcx.io.hashing import seal
 from dvcx.io.interpreter import Fingerprints, Interpreter
 from dvcx.io.runners.local import STOPPED, Leash, Outcome, end_group, run_commands
 from dvcx.io.statindex import StatIndex
-from dvcx.io.store.actions import read_action
 from dvcx.io.store.intake import Intake
 from dvcx.io.store.store import Store, wanted
 from dvcx.io.workspace import Rules, look
 from dvcx.ops import actions, records
+from dvcx.ops.known import known_result, only_outputs
 from dvcx.ops.ledger import Ledger
 from dvcx.ops.listening import Listener
 from dvcx.ops.looking import observe, stored_trees, workspace_trees
 from dvcx.ops.placing import ASIDE, carry_out, find_strangers, keep, unsaved
 from dvcx.ops.snapshot import read_params
-from dvcx.ops.transfer import needed
+from dvcx.ops.transfer import holds
 
 if TYPE_CHECKING:
     from dvcx.ops.actions import Results
@@ -198,26 +198,14 @@ def _commit(project: Project) -> str:
 
 def restore(shop: Workshop, stage: Stage, now: Snapshot, locked: LockEntry | None, reasons: Sequence[Reason]) -> LockEntry | None:
     """Put a known result of the stage in place: the lock's, when only outputs differ, or the action cache's. None without one."""
-    if any(reason.kind == ALWAYS for reason in reasons):
+    remotes, pulling = shop.floor.remotes, shop.floor.pulling
+    found = known_result(stage, now, locked, reasons, lambda: shop.cache, remotes)
+    if found is None:
         return None
-    try:
-        key = action_key(stage, now)
-    except NotFound:
-        return None
-    paths = {out.path for out in stage.outs}
-    same_inputs = locked is not None and all(reason.kind.startswith("out_") for reason in reasons)
-    # A frozen stage is judged by its outputs alone: its inputs may be others than those its result was made from.
-    known = None if stage.frozen else _known_outs(shop, seal(key).hex())
-    if known is None and locked is not None and same_inputs:
-        known = locked.outs
-    remotes, pulling, found = shop.floor.remotes, shop.floor.pulling, None
-    if known is None and not stage.frozen and paths and remotes is not None:
-        found = remotes.find(seal(key).hex(), paths)
-        known = found.outs if found is not None else None
-    if known is None or set(known) != paths or not known:
-        return None
-    entry = locked if locked is not None and same_inputs and known == locked.outs else lock_entry(stage, now, Snapshot(known))
-    absent = not any(os.path.lexists(f"{shop.project.root}/{path}") for path in paths)
+    known = found.outs
+    recorded = locked is not None and only_outputs(reasons) and known == locked.outs
+    entry = locked if locked is not None and recorded else lock_entry(stage, now, Snapshot(known))
+    absent = not any(os.path.lexists(f"{shop.project.root}/{path}") for path in known)
     if pulling is not None and remotes is not None and absent and not pulling.wants(stage):
         if entry is not locked and not remotes.hold(known, shop.cache):
             return None
@@ -231,12 +219,12 @@ def restore(shop: Workshop, stage: Stage, now: Snapshot, locked: LockEntry | Non
         if not put(shop, stage, known, entry):
             return None
     except (IntegrityError, UnsafeInput) as error:
-        if found is None:
+        if not found.remote:
             raise
         shop.emit(Noted(f"the result on remote '{display(found.remote)}' was not used: {error.message}"))
         return None
     if pulling is not None:
-        pulling.is_here(paths)
+        pulling.is_here(known)
     return entry
 
 
@@ -245,10 +233,7 @@ def put(shop: Workshop, stage: Stage, known: Mapping[str, Content], entry: LockE
     with shop.holding(stage), shop.project.cache_reader_lock(f"dvcx repro ({stage.address})", shop.emit):
         # A collection may have taken what was there when this command began.
         shop.cache.sync(again=True)
-        try:
-            if shop.cache.missing(needed(known, shop.cache).objects):
-                return False
-        except NotFound:
+        if not holds(shop.cache, known):
             return False
         here = observe(shop.project, known, index=shop.index, rules=shop.rules, emit=shop.emit)
         plan = Placement()
@@ -272,7 +257,7 @@ def run(shop: Workshop, stage: Stage, now: Snapshot, reasons: Sequence[Reason]) 
     project = shop.project
     key = seal(action_key(stage, now)).hex()
     _check_all_here(stage, now)
-    commands = (stage.cmd,) if isinstance(stage.cmd, str) else stage.cmd
+    commands = lines_of(stage.cmd)
     shop.emit(StageBegan(stage.address, " && ".join(commands), tuple(reason.text for reason in reasons)))
     aside = aside_of(project, stage.address)
     with shop.holding(stage):
@@ -397,14 +382,6 @@ def _check_all_here(stage: Stage, now: Snapshot) -> None:
                 f"({files:,} {'file' if files == 1 else 'files'} not pulled)",
                 f"dvcx pull {display(path)}",
             )
-
-
-def _known_outs(shop: Workshop, key: str) -> Mapping[str, Content] | None:
-    try:
-        action = read_action(shop.cache.backend, key, shop.cache.label)
-    except DvcxError:
-        return None
-    return action.outs if action is not None else None
 
 
 def _save_unsaved(shop: Workshop, overwritten: Sequence[tuple[str, Entry]]) -> None:

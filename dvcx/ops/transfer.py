@@ -103,6 +103,14 @@ def needed(
     return Needed(objects, trees, frozenset(corrupt), met)
 
 
+def holds(cache: Store, contents: Mapping[str, Content], *, only: Only | None = None) -> bool:
+    """Whether the cache has every object that `contents`, or a part of them, need."""
+    try:
+        return not cache.missing(needed(contents, cache, only=only).objects)
+    except NotFound:
+        return False
+
+
 def _prefetch(level: list[Wanted], cache: Store, remote: Store | None, trees: dict[Wanted, bytes]) -> set[str]:
     """Read all trees of one depth that the cache lacks from the remote at once; their ids."""
     if remote is None:

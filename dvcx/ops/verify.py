@@ -13,7 +13,7 @@ from dvcx.core.objects import TREE, Content
 from dvcx.core.paths import contains, join
 from dvcx.core.pipeline.graph import build, find
 from dvcx.core.pipeline.schema import Stage
-from dvcx.core.records import LockEntry, Request, encode_request
+from dvcx.core.records import LockEntry, Request, encode_request, lines_of
 from dvcx.core.staleness import recorded_request
 from dvcx.errors import DvcxError, NotFound, StageFailed, UsageError, display
 from dvcx.events import Emit, StageBegan, StageEnded, ignore
@@ -90,8 +90,7 @@ def _verify(
     store_inputs(project, cache, {**asked.deps, **beside})
     environment = environment_of(asked, command_environment())
     printed = bytearray()
-    commands = (entry.cmd,) if isinstance(entry.cmd, str) else entry.cmd
-    emit(StageBegan(stage.address, " && ".join(commands), ("verify",)))
+    emit(StageBegan(stage.address, " && ".join(lines_of(entry.cmd)), ("verify",)))
     key = seal(encode_request(asked)).hex()
     with furnished(project, cache, asked, beside, emit) as room:
         outcome = run_in(

@@ -957,17 +957,7 @@ def test_a_collection_while_a_push_sends_is_seen(
     """Chunks that the push found there are gone when its index is to name them."""
     from dvcx.io.store import writer
 
-    commit_all(alone)
-    other = clone(alone, tmp_path_factory.mktemp("clone") / "c")
-    first, second, third = _versions()
-    for data in (first, second):
-        write(alone, {"large": data})
-        add(again(alone), ["large"])
-        push(again(alone))
-    gc(again(alone), remote="origin")
-    _backdate(alone, 15)
-    write(other, {"mine": third})
-    add(other, ["mine"])
+    other, third = _two_versions(alone, tmp_path_factory)
     real = writer.Writer._write_index
 
     def late(self: Any) -> None:
@@ -1064,6 +1054,22 @@ def test_clocks_that_differ_stop_it(alone: Project, monkeypatch: pytest.MonkeyPa
 # Chunks of large blobs
 
 
+def _two_versions(alone: Project, tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, bytes]:
+    """Two versions that `alone` pushed, the first marked and old by now; a clone that added a file like it, and that file."""
+    commit_all(alone)
+    other = clone(alone, tmp_path_factory.mktemp("clone") / "c")
+    first, second, third = _versions()
+    for data in (first, second):
+        write(alone, {"large": data})
+        add(again(alone), ["large"])
+        push(again(alone))
+    gc(again(alone), remote="origin")
+    _backdate(alone, 15)
+    write(other, {"mine": third})
+    add(other, ["mine"])
+    return other, third
+
+
 def _versions() -> list[bytes]:
     """A large file three times: shared, shared in part with the first, the first once more with an end of its own."""
     import random
@@ -1101,17 +1107,7 @@ def test_chunks_stay_with_the_blobs_that_need_them(alone: Project) -> None:
 
 
 def test_chunks_a_push_counts_on_stay(alone: Project, tmp_path_factory: pytest.TempPathFactory) -> None:
-    commit_all(alone)
-    other = clone(alone, tmp_path_factory.mktemp("clone") / "c")
-    first, second, third = _versions()
-    for data in (first, second):
-        write(alone, {"large": data})
-        add(again(alone), ["large"])
-        push(again(alone))
-    gc(again(alone), remote="origin")
-    _backdate(alone, 15)
-    write(other, {"mine": third})
-    add(other, ["mine"])
+    other, third = _two_versions(alone, tmp_path_factory)
     sent = push(again(other))
     assert sent.new < len(third) - (4 << 20)
     gc(again(alone), remote="origin")
