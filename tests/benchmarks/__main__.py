@@ -24,7 +24,7 @@ from pathlib import Path
 
 from tests.benchmarks.bench import Bench, floors, make_files
 from tests.benchmarks.pipelines import pipelines
-from tests.benchmarks.remote import edited_files, large_transfers, object_stores
+from tests.benchmarks.remote import SERVERS, edited_files, large_transfers, object_stores
 from tests.benchmarks.scale import million
 
 PARTS = ("files", "large", "chain", "pipelines", "s3", "chunks", "memory", "scale")
@@ -40,6 +40,7 @@ def main() -> None:
     parser.add_argument("--stages", type=int, default=200)
     parser.add_argument("--only", default="files,large,chain", help=", ".join(PARTS))
     parser.add_argument("--memory-gib", type=float, default=10.0, help="size of the file of the part `memory`")
+    parser.add_argument("--servers", default=",".join(SERVERS), help=f"of the part `s3`: {', '.join(SERVERS)}")
     parser.add_argument("--million", type=int, default=1_000_000, help="files of the part `scale`")
     parser.add_argument("--write", default="", help="write the table to this Markdown file")
     parser.add_argument("--directory", default=None, help="where to work (default: a temporary directory)")
@@ -60,7 +61,7 @@ def main() -> None:
             if "pipelines" in parts:
                 pipelines(bench, number, options.stages)
             if "s3" in parts:
-                object_stores(bench, number, options.files)
+                object_stores(bench, number, options.files, options.servers.split(","))
         if "chunks" in parts:
             edited_files(bench)
         if "memory" in parts:

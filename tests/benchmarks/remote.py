@@ -19,13 +19,14 @@ from tests.benchmarks.bench import Bench, make_files
 from tests.servers import ACCESS_KEY, BUCKET, REGION, SECRET_KEY, S3Server
 
 GIB = 1 << 30
-SERVERS = {"SeaweedFS": servers.seaweedfs, "rclone serve s3": servers.rclone}
+SERVERS = {"seaweedfs": ("SeaweedFS", servers.seaweedfs), "rclone": ("rclone serve s3", servers.rclone)}
 
 
-def object_stores(bench: Bench, number: int, count: int) -> None:
-    """Many small files and one of 1 GiB, to both servers."""
-    for name, start in SERVERS.items():
-        base = bench.directory / f"s3-{number}-{start.__name__}"
+def object_stores(bench: Bench, number: int, count: int, chosen: list[str]) -> None:
+    """Many small files and one of 1 GiB, to each of the servers chosen (keys of SERVERS)."""
+    for key in chosen:
+        name, start = SERVERS[key]
+        base = bench.directory / f"s3-{number}-{key}"
         (base / "server").mkdir(parents=True)
         with start(base / "server") as server:
             for files in sorted({5_000, count}):
