@@ -12,7 +12,7 @@ from dvcx.core.documents import Document
 from dvcx.core.globs import WILDCARD, Globs, fixed_part
 from dvcx.core.objects import Content
 from dvcx.core.paths import contains, join, parent, relative, resolve, several
-from dvcx.core.pipeline.dependencies import link
+from dvcx.core.pipeline.dependencies import externals, link
 from dvcx.core.pipeline.graph import build
 from dvcx.core.pipeline.memory import dump_pipeline, load_pipeline
 from dvcx.core.pipeline.schema import Pipeline, Stage, address, parse_pipeline, split_address
@@ -129,9 +129,19 @@ def _tracked(project: Project, names: Sequence[str], read: Read, prefix: str, re
     if not prefix:
         entries.update(_finished_since(project, names, read))
     stages = tuple(stage for pipeline in pipelines.values() for stage in pipeline.stages)
-    stages = link(stages)
+    if any(stage.wants for stage in stages):
+        stages = linked(stages, project.root)
     build(stages, pointers)
     return Tracked(pointers, stages, entries, pipelines)
+
+
+def linked(stages: Sequence[Stage], root: str) -> tuple[Stage, ...]:
+    """Stages whose dependencies on other stages, and external paths that lie in the project at `root` after all, are `deps`."""
+    if any(map(externals, stages)):
+        from dvcx.core.pipeline.externals import inside
+
+        stages = inside(stages, root)
+    return link(stages)
 
 
 def _finished_since(project: Project, names: Sequence[str], read: Read) -> dict[str, LockEntry]:
@@ -313,6 +323,7 @@ def _moved(entry: LockEntry, move: Callable[[str], str]) -> LockEntry:
         tuple([move(path) for path in entry.absent]),
         {_moved_spec(spec, move): {move(path): used for path, used in files.items()} for spec, files in entry.used.items()},
         entry.env,
+        entry.external,
     )
 
 

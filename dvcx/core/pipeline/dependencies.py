@@ -12,7 +12,7 @@ from dvcx.core.records import is_record
 from dvcx.core.spelling import did_you_mean
 from dvcx.errors import NotFound, display
 
-GLOB, CODE, STAGE = "glob", "py", "stage"
+GLOB, CODE, STAGE, EXTERNAL = "glob", "py", "stage", "external"
 PASSED_OVER = frozenset({".git", ".dvcx", "__pycache__"})
 """Directories whose files no wildcard names: they change whenever something runs."""
 
@@ -25,6 +25,11 @@ def spec(want: Want) -> str:
 def files_wanted(stage: Stage) -> tuple[Want, ...]:
     """Those dependencies of a stage that stand for files nobody listed."""
     return tuple(want for want in stage.wants if want.kind in (GLOB, CODE))
+
+
+def externals(stage: Stage) -> tuple[Want, ...]:
+    """The inputs of a stage that lie outside the project."""
+    return tuple(want for want in stage.wants if want.kind == EXTERNAL)
 
 
 def link(stages: Sequence[Stage]) -> tuple[Stage, ...]:

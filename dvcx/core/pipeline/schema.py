@@ -77,7 +77,8 @@ class ParamsOf(NamedTuple):
 
 
 class Want(NamedTuple):
-    """A dependency that is no plain path. `value` is a wildcard or a script's path in the project, or a stage's address."""
+    """A dependency that is no plain path. `value` is a wildcard or a script's path in the project, a stage's address, or a
+    url or path outside the project (absolute, or as seen from the project's root)."""
 
     kind: str
     value: str
@@ -359,6 +360,13 @@ def _dep(document: Document, at: Place, written: object, flags: Mapping[str, Any
         found = _WANT(written)
     if exact and (found is None or found[1] != "py"):
         raise UsageError(f"{where}: {field(at)}: 'exact' is for 'py:' only", "other files are compared byte by byte anyway")
+    if found is None and isinstance(written, str) and (written[:1] == "/" or ".." in written or "://" in written):
+        from dvcx.core.pipeline.externals import address_of
+
+        outside = address_of(written, wdir, f"{where}: {field(at)}")
+        if outside:
+            needs.wants[Want("external", outside, optional)] = None
+            return
     if found is None:
         found_path = path(document, at, written, wdir, where)
         needs.paths[found_path] = None
