@@ -11,7 +11,7 @@ from dvcx.cli import output
 from dvcx.cli.face import Face
 from dvcx.cli.frame import Verb, app
 from dvcx.cli.options import DryRun, NoWait, Targets
-from dvcx.errors import StageFailed, display
+from dvcx.errors import DvcxError, RemoteFailed, StageFailed, UsageError, display
 
 if TYPE_CHECKING:
     from dvcx.ops.repro import Reproduced
@@ -38,6 +38,10 @@ def repro(
         int,
         Option("--jobs", "-j", min=0, metavar="N", help="Stages at a time; 0: one for each core.", show_default=False),
     ] = 0,
+    interactive: Annotated[
+        bool,
+        Option("--interactive", "-i", help="One stage at a time, each with the terminal as its input, also for a debugger."),
+    ] = False,
     pull: Annotated[
         bool,
         Option("--pull", help="Fetch what is needed: the outputs asked for, and what a command reads that has to run."),
@@ -48,12 +52,13 @@ def repro(
 
     A stage whose inputs come out as they were is not run. A result that is known already is restored instead of
     computed. When a command fails, its old outputs are put back. Ctrl-C lets running stages finish and starts no more;
-    Ctrl-C again ends them.
+    Ctrl-C again ends them. With -i, or -j 1, the command that runs has the terminal, with its Ctrl-C.
 
     Examples:
       dvcx repro
       dvcx repro train
       dvcx repro -j 4 --keep-going
+      dvcx repro -i train
       dvcx repro --dry-run
       dvcx repro --pull report
       dvcx repro --downstream extract
@@ -62,6 +67,8 @@ def repro(
     """
     from dvcx.ops.repro import repro as op
 
+    if interactive and jobs > 1:
+        raise UsageError("--interactive runs one stage at a time", "leave --jobs away")
     face: Face = ctx.obj
     project = face.project(no_wait=no_wait)
     with face.stages():
@@ -75,18 +82,20 @@ def repro(
             keep_going=keep_going,
             jobs=jobs,
             pull=pull,
+            interactive=interactive or jobs == 1,
             emit=face.emit,
         )
     face.done(result, lambda: _lines(face, result, dry_run=dry_run))
     if result.failed and not face.json:
         raise _failure(result)
-    return StageFailed.exit_code if result.failed else 0
+    return result.exit_code
 
 
-def _failure(result: Reproduced) -> StageFailed:
+def _failure(result: Reproduced) -> DvcxError:
     """The stages' own errors as one, with the first hint."""
     errors = [run.error.partition("\n") for run in result.runs if run.how == "failed"]
-    return StageFailed(
+    kind = RemoteFailed if result.exit_code == RemoteFailed.exit_code else StageFailed
+    return kind(
         "\n".join(message for message, _, _ in errors), next((hint for _, _, hint in errors if hint), "")
     )
 

@@ -18,7 +18,7 @@ from dvcx.core.pipeline.schema import Stage
 from dvcx.core.records import LockEntry
 from dvcx.core.scheduling import Capacity, Granted, Queue
 from dvcx.core.staleness import ALWAYS, NOT_WANTED, WOULD_RUN, Reason, Snapshot, forecast, judge, not_wanted
-from dvcx.errors import Busy, Conflict, DvcxError, display
+from dvcx.errors import Busy, Conflict, DvcxError, RemoteFailed, StageFailed, display
 from dvcx.events import Emit, Event, Noted, StageEnded, ignore
 from dvcx.io import machine
 from dvcx.io import runs as run_records
@@ -36,6 +36,7 @@ from dvcx.ops.records import Tracked
 from dvcx.ops.running import (
     MARK,
     Floor,
+    Interrupted,
     Stopped,
     Workshop,
     alone_with,
@@ -75,10 +76,14 @@ class StageRun:
 
 @dataclass(frozen=True, slots=True)
 class Reproduced:
-    """Every stage looked at, in order; `failed` counts those that failed or were skipped because of one."""
+    """Every stage looked at, in order; `failed` counts those that failed or were skipped because of one.
+
+    `exit_code` is what a command should exit with: 0, 10, or 6 when all that failed is that a url did not answer.
+    """
 
     runs: tuple[StageRun, ...]
     failed: int
+    exit_code: int = 0
 
 
 def repro(
@@ -92,13 +97,15 @@ def repro(
     keep_going: bool = False,
     jobs: int = 0,
     pull: bool = False,
+    interactive: bool = False,
     emit: Emit = ignore,
 ) -> Reproduced:
     """Judge each stage when its turn comes and run the stale ones, up to `jobs` side by side (0: one for each core).
 
     `pull` brings what is needed from the remotes: the outputs asked for, and what a command that has to run reads; the outputs
     of other stages stay away where their content is known. `force` runs fresh ones too. A stage's failure lets those that run
-    finish and starts no more, unless `keep_going`; it is in the result. `emit` is called from several threads, one at a time.
+    finish and starts no more, unless `keep_going`; it is in the result. `interactive` runs one stage at a time and gives its
+    command this process's terminal, if it is in the foreground of one. `emit` is called from several threads, one at a time.
     Raises what records and the workspace raise, `Busy` when it should not wait, and with `pull` `RemoteFailed`.
     """
     targets = several(targets)
@@ -120,7 +127,7 @@ def repro(
     work = _Repro(project, tracked, environment, emit, force=force, keep_going=keep_going)
     with contextlib.closing(Results(project, keys=len(chosen), patient=pull, emit=emit)) as results:
         work.use(results, Pulling(tracked, graph, chosen, targets, results) if pull else None)
-        return work.work(graph, chosen, jobs)
+        return work.work(graph, chosen, 1 if interactive else jobs, interactive=interactive)
 
 
 class _Repro:
@@ -136,6 +143,8 @@ class _Repro:
         self._runs: dict[str, StageRun] = {}
         self._touched: list[Stage] = []
         self._busy: Busy | None = None
+        self._only_remotes = True
+        self._interrupted = False
         self._placed: dict[str, Mark] = {}
         self._folded = time.monotonic()
         self._index = project.stat_index(emit, shared=True)
@@ -146,10 +155,14 @@ class _Repro:
         """Ask these remotes; with `pulling` leave away what need not be here."""
         self._floor.remotes, self._floor.pulling = results, pulling
 
-    def work(self, graph: Graph, chosen: Sequence[Stage], jobs: int) -> Reproduced:
+    def work(self, graph: Graph, chosen: Sequence[Stage], jobs: int, *, interactive: bool) -> Reproduced:
         """Give every stage its turn."""
         jobs = max(1, min(jobs or machine.cores(), len(chosen)))
         self._floor.several = jobs > 1
+        if interactive:
+            from dvcx.io.runners.terminal import find_terminal
+
+            self._floor.terminal = find_terminal()
         queue = Queue(chosen, graph.upstream, _capacity(self._project, self._environment, jobs))
         self._crew = Crew(
             queue,
@@ -160,6 +173,7 @@ class _Repro:
             leash=self._floor.leash,
             stopping=self._floor.stopping,
             emit=self._emit,
+            told=self._floor.terminal is None,
         )
         try:
             if chosen:
@@ -176,9 +190,12 @@ class _Repro:
         if self._touched or self._placed:
             _note(self._project, self._touched, runs, self._placed)
             run_records.prune(self._project.state_dir)
+        if self._interrupted:
+            raise KeyboardInterrupt
         if self._busy is not None:
             raise self._busy
-        return Reproduced(tuple(runs), sum(1 for item in runs if item.how in ("failed", "skipped")))
+        failed = sum(1 for item in runs if item.how in ("failed", "skipped"))
+        return Reproduced(tuple(runs), failed, (RemoteFailed if self._only_remotes else StageFailed).exit_code if failed else 0)
 
     def _begin(self, chosen: Sequence[Stage]) -> None:
         """What killed runs left is put back or finished first."""
@@ -319,6 +336,8 @@ class _Repro:
             # Not the stage's failure: somebody else has what it needs, and this command does not wait any longer.
             self._busy = self._busy or error
             return False
+        self._interrupted |= isinstance(error, Interrupted)
+        self._only_remotes = self._only_remotes and isinstance(error, RemoteFailed)
         if not isinstance(error, Stopped):
             self._emit(StageEnded(stage.address, "failed"))
             self._runs[stage.address] = StageRun(stage.address, "failed", (), 0.0, f"{error.message}\n{error.hint}".strip())

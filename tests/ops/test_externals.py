@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dvcx.errors import DvcxError, NotFound, RemoteFailed, StageFailed, UsageError
+from dvcx.errors import RemoteFailed, UsageError
 from dvcx.events import Warned
 from dvcx.io.statindex import Memory
 from dvcx.io.store.outside import version_at
@@ -81,6 +81,12 @@ def turns(project: Project, **options: bool) -> list[tuple[str, tuple[str, ...]]
     return [(run.how, run.reasons) for run in repro(project, **options).runs]
 
 
+def failure(project: Project, code: int) -> str:
+    done = repro(project)
+    assert (done.failed > 0, done.exit_code) == (True, code)
+    return done.runs[0].error
+
+
 def hows(project: Project) -> list[str]:
     return [how for how, _ in turns(project)]
 
@@ -123,8 +129,7 @@ stages:
     assert hows(project) == ["restored"]
     (outside / "x.csv").unlink()
     assert status(project).stages[0].reasons == (f"{up}/link: is missing",)
-    with pytest.raises(NotFound, match="is missing"):
-        repro(project)
+    assert "link: is missing" in failure(project, 10)
 
 
 def test_what_is_refused_of_them(project: Project, put: Put, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -137,12 +142,10 @@ def test_what_is_refused_of_them(project: Project, put: Put, tmp_path_factory: p
     with pytest.raises(UsageError, match="outside the project"):
         verify(project, "a")
     put({"dvcx.yaml": f"stages: {{a: {{cmd: 'echo 2 > {outside}/x; touch out', deps: ['{outside}/x'], outs: [out]}}}}"})
-    with pytest.raises(StageFailed, match="changed while the command ran"):
-        repro(project)
+    assert "x changed while the command ran" in failure(project, 10)
     os.mkfifo(outside / "pipe")
     put({"dvcx.yaml": f"stages: {{a: {{cmd: touch out, deps: ['{outside}/pipe'], outs: [out]}}}}"})
-    with pytest.raises(DvcxError, match="pipe"):
-        repro(project)
+    assert "pipe cannot be tracked" in failure(project, 10)
 
 
 def test_urls(project: Project, put: Put, web: Web) -> None:
@@ -169,8 +172,7 @@ stages:
     (warned,) = [event for event in told if isinstance(event, Warned)]
     assert "not asked, and taken as recorded" in warned.message
     assert "neither ETag nor Last-Modified" in warned.message
-    with pytest.raises(RemoteFailed, match="neither ETag nor Last-Modified"):
-        repro(project)
+    assert "neither ETag nor Last-Modified" in failure(project, 6)
     del web.headers["/x.csv"]
     assert f"{url}: is missing" in status(project).stages[0].reasons
 

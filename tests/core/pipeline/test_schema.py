@@ -223,7 +223,7 @@ def test_no_stages(text: str) -> None:
         ("stages: {a: {cmd: x, mutex: a b}}", "dvcx.yaml:1:29: stages.a.mutex: 'a b' is no name", ""),
         ("stages: {a: {cmd: x, deps: [{f: {exact: true}}]}}", "dvcx.yaml:1:30: stages.a.deps[0].f: 'exact' is for", "byte"),
         ("stages: {a: {cmd: x, deps: [{f: {optinal: true}}]}}", "dvcx.yaml:1:34: stages.a.deps[0].f: unknown key", "'optional'"),
-        ("stages: {a: {cmd: x, deps: ['s3://b/k']}}", "dvcx.yaml:1:29: stages.a.deps[0]: URLs are not supported yet", ""),
+        ("stages: {a: {cmd: x, deps: ['ds://k']}}", "dvcx.yaml:1:29: stages.a.deps[0]: there is no data set 'k'", "datasets"),
         ("stages: {a: {cmd: x, deps: [.]}}", "dvcx.yaml:1:29: stages.a.deps[0] is the project itself", ""),
         ("stages: {a: {cmd: 1}}", "dvcx.yaml:1:19: stages.a.cmd must be text, not a number", "quotes"),
         ("stages: {a: {cmd: ' '}}", "dvcx.yaml:1:14: stages.a.cmd is empty", ""),
