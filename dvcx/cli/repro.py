@@ -11,7 +11,7 @@ from dvcx.cli import output
 from dvcx.cli.face import Face
 from dvcx.cli.frame import Verb, app
 from dvcx.cli.options import DryRun, NoWait, Targets
-from dvcx.errors import DvcxError, RemoteFailed, StageFailed, display
+from dvcx.errors import DvcxError, RemoteFailed, StageFailed, UsageError, display
 
 if TYPE_CHECKING:
     from dvcx.ops.repro import Reproduced, StageRun
@@ -39,6 +39,10 @@ def repro(
         int,
         Option("--jobs", "-j", min=0, metavar="N", help="Stages at a time; 0: one for each core.", show_default=False),
     ] = 0,
+    interactive: Annotated[
+        bool,
+        Option("--interactive", "-i", help="One stage at a time, each with the terminal as its input, also for a debugger."),
+    ] = False,
     pull: Annotated[
         bool,
         Option("--pull", help="Fetch what is needed: the outputs asked for, and what a command reads that has to run."),
@@ -49,12 +53,13 @@ def repro(
 
     A stage whose inputs come out as they were is not run. A result that is known already is restored instead of
     computed. When a command fails, its old outputs are put back. Ctrl-C lets running stages finish and starts no more;
-    Ctrl-C again ends them.
+    Ctrl-C again ends them. With -i, or -j 1, the command that runs has the terminal, with its Ctrl-C.
 
     Examples:
       dvcx repro
       dvcx repro train
       dvcx repro -j 4 --keep-going
+      dvcx repro -i train
       dvcx repro --dry-run
       dvcx repro --pull report
       dvcx repro --downstream extract
@@ -63,6 +68,8 @@ def repro(
     """
     from dvcx.ops.repro import repro as op
 
+    if interactive and jobs > 1:
+        raise UsageError("--interactive runs one stage at a time", "leave --jobs away")
     face: Face = ctx.obj
     project = face.project(no_wait=no_wait)
     with face.stages():
@@ -76,6 +83,7 @@ def repro(
             keep_going=keep_going,
             jobs=jobs,
             pull=pull,
+            interactive=interactive or jobs == 1,
             emit=face.emit,
         )
     face.done(result, lambda: _lines(face, result, dry_run=dry_run))

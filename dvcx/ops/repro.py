@@ -48,6 +48,7 @@ from dvcx.ops.records import Tracked
 from dvcx.ops.running import (
     MARK,
     Floor,
+    Interrupted,
     Stopped,
     Workshop,
     alone_with,
@@ -114,6 +115,7 @@ def repro(
     keep_going: bool = False,
     jobs: int = 0,
     pull: bool = False,
+    interactive: bool = False,
     emit: Emit = ignore,
 ) -> Reproduced:
     """Judge each stage when its turn comes and run the stale ones, up to `jobs` side by side (0: one for each core).
@@ -121,6 +123,7 @@ def repro(
     `pull` brings what is needed from the remotes: the outputs asked for, and what a command that has to run reads; the outputs
     of other stages stay away where their content is known. `force` runs fresh ones too. A stage's failure lets those that run
     finish and starts no more, unless `keep_going`; it is in the result, and so is that of a remote when it was asked to `pull`.
+    `interactive` runs one stage at a time and gives its command this process's terminal, if it is in the foreground of one.
     `emit` is called from several threads, one at a time. Raises what records and the workspace raise, `Busy` when it should
     not wait; a dry run with `pull` also `RemoteFailed`.
     """
@@ -143,7 +146,7 @@ def repro(
     work = _Repro(project, tracked, environment, emit, force=force, keep_going=keep_going)
     with contextlib.closing(Results(project, keys=len(chosen), patient=pull, emit=emit)) as results:
         work.use(results, Pulling(tracked, graph, chosen, targets, results) if pull else None)
-        return work.work(graph, chosen, jobs)
+        return work.work(graph, chosen, 1 if interactive else jobs, interactive=interactive)
 
 
 class _Repro:
@@ -161,6 +164,7 @@ class _Repro:
         self._busy: Busy | None = None
         self._codes: set[int] = set()
         self._fetched: dict[str, list[str]] = {}
+        self._interrupted = False
         self._placed: dict[str, Mark] = {}
         self._folded = time.monotonic()
         self._index = project.stat_index(emit, shared=True)
@@ -171,10 +175,14 @@ class _Repro:
         """Ask these remotes; with `pulling` leave away what need not be here."""
         self._floor.remotes, self._floor.pulling = results, pulling
 
-    def work(self, graph: Graph, chosen: Sequence[Stage], jobs: int) -> Reproduced:
+    def work(self, graph: Graph, chosen: Sequence[Stage], jobs: int, *, interactive: bool) -> Reproduced:
         """Give every stage its turn."""
         jobs = max(1, min(jobs or machine.cores(), len(chosen)))
         self._floor.several = jobs > 1
+        if interactive:
+            from dvcx.io.runners.terminal import find_terminal
+
+            self._floor.terminal = find_terminal()
         queue = Queue(chosen, graph.upstream, _capacity(self._project, self._environment, jobs))
         self._crew = Crew(
             queue,
@@ -185,6 +193,7 @@ class _Repro:
             leash=self._floor.leash,
             stopping=self._floor.stopping,
             emit=self._emit,
+            told=self._floor.terminal is None,
         )
         try:
             if chosen:
@@ -201,6 +210,8 @@ class _Repro:
         if self._touched or self._placed:
             _note(self._project, self._touched, runs, self._placed)
             run_records.prune(self._project.state_dir)
+        if self._interrupted:
+            raise KeyboardInterrupt
         if self._busy is not None:
             raise self._busy
         failed = sum(1 for item in runs if item.how in ("failed", "skipped"))
@@ -330,6 +341,7 @@ class _Repro:
             # Not the stage's failure: somebody else has what it needs, and this command does not wait any longer.
             self._busy = self._busy or error
             return False
+        self._interrupted |= isinstance(error, Interrupted)
         if not isinstance(error, Stopped):
             self._codes.add(error.exit_code)
             self._emit(StageEnded(stage.address, "failed"))
