@@ -197,7 +197,7 @@ def _lists(value: object) -> Iterator[list[Any]]:
         if isinstance(here, list):
             yield here
         elif isinstance(here, Mapping):
-            todo += reversed(here.values())
+            todo += reversed(list(here.values()))
 
 
 def _side_by_side(lists: Sequence[list[Mapping[str, Any]]]) -> list[Mapping[str, Any]]:
