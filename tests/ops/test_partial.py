@@ -113,7 +113,7 @@ def test_what_a_glob_names(
     assert files(there) == expected and status(there).data == before
 
 
-def test_a_file_that_a_wildcard_does_not_name_stays_where_it_is(project: Project, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_file_that_a_wildcard_does_not_name_stays_away(project: Project, tmp_path_factory: pytest.TempPathFactory) -> None:
     write(project, {"data/x/1.txt": "one", "big.bin": "big"})
     add(project, ["data", "big.bin"])
     project = with_remote(project, tmp_path_factory.mktemp("remote"))
