@@ -205,7 +205,15 @@ def _commit(project: Project) -> str:
         return ""
 
 
-def restore(shop: Workshop, stage: Stage, now: Snapshot, locked: LockEntry | None, reasons: Sequence[Reason]) -> LockEntry | None:
+class Restored(NamedTuple):
+    """A known result that was taken: its entry, the remote its bytes came from ("": the cache), whether they stay `away`."""
+
+    entry: LockEntry
+    remote: str
+    away: bool = False
+
+
+def restore(shop: Workshop, stage: Stage, now: Snapshot, locked: LockEntry | None, reasons: Sequence[Reason]) -> Restored | None:
     """Put a known result of the stage in place: the lock's, when only outputs differ, or the action cache's. None without one."""
     remotes, pulling = shop.floor.remotes, shop.floor.pulling
     found = known_result(stage, now, locked, reasons, lambda: shop.cache, remotes)
@@ -216,13 +224,15 @@ def restore(shop: Workshop, stage: Stage, now: Snapshot, locked: LockEntry | Non
     entry = locked if locked is not None and recorded else lock_entry(stage, now, Snapshot(known))
     absent = not any(os.path.lexists(f"{shop.project.root}/{path}") for path in known)
     if pulling is not None and remotes is not None and absent and not pulling.wants(stage):
-        if entry is not locked and not remotes.hold(known, shop.cache):
+        there = remotes.where(known, shop.cache)
+        if entry is not locked and there is None:
             return None
         with shop.holding(stage):
             _record(shop, stage, entry)
         pulling.leave_away(known)
-        return entry
-    if remotes is not None and not remotes.bring(known, shop.cache):
+        return Restored(entry, there or "", away=True)
+    remote = remotes.bring(known, shop.cache) if remotes is not None else ""
+    if remote is None:
         return None
     try:
         if not put(shop, stage, known, entry):
@@ -234,7 +244,7 @@ def restore(shop: Workshop, stage: Stage, now: Snapshot, locked: LockEntry | Non
         return None
     if pulling is not None:
         pulling.is_here(known)
-    return entry
+    return Restored(entry, remote)
 
 
 def put(shop: Workshop, stage: Stage, known: Mapping[str, Content], entry: LockEntry | None) -> bool:

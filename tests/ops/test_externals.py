@@ -83,7 +83,7 @@ def turns(project: Project, **options: bool) -> list[tuple[str, tuple[str, ...]]
 
 def failure(project: Project, code: int) -> str:
     done = repro(project)
-    assert (done.failed > 0, done.exit_code) == (True, code)
+    assert (done.failed > 0, done.code) == (True, code)
     return done.runs[0].error
 
 
@@ -145,7 +145,7 @@ def test_what_is_refused_of_them(project: Project, put: Put, tmp_path_factory: p
     assert "x changed while the command ran" in failure(project, 10)
     os.mkfifo(outside / "pipe")
     put({"dvcx.yaml": f"stages: {{a: {{cmd: touch out, deps: ['{outside}/pipe'], outs: [out]}}}}"})
-    assert "pipe cannot be tracked" in failure(project, 10)
+    assert "a named pipe (FIFO) cannot be tracked" in failure(project, 10)
 
 
 def test_urls(project: Project, put: Put, web: Web) -> None:
