@@ -400,7 +400,7 @@ def _dataset(document: Document, at: Place, written: str, where: str) -> str:
         raise UsageError(f"{where}: {field(at)}: there is no data set '{display(name[:80])}'", hint)
     if found[name].type != "url":
         raise UsageError(
-            f"{where}: {field(at)}: the data set '{display(name[:80])}' is of type '{found[name].type}', which needs DVC to be read",
+            f"{where}: {field(at)}: the data set '{display(name[:80])}' is of type '{found[name].type}', which only DVC reads",
             "let a stage of its own fetch it (dvc get, dvc import), and depend on what that writes; type url is read as it is",
         )
     return str(json.loads(found[name].properties)["url"])
