@@ -12,7 +12,7 @@ from dvcx.core.documents import Document
 from dvcx.core.globs import WILDCARD, Globs, fixed_part
 from dvcx.core.objects import TREE, Content
 from dvcx.core.paths import contains, join, parent, relative, resolve, several
-from dvcx.core.pipeline.dependencies import externals, link
+from dvcx.core.pipeline.dependencies import externals, inside, link
 from dvcx.core.pipeline.graph import build
 from dvcx.core.pipeline.memory import dump_pipeline, load_pipeline
 from dvcx.core.pipeline.schema import Pipeline, Stage, address, parse_pipeline, split_address
@@ -137,11 +137,7 @@ def _tracked(project: Project, names: Sequence[str], read: Read, prefix: str, re
 
 def linked(stages: Sequence[Stage], root: str) -> tuple[Stage, ...]:
     """Stages whose dependencies on other stages, and external paths that lie in the project at `root` after all, are `deps`."""
-    if any(map(externals, stages)):
-        from dvcx.core.pipeline.externals import inside
-
-        stages = inside(stages, root)
-    return link(stages)
+    return link(inside(stages, root) if any(map(externals, stages)) else stages)
 
 
 def _finished_since(project: Project, names: Sequence[str], read: Read) -> dict[str, LockEntry]:

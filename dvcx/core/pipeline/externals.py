@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import posixpath
 import re
-from collections.abc import Sequence
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from dvcx.core.paths import MAX_PATH, contains, path_problem
-from dvcx.core.pipeline.dependencies import EXTERNAL
-from dvcx.core.pipeline.schema import Stage, Want
+from dvcx.core.paths import MAX_PATH
 from dvcx.errors import UnsafeInput, UsageError, display
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://").match
@@ -49,29 +45,6 @@ def address_of(written: str, base: str, where: str) -> str:
 def is_url(address: str) -> bool:
     """Whether the address of an external input is a url, not a path."""
     return bool(_URL(address))
-
-
-def inside(stages: Sequence[Stage], root: str) -> tuple[Stage, ...]:
-    """Stages whose external paths that do lie in the project at `root`, an absolute path, are plain dependencies."""
-    return tuple(_inside(stage, root) for stage in stages)
-
-
-def _inside(stage: Stage, root: str) -> Stage:
-    deps, wants, optional = dict.fromkeys(stage.deps), list[Want](), dict.fromkeys(stage.optional)
-    for want in stage.wants:
-        path = posixpath.normpath(posixpath.join(root, want.value))
-        if want.kind != EXTERNAL or is_url(want.value) or not contains(root, path):
-            wants.append(want)
-            continue
-        name = path[len(root) + 1 :]
-        problem = path_problem(name)
-        if problem:
-            where = f"{stage.file}:{stage.line}: stage '{stage.address}'"
-            raise UnsafeInput(f"{display(where)}: unsafe path '{display(want.value)}': {problem}", "name a file of the project")
-        deps[name] = None
-        if want.optional:
-            optional[name] = None
-    return dataclasses.replace(stage, deps=tuple(deps), wants=tuple(wants), optional=tuple(optional))
 
 
 def _url(written: str, where: str) -> str:

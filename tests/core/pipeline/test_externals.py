@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from dvcx.core.documents import Document
-from dvcx.core.pipeline.dependencies import externals
-from dvcx.core.pipeline.externals import address_of, inside, is_url
+from dvcx.core.pipeline.dependencies import externals, inside
+from dvcx.core.pipeline.externals import address_of, is_url
 from dvcx.core.pipeline.schema import Stage, Want, parse_stages
 from dvcx.core.records import LockEntry, Request, decode_lock, decode_request, encode_lock, encode_request
 from dvcx.core.staleness import Snapshot, action_key, judge
