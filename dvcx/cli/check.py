@@ -21,7 +21,8 @@ def check(ctx: Context, targets: Targets = None, remote: AskRemote = None) -> in
     It answers like `dvcx status`, but needs no data: pointers, locks and the files kept in git say enough. Only a
     stage that reads a single file inside a tracked directory needs `dvcx fetch` first. Made for CI and hooks.
 
-    With --remote everything that is needed must be on the remote, too.
+    With --remote everything that is needed must be on the remote, too. A stage whose result is known is told as such, and
+    fails the check until its lock says so.
 
     Examples:
       dvcx check

@@ -23,7 +23,7 @@ def show(
 ) -> None:
     """Show one run in full: command, reasons, exit code, time, memory, machine, commit, interpreter.
 
-    Peak memory is that of the largest process the command started; the environment's variables are never recorded.
+    Peak memory is that of all processes of the command together; the environment's variables are never recorded.
 
     Examples:
       dvcx show train

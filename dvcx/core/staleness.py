@@ -80,7 +80,8 @@ class Reason(NamedTuple):
 class Verdict(NamedTuple):
     """What a run of everything would do with a stage, and all causes. `state` is fresh, missing, stale, upstream or skipped.
 
-    `plan` is unchanged, would restore, would run, might run or not wanted. `outs` is the known result that would be restored.
+    `plan` is unchanged, would restore, would run, might run or not wanted. `outs` is the known result that would be restored,
+    `remote` the one its bytes would come from, "" for the cache.
     """
 
     stage: Stage
@@ -88,10 +89,21 @@ class Verdict(NamedTuple):
     reasons: tuple[Reason, ...] = ()
     plan: str = UNCHANGED
     outs: Mapping[str, Content] | None = None
+    remote: str = ""
 
 
-Known = Callable[[Stage, Snapshot, LockEntry | None, tuple[Reason, ...]], Mapping[str, Content] | None]
-"""Gives the outputs that would be restored for a stage with these reasons to run, None when it has to run."""
+class Known(NamedTuple):
+    """A result that is known; `remote` is the one that told it or holds it, "" where all of it is here."""
+
+    outs: Mapping[str, Content]
+    remote: str = ""
+
+
+AskKnown = Callable[[Stage, Snapshot, LockEntry | None, tuple[Reason, ...]], Known | None]
+"""Gives what would be restored for a stage with these reasons to run, None when it has to run."""
+
+Inside = Callable[[str, Content, str], Content | None]
+"""Gives what the directory at a path, with this content, has at another path inside it."""
 
 
 def judge(stage: Stage, locked: LockEntry | None, now: Snapshot) -> tuple[Reason, ...]:
@@ -133,18 +145,21 @@ def forecast(
     lock: Mapping[str, LockEntry],
     now: Snapshot,
     upstream: Mapping[str, Collection[str]],
-    known: Known | None = None,
+    known: AskKnown | None = None,
+    inside: Inside | None = None,
 ) -> tuple[Verdict, ...]:
     """What a run of everything would do, for stages in the order they run. `upstream` is `Graph.upstream`.
 
     A stage behind one that will run has an UPSTREAM reason; when that is its only one, it may turn out to be fresh. Behind
     one whose result is `known` it is judged by that result. Without `known` nobody looked: outputs that are missing are
     taken to be in the cache, and nothing else is. An input that is missing because the stage that writes it has yet to run
-    is no cause of its own.
+    is no cause of its own. `inside` tells what a known directory has at a path in it; without, nobody knows.
     """
     verdicts: dict[str, Verdict] = {}
     contents, details = dict(now.contents), dict(now.details)
     then = now._replace(contents=contents, details=details)
+    stages = tuple(stages)
+    deps = {dep for stage in stages for dep in stage.deps}
     for stage in stages:
         condition = now.unwanted.get(stage.address)
         if condition is not None:
@@ -154,7 +169,7 @@ def forecast(
         waits = [
             verdict
             for verdict in (verdicts[need] for need in before if need in verdicts)
-            if verdict.plan not in (UNCHANGED, NOT_WANTED) and not _settled(verdict, stage, now)
+            if verdict.plan not in (UNCHANGED, NOT_WANTED) and not _settled(verdict, stage, now, inside is not None)
         ]
         coming = [out.path for verdict in waits for out in verdict.stage.outs]
         locked = lock.get(stage.address)
@@ -167,14 +182,25 @@ def forecast(
             *(_waits_for(verdict, stage) for verdict in waits),
         )
         state = _state(reasons)
-        outs = known(stage, then, locked, reasons) if known and reasons and not waits else None
-        plan = WOULD_RESTORE if outs is not None else _plan(state, bool(waits), known is not None)
-        verdicts[stage.address] = Verdict(stage, state, reasons, plan, outs)
+        found = known(stage, then, locked, reasons) if known and reasons and not waits else None
+        plan = WOULD_RESTORE if found is not None else _plan(state, bool(waits), known is not None)
+        outs, remote = found if found is not None else (None, "")
+        verdicts[stage.address] = Verdict(stage, state, reasons, plan, outs, remote)
         for path, content in (outs or {}).items():
             if contents.get(path) != content:
                 contents[path] = content
                 details.pop(path, None)
+                for dep in deps if inside is not None else ():
+                    if dep != path and contains(path, dep):
+                        contents[dep] = inside(path, content, dep) if inside is not None else None
+                        details.pop(dep, None)
     return tuple(verdicts.values())
+
+
+def plan_text(plan: str, remote: str) -> str:
+    """A plan in words: "would restore its known result from remote 'origin'"; `remote` is "" for the cache."""
+    where = f" from remote '{display(remote)}'" if remote else ""
+    return f"{plan} its known result{where}" if plan == WOULD_RESTORE else plan
 
 
 def not_wanted(stage: Stage, condition: str) -> Reason:
@@ -444,15 +470,19 @@ def _change(old: Content, new: Content) -> str:
     return "changed"
 
 
-def _settled(verdict: Verdict, stage: Stage, now: Snapshot) -> bool:
-    """Whether everything `stage` reads of what `verdict` would restore is known by content: whole dependencies."""
+def _settled(verdict: Verdict, stage: Stage, now: Snapshot, inside: bool) -> bool:
+    """Whether all that `stage` reads of what `verdict` would restore is known by content: whole dependencies, or in them."""
     # Which files a wildcard or an import finds among what is restored is not known beforehand.
     if verdict.outs is None or stage.wants:
         return False
     params = [of.file for of in stage.params]
     read = [path for path in verdict.outs if _overlaps(path, (*stage.deps, *params))]
     changed = [path for path in read if verdict.outs[path] != now.contents.get(path)]
-    return bool(read) and all(path in stage.deps and not _overlaps(path, params) for path in changed)
+    return bool(read) and all(
+        not _overlaps(path, params)
+        and all(dep == path or (inside and contains(path, dep)) for dep in stage.deps if _overlaps(path, (dep,)))
+        for path in changed
+    )
 
 
 def _waits_for(verdict: Verdict, stage: Stage) -> Reason:

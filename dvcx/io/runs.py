@@ -38,7 +38,7 @@ class Run(NamedTuple):
     """One attempt to run a stage. Times in unix seconds, `wall` and CPU times in seconds, `memory` in bytes.
 
     `state` is running, ran, failed, stopped (by Ctrl-C) or lost (dvcx itself was killed). `exit_code` is negative for a signal
-    and None while nobody knows it. `memory` is the peak of the largest single process the command started and waited for.
+    and None while nobody knows it. `memory` is the peak of all processes of one command together.
     `kept` is where the outputs of a failed attempt lie.
     """
 

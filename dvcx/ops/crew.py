@@ -28,7 +28,8 @@ class Crew:
     """Works a queue through with up to `jobs` threads, each with its own tools from `hire`.
 
     `claim` is for turns: whether a stage that was looked at may run now. `failed` hears of a stage's error and of the stages
-    that will not run because of it; unless it returns True nothing new starts. `tick` is called by the main thread.
+    that will not run because of it; unless it returns True nothing new starts. `tick` is called by the main thread. `told`:
+    now and then `emit` hears how far it is; not while a command talks with the user.
     """
 
     def __init__(
@@ -42,9 +43,10 @@ class Crew:
         leash: Leash,
         stopping: threading.Event,
         emit: Emit,
+        told: bool = True,
     ) -> None:
         self._queue, self._jobs, self._hire, self._failed, self._tick = queue, jobs, hire, failed, tick
-        self._leash, self._stopping, self._emit = leash, stopping, emit
+        self._leash, self._stopping, self._emit, self._told = leash, stopping, emit, told
         self._news = threading.Condition()
         self._running: dict[str, float] = {}
         self._done = self._cached = self._bad = 0
@@ -93,7 +95,8 @@ class Crew:
             if over:
                 for thread in threads:
                     thread.join(TICK)
-            self._emit(told)
+            if self._told:
+                self._emit(told)
             self._tick()
 
     def _stop(self, *, hard: bool) -> None:

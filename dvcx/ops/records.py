@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dvcx.core.documents import Document
 from dvcx.core.globs import WILDCARD, Globs, fixed_part
-from dvcx.core.objects import Content
+from dvcx.core.objects import TREE, Content
 from dvcx.core.paths import contains, join, parent, relative, resolve, several
 from dvcx.core.pipeline.dependencies import link
 from dvcx.core.pipeline.graph import build
@@ -384,6 +384,15 @@ def choice(targets: Sequence[str], globs: Sequence[str]) -> Choice:
         hint = "quote the pattern, so that the shell leaves it alone: --glob 'data/*.png'"
         raise UsageError("--glob and targets exclude one another", hint)
     return Choice(targets, Globs(globs) if globs else None)
+
+
+def within_reach(tracked: Tracked, globs: Globs) -> dict[str, Content]:
+    """Recorded contents that wildcards name, and recorded directories that may hold what they name."""
+    return {
+        path: content
+        for path, content in tracked.contents().items()
+        if globs.names(path) or (content.kind == TREE and globs.leads(path))
+    }
 
 
 def nothing_named(globs: Globs) -> NotFound:

@@ -40,6 +40,7 @@ from dvcx.ops.snapshot import read_params
 from dvcx.ops.transfer import holds
 
 if TYPE_CHECKING:
+    from dvcx.io.runners.terminal import Terminal
     from dvcx.ops.actions import Results
     from dvcx.ops.pulling import Pulling
     from dvcx.project import Project
@@ -56,15 +57,16 @@ _TAKE_AGAIN = 3
 class Floor:
     """What the threads of one `repro` share. `lock` guards the workspace and the records among them, before the project's lock.
 
-    `several` tells whether stages may run side by side. `fresh` are the stages whose outputs' ignore lines are still to be
-    written, `results` what the cache is to know of actions. `remotes` are asked for results, `pulling`
-    says what need not be here. `facts` tells what run records say of the machine and the command.
+    `several` tells whether stages may run side by side; if not, commands may have the `terminal`. `fresh` are the stages whose
+    outputs' ignore lines are still to be written, `results` what the cache is to know of actions. `remotes` are asked for
+    results, `pulling` says what need not be here. `facts` tells what run records say of the machine and the command.
     """
 
     ledger: Ledger
     leash: Leash
     facts: Callable[[Sequence[str], str], runs.Facts]
     several: bool = False
+    terminal: Terminal | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
     stopping: threading.Event = field(default_factory=threading.Event)
     fresh: list[Stage] = field(default_factory=list)
@@ -95,6 +97,10 @@ class Workshop:
 
 class Stopped(StageFailed):
     """The stage was ended because the user wants everything to end."""
+
+
+class Interrupted(Stopped):
+    """The command had the terminal, and the Ctrl-C that is meant for all."""
 
 
 class Done(NamedTuple):
@@ -196,7 +202,15 @@ def _commit(project: Project) -> str:
         return ""
 
 
-def restore(shop: Workshop, stage: Stage, now: Snapshot, locked: LockEntry | None, reasons: Sequence[Reason]) -> LockEntry | None:
+class Restored(NamedTuple):
+    """A known result that was taken: its entry, the remote its bytes came from ("": the cache), whether they stay `away`."""
+
+    entry: LockEntry
+    remote: str
+    away: bool = False
+
+
+def restore(shop: Workshop, stage: Stage, now: Snapshot, locked: LockEntry | None, reasons: Sequence[Reason]) -> Restored | None:
     """Put a known result of the stage in place: the lock's, when only outputs differ, or the action cache's. None without one."""
     remotes, pulling = shop.floor.remotes, shop.floor.pulling
     found = known_result(stage, now, locked, reasons, lambda: shop.cache, remotes)
@@ -207,13 +221,15 @@ def restore(shop: Workshop, stage: Stage, now: Snapshot, locked: LockEntry | Non
     entry = locked if locked is not None and recorded else lock_entry(stage, now, Snapshot(known))
     absent = not any(os.path.lexists(f"{shop.project.root}/{path}") for path in known)
     if pulling is not None and remotes is not None and absent and not pulling.wants(stage):
-        if entry is not locked and not remotes.hold(known, shop.cache):
+        there = remotes.where(known, shop.cache)
+        if entry is not locked and there is None:
             return None
         with shop.holding(stage):
             _record(shop, stage, entry)
         pulling.leave_away(known)
-        return entry
-    if remotes is not None and not remotes.bring(known, shop.cache):
+        return Restored(entry, there or "", away=True)
+    remote = remotes.bring(known, shop.cache) if remotes is not None else ""
+    if remote is None:
         return None
     try:
         if not put(shop, stage, known, entry):
@@ -225,7 +241,7 @@ def restore(shop: Workshop, stage: Stage, now: Snapshot, locked: LockEntry | Non
         return None
     if pulling is not None:
         pulling.is_here(known)
-    return entry
+    return Restored(entry, remote)
 
 
 def put(shop: Workshop, stage: Stage, known: Mapping[str, Content], entry: LockEntry | None) -> bool:
@@ -302,7 +318,7 @@ def _attempts(
             outcome = _command(shop, stage, commands, directory, listener)
             try:
                 if not outcome.good:
-                    raise _failure(stage, outcome)
+                    raise _failure(stage, outcome, interrupted=not shop.floor.leash.pulled)
                 entry = _finish(shop, stage, now, key)
             except BaseException as error:
                 kept = _keep_failed(shop, stage, record.run)
@@ -328,6 +344,7 @@ def _command(shop: Workshop, stage: Stage, commands: Sequence[str], directory: s
             leash=shop.floor.leash,
             timeout=stage.execution.timeout,
             started=lambda pid: _note_group(note, pid),
+            terminal=shop.floor.terminal,
         )
     finally:
         listener.finish()
@@ -341,8 +358,8 @@ def _note_group(path: str, pid: int) -> None:
         file.write(f"{pid}\n")
 
 
-def _failure(stage: Stage, outcome: Outcome) -> StageFailed:
-    kind = Stopped if outcome.cut == STOPPED else StageFailed
+def _failure(stage: Stage, outcome: Outcome, *, interrupted: bool) -> StageFailed:
+    kind = StageFailed if outcome.cut != STOPPED else Interrupted if interrupted else Stopped
     limit = f" ({stage.execution.timeout:g} s)" if outcome.cut and kind is StageFailed else ""
     return kind(
         f"stage '{display(stage.address)}': the command {outcome.how}{limit}: {display(outcome.command)}",

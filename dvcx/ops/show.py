@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RunDetails:
-    """One attempt in full. Times in seconds, `memory` in bytes: the peak of the largest process; `exit_code` negative: a signal.
+    """One attempt in full. Times in seconds, `memory` in bytes: of all processes at the peak; `exit_code` negative: a signal.
 
     `key` is the action's, `commit` what was checked out, `interpreter` the program that ran the command with its `version` and a
     digest of its installed `packages`; `kept` is where outputs of a failed attempt lie, `log` what it printed.

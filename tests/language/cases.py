@@ -85,7 +85,7 @@ def _pipeline(pipeline: Pipeline) -> Any:
     return {
         "stages": {stage.name: _stage(stage) for stage in pipeline.stages},
         "params": list(pipeline.params),
-        "metrics": list(pipeline.metrics),
+        "metrics": [metric.path for metric in pipeline.metrics],
         "plots": [plot.name if plot.properties == "{}" else {plot.name: json.loads(plot.properties)} for plot in pipeline.plots],
         "artifacts": {one.name: _noted(one._asdict()) for one in pipeline.artifacts},
         "datasets": [json.loads(one.properties) for one in pipeline.datasets],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -40,6 +41,7 @@ STAGE_KEYS = (
 _ANNOTATIONS = ("desc", "type", "labels", "meta")
 # DVC accepts `checkpoint` and does nothing with it any more; so do we.
 OUT_KEYS = ("cache", "persist", "push", "remote", *_ANNOTATIONS, "checkpoint")
+METRIC_KEYS = ("meta",)
 PLOT_TEXTS = ("x", "y", "x_label", "y_label", "title", "template")
 PLOT_KEYS = (*PLOT_TEXTS, "header")
 DEP_KEYS = ("optional", "exact")
@@ -136,6 +138,13 @@ class Plot(NamedTuple):
     properties: str = "{}"
 
 
+class Metric(NamedTuple):
+    """A file of metrics of the list at the top, by its path in the project; `meta` is JSON, "" for none."""
+
+    path: str
+    meta: str = ""
+
+
 class Artifact(NamedTuple):
     """A named path of the list at the top; `meta` is JSON."""
 
@@ -156,11 +165,11 @@ class Dataset(NamedTuple):
 
 
 class Pipeline(NamedTuple):
-    """All that one dvcx.yaml says. `params` and `metrics` are paths in the project."""
+    """All that one dvcx.yaml says. `params` are paths in the project."""
 
     stages: tuple[Stage, ...] = ()
     params: tuple[str, ...] = ()
-    metrics: tuple[str, ...] = ()
+    metrics: tuple[Metric, ...] = ()
     plots: tuple[Plot, ...] = ()
     artifacts: tuple[Artifact, ...] = ()
     datasets: tuple[Dataset, ...] = ()
@@ -216,8 +225,8 @@ def parse_pipeline(
     base = parent(file)
     return Pipeline(
         tuple(_stage(document, name, stages[name], file, used.get(name, ())) for name in stages),
-        _top_paths(document, "params", base),
-        _top_paths(document, "metrics", base),
+        _top_params(document, base),
+        _top_metrics(document, base),
         _top_plots(document),
         _artifacts(document, base),
         _datasets(document),
@@ -439,8 +448,25 @@ def _top_list(document: Document, key: str) -> list[Any]:
     return items
 
 
-def _top_paths(document: Document, key: str, base: str) -> tuple[str, ...]:
-    return tuple(path(document, (key, number), item, base) for number, item in enumerate(_top_list(document, key)))
+def _top_params(document: Document, base: str) -> tuple[str, ...]:
+    return tuple(path(document, ("params", number), item, base) for number, item in enumerate(_top_list(document, "params")))
+
+
+def _top_metrics(document: Document, base: str) -> tuple[Metric, ...]:
+    metrics = []
+    for number, item in enumerate(_top_list(document, "metrics")):
+        at: Place = ("metrics", number)
+        if not isinstance(item, dict):
+            metrics.append(Metric(path(document, at, item, base)))
+            continue
+        for written, body in item.items():
+            inner = (*at, written)
+            body = {} if body is None else body
+            expect(document, inner, body, dict)
+            check_keys(document, inner, body, METRIC_KEYS)
+            found = path(document, inner, written, base, document.where(*inner))
+            metrics.append(Metric(found, plain(document, inner, body, "meta")))
+    return tuple(metrics)
 
 
 def _top_plots(document: Document) -> tuple[Plot, ...]:
@@ -459,7 +485,7 @@ def _top_plots(document: Document) -> tuple[Plot, ...]:
                 _check_axis(document, (*at, key), written.get(key))
             for key in PLOT_TEXTS[2:]:
                 text(document, at, written, key)
-            plots.append(Plot(name, canonical_text(written)))
+            plots.append(Plot(name, json.dumps(written, separators=(",", ":"), ensure_ascii=False)))
     return tuple(plots)
 
 

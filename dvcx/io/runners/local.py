@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import select
 import signal
 import subprocess
@@ -11,13 +12,19 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from dvcx.errors import DiskRefused, display
+from dvcx.io.runners.meter import SELDOM, Meter
+
+if TYPE_CHECKING:
+    from dvcx.io.runners.terminal import Terminal
 
 GRACE = 5.0
 """Seconds a command gets to end after it was asked to."""
 PIECE = 64 << 10
+# What a pipe may still hold when its writer is over, in pieces. More is of a child that it left behind and that goes on.
+_REST = (1 << 20) // PIECE
 _LOOK_EVERY = 0.5
 _LOOK_WITHOUT_PIDFD = 0.02
 # Of the peak, in bytes: macOS counts in bytes, others in KiB.
@@ -27,13 +34,16 @@ Hear = Callable[[bytes, bool], None]
 """Takes what a command printed as it came, and whether that was its stderr."""
 
 TIMEOUT, STOPPED = "timeout", "stopped"
+# As the process itself tells it, or a shell of the process it waited for.
+_BY_CTRL_C = (-signal.SIGINT, 128 + signal.SIGINT)
 
 
 class Outcome(NamedTuple):
     """How commands ended. `code` is that of the last one that ran (negative: the signal), `command` is that one.
 
     `cut` is TIMEOUT or STOPPED when it was ended from here, else "". Seconds of wall time, and of CPU time in user and system
-    mode with all children that were waited for; `memory` the peak, in bytes, of the largest single process among them.
+    mode with all children that were waited for; `memory` the peak in bytes of all processes of one command together, as far as
+    looking now and then saw it, and at least that of the largest single one.
     """
 
     code: int
@@ -107,11 +117,13 @@ def run_commands(
     leash: Leash | None = None,
     timeout: float = 0.0,
     started: Callable[[int], None] = lambda pid: None,
+    terminal: Terminal | None = None,
 ) -> Outcome:
     """Run shell commands one after another in `directory`, each in a process group of its own, without input.
 
     The first that does not exit with 0 ends it, and so does `timeout` (seconds for all of them; 0: none). `started` hears the
-    number of each process. Raises `DiskRefused` when one cannot be started. When this returns, or raises, they are over.
+    number of each process. With a `terminal` each has that as its input, and one that its Ctrl-C ended counts as STOPPED.
+    Raises `DiskRefused` when one cannot be started. When this returns, or raises, they are over.
     """
     began = time.monotonic()
     deadline = began + timeout if timeout else 0.0
@@ -119,7 +131,7 @@ def run_commands(
     memory = 0
     code, cut, command = 0, "", ""
     for command in commands:
-        code, cut, usage = _run(command, directory, environment, hear, leash or Leash(), deadline, started)
+        code, cut, usage = _run(command, directory, environment, hear, leash or Leash(), deadline, started, terminal)
         user, system, memory = user + usage[0], system + usage[1], max(memory, usage[2])
         if code or cut:
             break
@@ -166,32 +178,51 @@ def _run(
     leash: Leash,
     deadline: float,
     started: Callable[[int], None],
+    terminal: Terminal | None,
 ) -> tuple[int, str, tuple[float, float, int]]:
     """(exit code, how it was cut short, (user and system seconds, peak bytes)) of one command."""
-    with leash.holding(lambda: _start(command, directory, environment, heard=hear is not None)) as process:
+
+    def start() -> subprocess.Popen[bytes]:
+        return _start(command, directory, environment, heard=hear is not None, asked=terminal is not None)
+
+    with leash.holding(start) as process:
         if process is None:
             return 0, STOPPED, (0.0, 0.0, 0)
         try:
             started(process.pid)
-            cut = _listen(process, hear, leash, deadline)
+            if terminal is not None:
+                terminal.lend(process.pid)
+            meter = Meter(process.pid)
+            cut = _listen(process, hear, leash, deadline, meter, terminal)
         except BaseException:
             _send(process.pid, signal.SIGKILL)
             leash.release(process.pid)
             process.wait()
             raise
         finally:
+            if terminal is not None:
+                terminal.take_back(process.pid)
             for stream in (process.stdout, process.stderr):
                 if stream is not None:
                     stream.close()
         leash.release(process.pid)
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
+        if terminal is not None and process.returncode in _BY_CTRL_C:
+            cut = cut or STOPPED
         if cut:
             _send(process.pid, signal.SIGKILL)  # what it started and left behind
-        return process.returncode, cut, (usage.ru_utime, usage.ru_stime, usage.ru_maxrss * _MEMORY_UNIT)
+        return process.returncode, cut, (usage.ru_utime, usage.ru_stime, _peak(meter, usage.ru_maxrss))
 
 
-def _start(command: str, directory: str, environment: Mapping[str, str], *, heard: bool) -> subprocess.Popen[bytes]:
+def _peak(meter: Meter, largest: int) -> int:
+    """Bytes, from what was seen of all processes and what the kernel knows of the `largest`."""
+    # The kernel counts a new process as large as the one that started it, which is not the command.
+    ours = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return max(meter.peak, largest * _MEMORY_UNIT) if largest > ours or not meter.peak else meter.peak
+
+
+def _start(command: str, directory: str, environment: Mapping[str, str], *, heard: bool, asked: bool) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(
             ["/bin/sh", "-c", command],
@@ -199,7 +230,7 @@ def _start(command: str, directory: str, environment: Mapping[str, str], *, hear
             env=environment,
             # In a group of its own a Ctrl-C does not reach it, and it can be ended with all it started.
             process_group=0,
-            stdin=subprocess.DEVNULL,
+            stdin=None if asked else subprocess.DEVNULL,
             stdout=subprocess.PIPE if heard else None,
             stderr=subprocess.PIPE if heard else None,
             bufsize=0,
@@ -210,7 +241,14 @@ def _start(command: str, directory: str, environment: Mapping[str, str], *, hear
         ) from None
 
 
-def _listen(process: subprocess.Popen[bytes], hear: Hear | None, leash: Leash, deadline: float) -> str:
+def _listen(
+    process: subprocess.Popen[bytes],
+    hear: Hear | None,
+    leash: Leash,
+    deadline: float,
+    meter: Meter,
+    terminal: Terminal | None,
+) -> str:
     """Hear a process until it is over (it is not waited for yet); how it was cut short, "" when it was not.
 
     A child it leaves behind may hold its pipes open for days: the end is the process's, not the pipes'.
@@ -226,12 +264,16 @@ def _listen(process: subprocess.Popen[bytes], hear: Hear | None, leash: Leash, d
     cut, asked = "", 0.0
     try:
         while True:
-            found = poll.poll(_pause(deadline, asked, pidfd=watch >= 0) * 1000)
+            pauses = _pause(deadline, asked, pidfd=watch >= 0), meter.pause, terminal.pause if terminal is not None else SELDOM
+            found = poll.poll(1000 * min(pauses))
             for number, _ in found:
                 if number in streams and _hear(number, streams[number], hear):
                     poll.unregister(number)
             if any(number == watch for number, _ in found) or (watch < 0 and _is_over(process.pid)):
                 break
+            meter.look()
+            if terminal is not None:
+                terminal.look(process.pid)
             now = time.monotonic()
             if not cut and (leash.pulled or (deadline and now >= deadline)):
                 cut, asked = STOPPED if leash.pulled else TIMEOUT, now
@@ -242,7 +284,7 @@ def _listen(process: subprocess.Popen[bytes], hear: Hear | None, leash: Leash, d
         if watch >= 0:
             os.close(watch)
     for number, is_error in streams.items():
-        _hear(number, is_error, hear, all_of_it=True)
+        _hear(number, is_error, hear, pieces=_REST)
     return cut or (STOPPED if leash.pulled else "")
 
 
@@ -256,9 +298,9 @@ def _pause(deadline: float, asked: float, *, pidfd: bool) -> float:
     return pause
 
 
-def _hear(number: int, is_error: bool, hear: Hear | None, *, all_of_it: bool = False) -> bool:
-    """Read what is there, one piece or `all_of_it`; whether the stream has ended."""
-    while True:
+def _hear(number: int, is_error: bool, hear: Hear | None, *, pieces: int = 1) -> bool:
+    """Read what is there, so many pieces at most; whether the stream has ended."""
+    for _ in range(pieces):
         try:
             data = os.read(number, PIECE)
         except BlockingIOError:
@@ -269,8 +311,7 @@ def _hear(number: int, is_error: bool, hear: Hear | None, *, all_of_it: bool = F
             return True
         if hear is not None:
             hear(data, is_error)
-        if not all_of_it:
-            return False
+    return False
 
 
 def _watch(pid: int) -> int:

@@ -11,6 +11,7 @@ from dvcx.core.pipeline.schema import (
     Artifact,
     Dataset,
     Execution,
+    Metric,
     Out,
     ParamsOf,
     Pipeline,
@@ -90,7 +91,7 @@ def test_every_key() -> None:
 
 ALL = """\
 params: [p.yaml]
-metrics: [sub/m.json]
+metrics: [sub/m.json, n.json: {meta: {better: {loss: lower}}}]
 plots:
 - curve.csv
 - roc: {x: fpr, y: {a.csv: tpr, b.csv: [tpr, fpr]}, title: ROC, template: linear, x_label: x, y_label: y}
@@ -124,12 +125,12 @@ def test_every_other_key() -> None:
     assert pipeline == Pipeline(
         (stage,),
         ("s/p.yaml",),
-        ("s/sub/m.json",),
+        (Metric("s/sub/m.json"), Metric("s/n.json", '{"better":{"loss":"lower"}}')),
         (
             Plot("curve.csv"),
             Plot(
                 "roc",
-                '{"template":"linear","title":"ROC","x":"fpr","x_label":"x","y":{"a.csv":"tpr","b.csv":["tpr","fpr"]},"y_label":"y"}',
+                '{"x":"fpr","y":{"a.csv":"tpr","b.csv":["tpr","fpr"]},"title":"ROC","template":"linear","x_label":"x","y_label":"y"}',
             ),
         ),
         (Artifact("churn", "s/model.pkl", "d", "model", ("a",), '{"b":1}'),),
