@@ -61,7 +61,7 @@ from dvcx.ops.running import (
     run,
     staged_records,
 )
-from dvcx.ops.snapshot import snapshot
+from dvcx.ops.snapshot import LONG, snapshot
 from dvcx.project import command_environment
 
 if TYPE_CHECKING:
@@ -282,7 +282,22 @@ class _Repro:
         parts = Parts(shop.project, Tracked(self._tracked.pointers, self._tracked.stages, self._lock), shop.index, shop.emit)
         try:
             entries = {} if locked is None else {stage.address: locked}
-            return snapshot(shop.project, [stage], entries, index=shop.index, rules=shop.rules, emit=shop.emit, parts=parts)
+            asked = shop.floor.asked
+            now = snapshot(
+                shop.project,
+                [stage],
+                entries,
+                index=shop.index,
+                rules=shop.rules,
+                emit=shop.emit,
+                parts=parts,
+                patience=LONG,
+                asked=asked,
+            )
+            for error in () if stage.frozen else now.unasked.values():
+                raise error
+            asked.update({address: told for address, told in now.external.items() if "://" in address})
+            return now
         finally:
             parts.close()
 

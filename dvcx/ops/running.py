@@ -14,6 +14,7 @@ from dvcx.core.changes import as_entry, files_below
 from dvcx.core.objects import TREE, Content, Entry
 from dvcx.core.packing import SMALL
 from dvcx.core.paths import parent
+from dvcx.core.pipeline.dependencies import externals
 from dvcx.core.pipeline.params import same, select
 from dvcx.core.pipeline.schema import Stage
 from dvcx.core.plans import Placement, plan_placement
@@ -36,7 +37,7 @@ from dvcx.ops.ledger import Ledger
 from dvcx.ops.listening import Listener
 from dvcx.ops.looking import observe, stored_trees, workspace_trees
 from dvcx.ops.placing import ASIDE, carry_out, find_strangers, keep, unsaved
-from dvcx.ops.snapshot import read_params
+from dvcx.ops.snapshot import LONG, read_params
 from dvcx.ops.transfer import holds
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class Floor:
     `several` tells whether stages may run side by side; if not, commands may have the `terminal`. `fresh` are the stages whose
     outputs' ignore lines are still to be written, `results` what the cache is to know of actions. `remotes` are asked for
     results, `pulling` says what need not be here. `facts` tells what run records say of the machine and the command.
+    `asked` is what urls were when they were first asked in this run.
     """
 
     ledger: Ledger
@@ -74,6 +76,7 @@ class Floor:
     remotes: Results | None = None
     pulling: Pulling | None = None
     reaped: bool = False
+    asked: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -578,11 +581,22 @@ def _unchanged_inputs(shop: Workshop, stage: Stage, before: Snapshot) -> None:
         was, now = before.params.get(of.file), read_params(shop.project, of.file)
         if was is not None and (now is None or not same(select(now, of.keys), select(was, of.keys))):
             changed.append(of.file)
+    if before.external:
+        changed += _changed_outside(shop, stage, before)
     for path in changed:
         raise StageFailed(
             f"stage '{display(stage.address)}': its dependency {display(path)} changed while the command ran",
             "a command may not write what it reads: declare it as an output, or run again when nobody else writes it",
         )
+
+
+def _changed_outside(shop: Workshop, stage: Stage, before: Snapshot) -> list[str]:
+    """External inputs that are not what they were; one that does not answer now is taken to be."""
+    from dvcx.ops.externals import ask
+
+    addresses = [want.value for want in externals(stage)]
+    found = ask(shop.project, addresses, index=shop.index, patience=LONG).found
+    return [address for address in addresses if found.get(address, before.external.get(address)) != before.external.get(address)]
 
 
 def _take_outputs(shop: Workshop, stage: Stage, before: Snapshot, key: str) -> LockEntry:
