@@ -231,7 +231,11 @@ class Project:
         url = self.config.remote(name)["url"]
         warn = _warn(emit)
         label = f"remote '{name}'"
-        store = open_store(backend, self.state_dir, algorithm=self.algorithm, label=label, is_cache=False, warn=warn)
+        try:
+            store = open_store(backend, self.state_dir, algorithm=self.algorithm, label=label, is_cache=False, warn=warn)
+        except BaseException:
+            backend.close()
+            raise
         met = self._met(url)
         if write:
             if not store.id and os.path.exists(met):

@@ -21,14 +21,15 @@ def check(ctx: Context, targets: Targets = None, remote: AskRemote = None) -> in
     It answers like `dvcx status`, but needs no data: pointers, locks and the files kept in git say enough. Only a
     stage that reads a single file inside a tracked directory needs `dvcx fetch` first. Made for CI and hooks.
 
-    With --remote everything that is needed must be on the remote, too.
+    With --remote everything that is needed must be on the remote, too. A stage whose result is known is told as such, and
+    fails the check until its lock says so.
 
     Examples:
       dvcx check
       dvcx check --quiet && echo in sync
       dvcx check --remote
 
-    Exits: 1 3 4 6 9 11
+    Exits: 1 3 4 5 6 9 11
     """
     from dvcx.ops.check import check as op
 

@@ -11,14 +11,15 @@ from dvcx.cli import output
 from dvcx.cli.face import Face
 from dvcx.cli.frame import Verb, app
 from dvcx.cli.options import DryRun, NoWait, Targets
-from dvcx.errors import StageFailed, UsageError, display
+from dvcx.errors import DvcxError, RemoteFailed, StageFailed, UsageError, display
 
 if TYPE_CHECKING:
-    from dvcx.ops.repro import Reproduced
+    from dvcx.ops.repro import Reproduced, StageRun
 
 app = app()
 
 QUIET_STATES = ("unchanged", "fresh")
+SHOWN = 10
 
 
 @app.command("repro", cls=Verb)
@@ -88,19 +89,19 @@ def repro(
     face.done(result, lambda: _lines(face, result, dry_run=dry_run))
     if result.failed and not face.json:
         raise _failure(result)
-    return StageFailed.exit_code if result.failed else 0
+    return result.code
 
 
-def _failure(result: Reproduced) -> StageFailed:
-    """The stages' own errors as one, with the first hint."""
+def _failure(result: Reproduced) -> DvcxError:
+    """The stages' own errors, or the remote's, as one, with the first hint."""
     errors = [run.error.partition("\n") for run in result.runs if run.how == "failed"]
-    return StageFailed(
+    return (RemoteFailed if result.code == RemoteFailed.exit_code else StageFailed)(
         "\n".join(message for message, _, _ in errors), next((hint for _, _, hint in errors if hint), "")
     )
 
 
 def _lines(face: Face, result: Reproduced, *, dry_run: bool) -> Iterable[str]:
-    told = [run for run in result.runs if face.verbose or run.how not in QUIET_STATES]
+    told = [run for run in result.runs if face.verbose or run.how not in QUIET_STATES or run.fetched]
     width = max((len(run.how) for run in told), default=0)
     name_width = max((len(display(run.stage)) for run in told), default=0)
     for run in told:
@@ -109,6 +110,7 @@ def _lines(face: Face, result: Reproduced, *, dry_run: bool) -> Iterable[str]:
         if dry_run or face.verbose:
             for reason in run.reasons:
                 yield f"    {display(reason)}"
+            yield from _places(face, run)
     if not result.runs:
         yield "there are no stages"
         yield from face.next("dvcx run -n NAME -d INPUT -o OUTPUT COMMAND")
@@ -117,3 +119,16 @@ def _lines(face: Face, result: Reproduced, *, dry_run: bool) -> Iterable[str]:
     elif len(told) < len(result.runs):
         rest = len(result.runs) - len(told)
         yield f"{output.plural(rest, 'stage')} {'was' if rest == 1 else 'were'} up to date"
+
+
+def _places(face: Face, run: StageRun) -> Iterable[str]:
+    """Where a known result comes from or stays, and what is fetched to be read."""
+    if run.remote:
+        yield f"    its outputs {'stay on' if run.how == 'known' else 'come from'} remote '{display(run.remote)}'"
+    elif run.how == "known":
+        yield "    its outputs stay in the cache"
+    if run.fetched:
+        more = f" and {len(run.fetched) - SHOWN:,} more" if len(run.fetched) > SHOWN else ""
+        yield f"    fetched: {', '.join(map(face.path, run.fetched[:SHOWN]))}{more}"
+    if run.error and run.how not in ("failed", "skipped"):
+        yield f"    {display(run.error)}"

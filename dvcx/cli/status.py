@@ -32,7 +32,8 @@ def status(ctx: Context, targets: Targets = None, remote: AskRemote = None) -> N
     It reads no data that has not been touched and changes nothing. It exits with 0 whatever the answer; `dvcx check`
     exits with 1 when something is not up to date. What was never placed in this workspace is called not pulled.
 
-    With --remote it also lists the remote and names what is needed and not there; no data is fetched.
+    With --remote it also lists the remote and names what is needed and not there, and says which stages the remote (any,
+    without a name) knows the results of; no data is fetched.
 
     Examples:
       dvcx status
@@ -59,7 +60,7 @@ def check_name(project: Project, targets: Sequence[str] | None, remote: str | No
 
 def status_lines(face: Face, result: Status) -> Iterable[str]:
     """The answer in groups: data, then stages with their reasons, then what to do."""
-    from dvcx.core.staleness import WOULD_RESTORE
+    from dvcx.core.staleness import WOULD_RESTORE, plan_text
 
     stages = [stage for stage in result.stages if stage.state not in ("fresh", "skipped")]
     skipped = [stage for stage in result.stages if stage.state == "skipped"]
@@ -80,7 +81,8 @@ def status_lines(face: Face, result: Status) -> Iterable[str]:
             yield ""
         yield "Stages to run:"
         for stage in stages:
-            known = "  (would restore its known result)" if stage.state == "stale" and stage.plan == WOULD_RESTORE else ""
+            told = stage.plan == WOULD_RESTORE and (stage.state == "stale" or stage.remote)
+            known = f"  ({plan_text(stage.plan, stage.remote)})" if told else ""
             yield f"  {face.paint.state(stage.state)}  {display(stage.stage)}{known}"
             for reason in stage.reasons:
                 yield f"    {display(reason)}"

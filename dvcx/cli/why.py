@@ -9,7 +9,9 @@ from typer import Argument, Context, Option
 
 from dvcx.cli import output
 from dvcx.cli.face import Face
-from dvcx.cli.frame import Verb, app
+from dvcx.cli.frame import AskingRemote, app
+from dvcx.cli.options import AskRemote
+from dvcx.cli.status import check_name
 from dvcx.errors import display
 
 if TYPE_CHECKING:
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 app = app()
 
 
-@app.command("why", cls=Verb)
+@app.command("why", cls=AskingRemote)
 def why(
     ctx: Context,
     targets: Annotated[
@@ -27,25 +29,29 @@ def why(
         Argument(metavar="TARGET...", help="Stages, tracked paths, outputs, or files that a stage reads.", show_default=False),
     ],
     limit: Annotated[int, Option("--limit", min=0, metavar="N", help="Tell at most N causes of one thing; 0 tells all.")] = 10,
+    remote: AskRemote = None,
 ) -> None:
     """Say why a stage would run or is fresh, down to the file, the parameter and the word of the command.
 
     Causes are followed upstream to where they begin. It says what would be restored from the cache and what would really
-    run; for a path also who owns it and whether it is as recorded. It runs nothing.
+    run; for a path also who owns it and whether it is as recorded. It runs nothing. With --remote, results that the remote
+    (any, without a name) knows count, too; without, nothing is asked over a network.
 
     Examples:
       dvcx why train
       dvcx why model.pkl
       dvcx why data/images --limit 0
+      dvcx why train --remote
       dvcx why train --json
 
-    Exits: 2 3 4 5 9 11
+    Exits: 2 3 4 5 6 9 11
     """
     from dvcx.ops.why import why as op
 
     face: Face = ctx.obj
     project = face.project()
-    result = op(project, face.targets(project, targets), limit=limit, emit=face.emit)
+    check_name(project, targets, remote)
+    result = op(project, face.targets(project, targets), limit=limit, remote=remote, emit=face.emit)
     face.answer(result, lambda: _lines(face, result))
 
 
@@ -87,8 +93,11 @@ def _path(face: Face, answer: PathAnswer) -> Iterator[str]:
 
 
 def _stage(face: Face, answer: StageAnswer) -> Iterator[str]:
-    words = {"unchanged": "fresh: nothing to do", "would restore": "would restore its known result"}
-    plan = face.paint(words.get(answer.plan, answer.plan), output.STATE_STYLES.get(answer.plan, "green"))
+    from dvcx.core.staleness import plan_text
+
+    words = {"unchanged": "fresh: nothing to do"}
+    text = words.get(answer.plan) or plan_text(answer.plan, answer.remote)
+    plan = face.paint(text, output.STATE_STYLES.get(answer.plan, "green"))
     yield f"{display(answer.stage)}: {plan} ({face.path(answer.where)})"
     yield from _causes(answer.causes, "  ")
 

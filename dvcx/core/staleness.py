@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 from dvcx.core.globs import fixed_part
 from dvcx.core.objects import Content
 from dvcx.core.paths import contains
-from dvcx.core.pipeline.dependencies import CODE, files_wanted, spec
+from dvcx.core.pipeline.dependencies import CODE, externals, files_wanted, spec
 from dvcx.core.pipeline.params import MISSING, differences, pick, same, select
 from dvcx.core.pipeline.schema import Stage, Want
 from dvcx.core.records import LockEntry, Request, Used, encode_request, lines_of
-from dvcx.errors import NotFound, display
+from dvcx.errors import DvcxError, NotFound, display
 
 # Kinds of reasons.
 NEVER_RUN, ALWAYS, COMMAND = "never_run", "always_changed", "command"
@@ -51,6 +51,8 @@ class Snapshot(NamedTuple):
     directories that are taken as recorded in those parts that never came to this workspace: how many files that is.
     `used` are the files of `glob:` and `py:` dependencies, by the stage's address and the dependency. `env` holds digests of
     environment variables, "" for one that is not set. `unwanted` are stages whose `when` is false, with that condition.
+    `external` is what external inputs are now, by address, "" for one that is absent; one that could not be asked is in
+    `unasked` instead, with the failure.
     """
 
     contents: Mapping[str, Content | None]
@@ -60,6 +62,8 @@ class Snapshot(NamedTuple):
     used: Mapping[tuple[str, str], Mapping[str, Used]] = _NOTHING
     env: Mapping[str, str] = _NOTHING
     unwanted: Mapping[str, str] = _NOTHING
+    external: Mapping[str, str] = _NOTHING
+    unasked: Mapping[str, DvcxError] = _NOTHING
 
 
 class Reason(NamedTuple):
@@ -80,7 +84,8 @@ class Reason(NamedTuple):
 class Verdict(NamedTuple):
     """What a run of everything would do with a stage, and all causes. `state` is fresh, missing, stale, upstream or skipped.
 
-    `plan` is unchanged, would restore, would run, might run or not wanted. `outs` is the known result that would be restored.
+    `plan` is unchanged, would restore, would run, might run or not wanted. `outs` is the known result that would be restored,
+    `remote` the one its bytes would come from, "" for the cache.
     """
 
     stage: Stage
@@ -88,10 +93,21 @@ class Verdict(NamedTuple):
     reasons: tuple[Reason, ...] = ()
     plan: str = UNCHANGED
     outs: Mapping[str, Content] | None = None
+    remote: str = ""
 
 
-Known = Callable[[Stage, Snapshot, LockEntry | None, tuple[Reason, ...]], Mapping[str, Content] | None]
-"""Gives the outputs that would be restored for a stage with these reasons to run, None when it has to run."""
+class Known(NamedTuple):
+    """A result that is known; `remote` is the one that told it or holds it, "" where all of it is here."""
+
+    outs: Mapping[str, Content]
+    remote: str = ""
+
+
+AskKnown = Callable[[Stage, Snapshot, LockEntry | None, tuple[Reason, ...]], Known | None]
+"""Gives what would be restored for a stage with these reasons to run, None when it has to run."""
+
+Inside = Callable[[str, Content, str], Content | None]
+"""Gives what the directory at a path, with this content, has at another path inside it."""
 
 
 def judge(stage: Stage, locked: LockEntry | None, now: Snapshot) -> tuple[Reason, ...]:
@@ -122,6 +138,7 @@ def judge(stage: Stage, locked: LockEntry | None, now: Snapshot) -> tuple[Reason
         )
     reasons += _judge_deps(stage, locked, now)
     reasons += _judge_used(stage, locked, now)
+    reasons += _judge_external(stage, locked, now)
     reasons += _judge_env(stage, locked, now)
     reasons += _judge_params(stage, locked, now)
     reasons += _judge_outs(stage, locked, now)
@@ -133,18 +150,21 @@ def forecast(
     lock: Mapping[str, LockEntry],
     now: Snapshot,
     upstream: Mapping[str, Collection[str]],
-    known: Known | None = None,
+    known: AskKnown | None = None,
+    inside: Inside | None = None,
 ) -> tuple[Verdict, ...]:
     """What a run of everything would do, for stages in the order they run. `upstream` is `Graph.upstream`.
 
     A stage behind one that will run has an UPSTREAM reason; when that is its only one, it may turn out to be fresh. Behind
     one whose result is `known` it is judged by that result. Without `known` nobody looked: outputs that are missing are
     taken to be in the cache, and nothing else is. An input that is missing because the stage that writes it has yet to run
-    is no cause of its own.
+    is no cause of its own. `inside` tells what a known directory has at a path in it; without, nobody knows.
     """
     verdicts: dict[str, Verdict] = {}
     contents, details = dict(now.contents), dict(now.details)
     then = now._replace(contents=contents, details=details)
+    stages = tuple(stages)
+    deps = {dep for stage in stages for dep in stage.deps}
     for stage in stages:
         condition = now.unwanted.get(stage.address)
         if condition is not None:
@@ -154,7 +174,7 @@ def forecast(
         waits = [
             verdict
             for verdict in (verdicts[need] for need in before if need in verdicts)
-            if verdict.plan not in (UNCHANGED, NOT_WANTED) and not _settled(verdict, stage, now)
+            if verdict.plan not in (UNCHANGED, NOT_WANTED) and not _settled(verdict, stage, now, inside is not None)
         ]
         coming = [out.path for verdict in waits for out in verdict.stage.outs]
         locked = lock.get(stage.address)
@@ -167,14 +187,25 @@ def forecast(
             *(_waits_for(verdict, stage) for verdict in waits),
         )
         state = _state(reasons)
-        outs = known(stage, then, locked, reasons) if known and reasons and not waits else None
-        plan = WOULD_RESTORE if outs is not None else _plan(state, bool(waits), known is not None)
-        verdicts[stage.address] = Verdict(stage, state, reasons, plan, outs)
+        found = known(stage, then, locked, reasons) if known and reasons and not waits else None
+        plan = WOULD_RESTORE if found is not None else _plan(state, bool(waits), known is not None)
+        outs, remote = found if found is not None else (None, "")
+        verdicts[stage.address] = Verdict(stage, state, reasons, plan, outs, remote)
         for path, content in (outs or {}).items():
             if contents.get(path) != content:
                 contents[path] = content
                 details.pop(path, None)
+                for dep in deps if inside is not None else ():
+                    if dep != path and contains(path, dep):
+                        contents[dep] = inside(path, content, dep) if inside is not None else None
+                        details.pop(dep, None)
     return tuple(verdicts.values())
+
+
+def plan_text(plan: str, remote: str) -> str:
+    """A plan in words: "would restore its known result from remote 'origin'"; `remote` is "" for the cache."""
+    where = f" from remote '{display(remote)}'" if remote else ""
+    return f"{plan} its known result{where}" if plan == WOULD_RESTORE else plan
 
 
 def not_wanted(stage: Stage, condition: str) -> Reason:
@@ -201,6 +232,7 @@ def request(stage: Stage, now: Snapshot) -> Request:
         tuple(sorted(out.path for out in stage.outs)),
         {name: now.env.get(name, "") for name in stage.execution.env},
         code,
+        external_inputs(stage, now),
     )
 
 
@@ -225,7 +257,7 @@ def recorded_request(stage: Stage, entry: LockEntry) -> Request:
         deps.update({path: file.content for path, file in files.items() if not file.code})
         code.update({path: file.code for path, file in files.items() if file.code})
     code = {path: digest for path, digest in code.items() if path not in deps}
-    return Request(entry.cmd, stage.wdir, deps, entry.params, tuple(sorted(entry.outs)), entry.env, code)
+    return Request(entry.cmd, stage.wdir, deps, entry.params, tuple(sorted(entry.outs)), entry.env, code, entry.external)
 
 
 def action_key(stage: Stage, now: Snapshot) -> bytes:
@@ -258,6 +290,7 @@ def lock_entry(stage: Stage, before: Snapshot, after: Snapshot) -> LockEntry:
         absent=tuple(path for path in stage.deps if path not in deps),
         used={spec(want): before.used[stage.address, spec(want)] for want in files_wanted(stage)},
         env={name: before.env.get(name, "") for name in stage.execution.env},
+        external=external_inputs(stage, before),
     )
 
 
@@ -270,6 +303,16 @@ def read_files(stage: Stage, now: Snapshot) -> dict[str, Content | None]:
     return found
 
 
+def external_inputs(stage: Stage, now: Snapshot) -> dict[str, str]:
+    """What a stage's external inputs are, by address. Raises the failure that kept one from being asked."""
+    found = {}
+    for want in externals(stage):
+        if want.value in now.unasked:
+            raise now.unasked[want.value]
+        found[want.value] = now.external.get(want.value, "")
+    return found
+
+
 def _missing_inputs(stage: Stage, now: Snapshot) -> Iterator[Reason]:
     for path in stage.deps:
         if now.contents.get(path) is None and path not in stage.optional:
@@ -277,6 +320,9 @@ def _missing_inputs(stage: Stage, now: Snapshot) -> Iterator[Reason]:
     for want in files_wanted(stage):
         if not now.used.get((stage.address, spec(want))) and not want.optional:
             yield _stands_for_nothing(want)
+    for want in externals(stage):
+        if now.external.get(want.value) == "" and not want.optional:
+            yield _reason(DEP_MISSING, want.value, f"{want.value}: is missing")
     for of in stage.params:
         values = now.params.get(of.file)
         if values is None:
@@ -355,6 +401,33 @@ def _stands_for_nothing(want: Want) -> Reason:
     if want.kind == CODE:
         return _reason(DEP_MISSING, want.value, f"{name}: is missing")
     return _reason(DEP_MISSING, fixed_part(want.value) or name, f"{name}: no file matches")
+
+
+def _judge_external(stage: Stage, locked: LockEntry, now: Snapshot) -> Iterator[Reason]:
+    """What external inputs that were asked give as causes; one that could not be asked is taken to be as recorded."""
+    wants = {want.value: want for want in externals(stage)}
+    for address, want in wants.items():
+        old, new = locked.external.get(address), now.external.get(address)
+        if new == "" and not want.optional:
+            yield _reason(DEP_MISSING, address, f"{address}: is missing")
+        elif old is None:
+            yield _reason(DEP_NEW, address, f"new dependency {address}")
+        elif new is not None and new != old:
+            kind = DEP_ADDED if not old else DEP_CHANGED if new else DEP_REMOVED
+            yield _reason(kind, address, f"{address}: {_external_change(old, new)}", old, new)
+    for address in locked.external:
+        if address not in wants:
+            yield _reason(DEP_GONE, address, f"{address} is no longer a dependency")
+
+
+def _external_change(old: str, new: str) -> str:
+    if not old:
+        return "was missing, and is there now"
+    if not new:
+        return "was there, and is missing now"
+    # A digest says nothing to people; what a server calls a version does.
+    first = new.partition(" ")[0]
+    return "changed" if first in ("file", "exec", "tree", "list") else f"changed ({old} → {new})"
 
 
 def _judge_env(stage: Stage, locked: LockEntry, now: Snapshot) -> Iterator[Reason]:
@@ -444,15 +517,19 @@ def _change(old: Content, new: Content) -> str:
     return "changed"
 
 
-def _settled(verdict: Verdict, stage: Stage, now: Snapshot) -> bool:
-    """Whether everything `stage` reads of what `verdict` would restore is known by content: whole dependencies."""
+def _settled(verdict: Verdict, stage: Stage, now: Snapshot, inside: bool) -> bool:
+    """Whether all that `stage` reads of what `verdict` would restore is known by content: whole dependencies, or in them."""
     # Which files a wildcard or an import finds among what is restored is not known beforehand.
-    if verdict.outs is None or stage.wants:
+    if verdict.outs is None or files_wanted(stage):
         return False
     params = [of.file for of in stage.params]
     read = [path for path in verdict.outs if _overlaps(path, (*stage.deps, *params))]
     changed = [path for path in read if verdict.outs[path] != now.contents.get(path)]
-    return bool(read) and all(path in stage.deps and not _overlaps(path, params) for path in changed)
+    return bool(read) and all(
+        not _overlaps(path, params)
+        and all(dep == path or (inside and contains(path, dep)) for dep in stage.deps if _overlaps(path, (dep,)))
+        for path in changed
+    )
 
 
 def _waits_for(verdict: Verdict, stage: Stage) -> Reason:

@@ -138,7 +138,10 @@ def _open(path: str, mode: int) -> int:
             if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
                 raise
             # Another user's file, or a read-only disk: flock needs no right to write.
-            handle = os.open(path, _SAFE | os.O_RDONLY)
+            try:
+                handle = os.open(path, _SAFE | os.O_RDONLY)
+            except FileNotFoundError:
+                raise error from None  # what went wrong is that it cannot be made
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.EMLINK):
             raise UnsafeInput(f"{display(path)}: the lock file is a symbolic link", f"remove it: rm '{display(path)}'") from None

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from dvcx.core.objects import TREE, Content
+from dvcx.core.objects import TREE, Content, Entry
 from dvcx.core.pipeline.schema import Stage
 from dvcx.core.records import MAX_LOCK, Action, LockEntry, encode_action, encode_request
 from dvcx.core.staleness import recorded_request
@@ -18,6 +18,7 @@ from dvcx.io.hashing import seal
 from dvcx.io.store.actions import Kept, keep_action, read_action, write_action
 from dvcx.io.store.store import Store, action_name, wanted
 from dvcx.ops.fetch import bring_objects
+from dvcx.ops.looking import content_at
 from dvcx.ops.records import Tracked
 from dvcx.ops.transfer import Only, holds, needed
 
@@ -158,19 +159,23 @@ class Found(NamedTuple):
 class Results:
     """What the remotes know, for one command; safe to use from several threads. A remote is opened when it is first asked.
 
-    `patient`: the bytes were asked for, so a remote that fails is an error. Otherwise it is told once and not asked again.
+    One that fails is told once and not asked again. `patient`: it was asked for, so its failure is the answer to all that
+    no other remote has. `only` is the one to ask, "" for all.
     """
 
-    def __init__(self, project: Project, *, keys: int, patient: bool, emit: Emit) -> None:
+    def __init__(self, project: Project, *, keys: int, patient: bool, emit: Emit, only: str = "") -> None:
         self._project, self._patient = project, patient
         self._emit: Emit = lambda event: emit(event) if isinstance(event, Noted | Warned) else None
         self._many = keys > MANY
         default = str(project.config.get("core.remote") or "")
-        self._names = sorted(project.config.remotes(), key=lambda name: (name != default, name))
+        names = [project.remote_name(only)] if only else project.config.remotes()
+        self._names = sorted(names, key=lambda name: (name != default, name))
+        self._readable = [name for name in self._names if policy(project, name) != "off"]
         self._guard = threading.Lock()
         self._opening = {name: threading.Lock() for name in self._names}
         self._busy = {name: threading.Lock() for name in self._names}
         self._stores: dict[str, Store | None] = {}
+        self._failed: dict[str, RemoteFailed] = {}
         self._listed: dict[str, frozenset[str]] = {}
 
     def close(self) -> None:
@@ -182,36 +187,39 @@ class Results:
 
     def find(self, key: str, outs: Collection[str]) -> Found | None:
         """The result of an action whose outputs are just `outs`; None when no remote that may be read has one that will do."""
-        for name in self._names:
-            if policy(self._project, name) != "off":
-                with self._asked(name) as store:
-                    found = self._find(store, name, key, outs) if store is not None else None
-                    if found is not None:
-                        return found
+        for name in self._readable:
+            with self._asked(name) as store:
+                found = self._find(store, name, key, outs) if store is not None else None
+                if found is not None:
+                    return found
+        self._answer_for(self._readable)
         return None
 
-    def hold(self, contents: Mapping[str, Content], cache: Store) -> bool:
-        """Whether the cache or one remote lists all that `contents` need. Of directories the listings are read, no file is."""
+    def where(self, contents: Mapping[str, Content], cache: Store) -> str | None:
+        """The remote that lists all of `contents` that the cache lacks, "" when it lacks nothing, None when no remote does.
+
+        Of directories the listings are read, no file is.
+        """
         if holds(cache, contents):
-            return True
-        for name in self._names:
+            return ""
+        for name in self._holders:
             with self._asked(name) as store:
                 if store is not None:
                     with self._busy[name], contextlib.suppress(NotFound, IntegrityError, UnsafeInput):
                         if not store.missing(cache.missing(needed(contents, cache, store).objects)):
-                            return True
-        return False
+                            return name
+        self._answer_for(self._holders)
+        return None
 
-    def bring(self, contents: Mapping[str, Content], cache: Store, *, only: Only | None = None) -> bool:
-        """Bring to the cache what `contents`, or a part of them, need and it lacks; whether it holds all of it now.
+    def bring(self, contents: Mapping[str, Content], cache: Store, *, only: Only | None = None) -> str | None:
+        """Bring to the cache what `contents`, or a part of them, need: from which remote, "" when it lacked nothing, None when no
+        remote has it.
 
-        Every byte is verified. What a remote holds wrong is told. Raises `RemoteFailed`, `DiskRefused`.
+        Every byte is verified; what a remote holds wrong is told. Raises `RemoteFailed`, `DiskRefused`.
         """
         if holds(cache, contents, only=only):
-            return True
-        for name in self._names:
-            if not self._patient and policy(self._project, name) == "off":
-                continue
+            return ""
+        for name in self._holders:
             with self._asked(name) as store:
                 if store is None:
                     continue
@@ -219,12 +227,40 @@ class Results:
                     with self._busy[name]:
                         found = needed(contents, cache, store, only=only)
                         bring_objects(self._project, store, cache, found, self._project.jobs, emit=self._emit)
-                    return True
+                    return name
                 except NotFound:
                     continue
                 except (IntegrityError, UnsafeInput) as error:
                     self._emit(Warned(f"what {store.label} holds was not used: {error.message}"))
-        return False
+        self._answer_for(self._holders)
+        return None
+
+    def inside(self, owner: str, content: Content, path: str, cache: Store) -> Content | None:
+        """What a directory that need not be here has at a path in it. Its listings are read where they are; nothing is kept."""
+
+        def listing(at: str, inner: Content) -> list[Entry]:
+            with contextlib.suppress(NotFound):
+                return cache.read_tree(inner)
+            for name in self._holders:
+                with self._asked(name) as store, contextlib.suppress(NotFound):
+                    if store is not None:
+                        with self._busy[name]:
+                            return store.read_tree(inner)
+            self._answer_for(self._holders)
+            raise NotFound(f"the listing of '{display(at)}' ({inner.id}) is neither in the cache nor on a remote", "dvcx push")
+
+        return content_at(listing, owner, content, path)
+
+    @property
+    def _holders(self) -> list[str]:
+        """The remotes bytes are taken from: all when they were asked for, else those whose results are looked up."""
+        return self._names if self._patient else self._readable
+
+    def _answer_for(self, names: Iterable[str]) -> None:
+        """Nothing was found: raise the failure of a remote that may have it, when remotes were asked for."""
+        for name in names:
+            if self._patient and name in self._failed:
+                raise self._failed[name]
 
     def _find(self, store: Store, name: str, key: str, outs: Collection[str]) -> Found | None:
         if self._many and action_name(key) not in self._listing(store, name):
@@ -254,28 +290,28 @@ class Results:
     @contextlib.contextmanager
     def _asked(self, name: str) -> Iterator[Store | None]:
         """The store of a remote, None when it is empty or does not answer. A failure of the block ends it quietly."""
+        store: Store | None = None
         try:
             store = self._open(name)
         except RemoteFailed as error:
             self._give_up(name, error)
-            store = None
         try:
             yield store
         except RemoteFailed as error:
             self._give_up(name, error)
 
     def _give_up(self, name: str, error: RemoteFailed) -> None:
-        """Tell once that a remote fails, and do not ask it again."""
-        if self._patient:
-            raise error
+        """Tell once that a remote fails, and do not ask it again; its store is closed in the end, for others may use it still."""
         with self._guard:
-            told = self._stores.get(name, error) is None
-            self._stores[name] = None
-        if not told:
+            told = name in self._failed
+            self._failed.setdefault(name, error)
+        if not told and not (self._patient and len(self._names) == 1):
             self._emit(Noted(f"remote '{display(name)}' is not asked for results: {error.message}"))
 
     def _open(self, name: str) -> Store | None:
         with self._opening[name]:
+            if name in self._failed:
+                return None
             if name not in self._stores:
                 store = self._project.remote(name, self._emit, patience=0.0 if self._patient else PATIENCE)
                 if not store.id:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 def check(project: Project, targets: Sequence[str] = (), *, remote: str | None = None, emit: Emit = ignore) -> Status:
     """What `status` answers when data that is absent is taken to be as recorded; `clean` False means no.
 
-    With `remote` ("" is the default one) it also means that the remote lacks something.
+    With `remote` ("" is the default one) it also means that the remote lacks something. A stage whose result is known, here or
+    there, is stale all the same until its lock says so.
     """
     return answer(project, targets, remote=remote, absent_as_recorded=True, emit=emit)

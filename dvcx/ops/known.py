@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from dvcx.core.objects import Content
 from dvcx.core.pipeline.schema import Stage
 from dvcx.core.records import LockEntry
-from dvcx.core.staleness import ALWAYS, Reason, Snapshot, action_key
-from dvcx.errors import DvcxError, NotFound
+from dvcx.core.staleness import ALWAYS, Known, Reason, Snapshot, action_key
+from dvcx.errors import DvcxError, NotFound, RemoteFailed
 from dvcx.events import Emit
 from dvcx.io.hashing import seal
 
@@ -17,13 +17,6 @@ if TYPE_CHECKING:
     from dvcx.io.store.store import Store
     from dvcx.ops.actions import Results
     from dvcx.project import Project
-
-
-class Known(NamedTuple):
-    """A result that is known; `remote` is the one that told it, "" where it was known here."""
-
-    outs: Mapping[str, Content]
-    remote: str = ""
 
 
 def known_result(
@@ -45,11 +38,13 @@ def known_result(
         key = seal(action_key(stage, now)).hex()
     except NotFound:
         return None
-    # A frozen stage is judged by its outputs alone: its inputs may be others than those its result was made from.
-    outs, remote = None if stage.frozen else _kept(cache, key), ""
+    # A frozen stage is judged by its outputs alone: its inputs may be others than those its result was made from. An output
+    # that stays in place is made from what it was before, too, and the key says nothing of that.
+    keyed = not stage.frozen and not any(out.persist for out in stage.outs)
+    outs, remote = _kept(cache, key) if keyed else None, ""
     if outs is None and locked is not None and only_outputs(reasons):
         outs = locked.outs
-    if outs is None and not stage.frozen and remotes is not None:
+    if outs is None and keyed and remotes is not None:
         found = remotes.find(key, paths)
         if found is not None:
             outs, remote = found
@@ -76,7 +71,7 @@ def _kept(cache: Callable[[], Store], key: str) -> Mapping[str, Content] | None:
 class KnownResults:
     """Answers for one command; the cache is opened when the first stage that is not fresh asks.
 
-    With `remotes` what they know counts, too; without, nothing is asked over a network.
+    With `remotes` what they know counts, too (`close` lets go of them); without, nothing is asked over a network.
     """
 
     def __init__(self, project: Project, emit: Emit, remotes: Results | None = None) -> None:
@@ -84,27 +79,46 @@ class KnownResults:
         self._cache: Store | None = None
 
     def close(self) -> None:
-        """Let go of the cache."""
+        """Let go of the cache and of the remotes."""
         if self._cache is not None:
             self._cache.close()
+        if self._remotes is not None:
+            self._remotes.close()
 
     def __call__(
         self, stage: Stage, now: Snapshot, locked: LockEntry | None, reasons: tuple[Reason, ...]
-    ) -> Mapping[str, Content] | None:
-        """The outputs that would be restored, None where the stage has to run. What cannot be read is not known."""
-        known = known_result(stage, now, locked, reasons, self._open, self._remotes)
+    ) -> Known | None:
+        """What would be restored and where its bytes are; None where the stage has to run. What cannot be read is not known.
+
+        Raises `RemoteFailed` when the remotes are patient.
+        """
+        known = known_result(stage, now, locked, reasons, self.cache, self._remotes)
         try:
-            return known.outs if known is not None and self._held(known.outs) else None
+            where = self._where(known.outs) if known is not None else None
+        except RemoteFailed:
+            raise
         except DvcxError:
             return None
+        return Known(known.outs, where) if known is not None and where is not None else None
 
-    def _held(self, outs: Mapping[str, Content]) -> bool:
+    def _where(self, outs: Mapping[str, Content]) -> str | None:
         from dvcx.ops.transfer import holds
 
-        cache = self._open()
-        return self._remotes.hold(outs, cache) if self._remotes is not None else holds(cache, outs)
+        cache = self.cache()
+        if self._remotes is not None:
+            return self._remotes.where(outs, cache)
+        return "" if holds(cache, outs) else None
 
-    def _open(self) -> Store:
+    def inside(self, owner: str, content: Content, path: str) -> Content | None:
+        """What a known directory has at a path in it; None where nothing is, or no listing tells."""
+        from dvcx.ops.looking import content_at, stored_trees
+
+        if self._remotes is not None:
+            return self._remotes.inside(owner, content, path, self.cache())
+        return content_at(stored_trees(self.cache()), owner, content, path)
+
+    def cache(self) -> Store:
+        """The cache, opened when it is asked for."""
         if self._cache is None:
             self._cache = self._project.cache(self._emit)
         return self._cache

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from dvcx.core.changes import ReadTree, as_entry
-from dvcx.core.objects import DIR, Content, Entry, entry_content
+from dvcx.core.objects import DIR, LINK, Content, Entry, entry_content
 from dvcx.core.paths import MAX_DEPTH
 from dvcx.errors import IntegrityError, NotFound, UnsafeInput, display
 from dvcx.events import Advanced, Began, Emit, Ended
@@ -90,3 +90,12 @@ def entry_at(read: ReadTree, owner: str, content: Content, path: str) -> Entry |
             return None
         entry, here = found, f"{here}/{name}"
     return entry
+
+
+def content_at(read: ReadTree, owner: str, content: Content, path: str) -> Content | None:
+    """The content of `path` in a tracked directory; None when nothing is there, or a link, or no listing tells."""
+    try:
+        entry = entry_at(read, owner, content, path)
+    except (NotFound, IntegrityError):
+        return None
+    return entry_content(entry) if entry is not None and entry.kind != LINK else None

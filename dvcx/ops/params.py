@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from dvcx.core.metrics import Values, flatten
 from dvcx.core.paths import several
 from dvcx.core.pipeline.params import select
-from dvcx.ops.revisions import Compared, Problem, Shown, View, Views, check_found, compared, revisions, shown, values
+from dvcx.ops.revisions import Compared, Problem, Shown, View, Views, check_found, compared, plain_name, revisions, shown, values
 
 if TYPE_CHECKING:
     from dvcx.project import Project
@@ -52,7 +52,7 @@ def diff(
     remote: str = "",
 ) -> Compared:
     """Which parameters differ from revision `a` to `b`, or to the workspace; with `all` those that are the same, too."""
-    targets = several(targets)
+    targets, a, b = several(targets), plain_name(a), plain_name(b)
     problems: list[Problem] = []
     with Views(project, remote) as views:
         old, new = (_values(views.at(rev), targets, deps, problems) for rev in (a, b))
@@ -65,7 +65,9 @@ def _values(view: View, targets: Sequence[str], deps: bool, problems: list[Probl
     named = [path for pipeline in view.tracked.pipelines.values() for path in pipeline.params]
     paths = targets or tuple(dict.fromkeys((*used, *(() if deps else (*named, DEFAULT)))))
     silent = () if DEFAULT in used or DEFAULT in named or targets else (DEFAULT,)
-    keys = used if deps else {}
+    # As DVC has it: all of what is named, listed at the top, or the default; of other files the keys that stages use.
+    whole = () if deps else (*targets, *named, DEFAULT)
+    keys = {path: used[path] for path in used if path not in whole}
 
     def load(data: bytes, where: str) -> Values:
         from dvcx.io.yaml import load_params

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from dvcx.core.globs import fixed_part
-from dvcx.core.objects import LINK, Content, Entry, entry_content
+from dvcx.core.objects import Content
 from dvcx.core.paths import contains
 from dvcx.core.pipeline.dependencies import files_wanted
 from dvcx.core.pipeline.graph import Graph, find
@@ -15,9 +15,7 @@ from dvcx.core.pipeline.schema import Stage
 from dvcx.core.records import LockEntry
 from dvcx.core.staleness import Snapshot
 from dvcx.errors import NotFound, display
-from dvcx.ops.looking import entry_at, stored_trees
 from dvcx.ops.records import Tracked
-from dvcx.ops.transfer import Only
 
 if TYPE_CHECKING:
     from dvcx.io.store.store import Store
@@ -45,11 +43,6 @@ class Pulling:
     def wants(self, stage: Stage) -> bool:
         """Whether the outputs of a stage are to be here in the end."""
         return stage.address in self._wanted or not all(out.cache for out in stage.outs)
-
-    def is_away(self, stage: Stage) -> bool:
-        """Whether the outputs of a stage are known, and not here."""
-        with self._guard:
-            return any(out.path in self._away for out in stage.outs)
 
     def leave_away(self, outs: Mapping[str, Content]) -> None:
         """These outputs are known now, and not here."""
@@ -82,7 +75,7 @@ class Pulling:
                     contents[path] = away[path]
             elif contents.get(path) is None and len(away) == 1 and contains(next(iter(away)), path):
                 ((owner, content),) = away.items()
-                contents[path] = self._inside(owner, content, path, cache)
+                contents[path] = self.results.inside(owner, content, path, cache)
             else:
                 # A directory that several stages or pointers fill: only together do they say what is in it.
                 place.update(away)
@@ -93,16 +86,27 @@ class Pulling:
             contents.update(outs)
         return now._replace(contents=contents), place
 
-    def _inside(self, owner: str, content: Content, path: str, cache: Store) -> Content | None:
-        """What is at a path inside a directory that is not here: its listings are fetched, nothing else."""
-        read = stored_trees(cache)
+    def foresee(
+        self, stages: Sequence[Stage], lock: Mapping[str, LockEntry], now: Snapshot, cache: Store
+    ) -> tuple[Snapshot, dict[str, dict[str, Content]]]:
+        """The snapshot of a dry run, as `overlaid` makes it stage by stage, and by stage what is placed before it is judged."""
+        place: dict[str, dict[str, Content]] = {}
+        for stage in stages:
+            absent = all(now.contents.get(out.path) is None for out in stage.outs)
+            now, place[stage.address] = self.overlaid(stage, lock.get(stage.address), now, cache)
+            if absent and not self.wants(stage):
+                self.leave_away({out.path: content for out in stage.outs if (content := now.contents.get(out.path)) is not None})
+        return now, place
 
-        def listing(at: str, inner: Content) -> list[Entry]:
-            self.results.bring({at: inner}, cache, only=Only(lambda name: False, lambda name: False))
-            return read(at, inner)
-
-        entry = entry_at(listing, owner, content, path)
-        return entry_content(entry) if entry is not None and entry.kind != LINK else None
+    def reads(self, stage: Stage, now: Snapshot, recorded: Mapping[str, Content]) -> dict[str, Content]:
+        """What a stage that has to run reads and is not here, or not all of it."""
+        found: dict[str, Content] = {}
+        for path in stage.deps:
+            found.update(self.away(path))
+            content = recorded.get(path)
+            if path in now.not_pulled and content is not None and content == now.contents.get(path):
+                found[path] = content
+        return found
 
 
 def lacking(stage: Stage, path: str) -> NotFound:

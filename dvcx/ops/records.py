@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dvcx.core.documents import Document
 from dvcx.core.globs import WILDCARD, Globs, fixed_part
-from dvcx.core.objects import Content
+from dvcx.core.objects import TREE, Content
 from dvcx.core.paths import contains, join, parent, relative, resolve, several
-from dvcx.core.pipeline.dependencies import link
+from dvcx.core.pipeline.dependencies import externals, inside, link
 from dvcx.core.pipeline.graph import build
 from dvcx.core.pipeline.memory import dump_pipeline, load_pipeline
 from dvcx.core.pipeline.schema import Pipeline, Stage, address, parse_pipeline, split_address
@@ -129,9 +129,15 @@ def _tracked(project: Project, names: Sequence[str], read: Read, prefix: str, re
     if not prefix:
         entries.update(_finished_since(project, names, read))
     stages = tuple(stage for pipeline in pipelines.values() for stage in pipeline.stages)
-    stages = link(stages)
+    if any(stage.wants for stage in stages):
+        stages = linked(stages, project.root)
     build(stages, pointers)
     return Tracked(pointers, stages, entries, pipelines)
+
+
+def linked(stages: Sequence[Stage], root: str) -> tuple[Stage, ...]:
+    """Stages whose dependencies on other stages, and external paths that lie in the project at `root` after all, are `deps`."""
+    return link(inside(stages, root) if any(map(externals, stages)) else stages)
 
 
 def _finished_since(project: Project, names: Sequence[str], read: Read) -> dict[str, LockEntry]:
@@ -313,6 +319,7 @@ def _moved(entry: LockEntry, move: Callable[[str], str]) -> LockEntry:
         tuple([move(path) for path in entry.absent]),
         {_moved_spec(spec, move): {move(path): used for path, used in files.items()} for spec, files in entry.used.items()},
         entry.env,
+        entry.external,
     )
 
 
@@ -384,6 +391,15 @@ def choice(targets: Sequence[str], globs: Sequence[str]) -> Choice:
         hint = "quote the pattern, so that the shell leaves it alone: --glob 'data/*.png'"
         raise UsageError("--glob and targets exclude one another", hint)
     return Choice(targets, Globs(globs) if globs else None)
+
+
+def within_reach(tracked: Tracked, globs: Globs) -> dict[str, Content]:
+    """Recorded contents that wildcards name, and recorded directories that may hold what they name."""
+    return {
+        path: content
+        for path, content in tracked.contents().items()
+        if globs.names(path) or (content.kind == TREE and globs.leads(path))
+    }
 
 
 def nothing_named(globs: Globs) -> NotFound:

@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from dvcx.core.objects import Content
@@ -17,8 +17,20 @@ from dvcx.core.pipeline.graph import Graph, build, order
 from dvcx.core.pipeline.schema import Stage
 from dvcx.core.records import LockEntry
 from dvcx.core.scheduling import Capacity, Granted, Queue
-from dvcx.core.staleness import ALWAYS, NOT_WANTED, WOULD_RUN, Reason, Snapshot, forecast, judge, not_wanted
-from dvcx.errors import Busy, Conflict, DvcxError, display
+from dvcx.core.staleness import (
+    ALWAYS,
+    NOT_WANTED,
+    UNCHANGED,
+    WOULD_RESTORE,
+    WOULD_RUN,
+    Reason,
+    Snapshot,
+    Verdict,
+    forecast,
+    judge,
+    not_wanted,
+)
+from dvcx.errors import Busy, Conflict, DvcxError, RemoteFailed, StageFailed, display
 from dvcx.events import Emit, Event, Noted, StageEnded, ignore
 from dvcx.io import machine
 from dvcx.io import runs as run_records
@@ -49,7 +61,7 @@ from dvcx.ops.running import (
     run,
     staged_records,
 )
-from dvcx.ops.snapshot import snapshot
+from dvcx.ops.snapshot import LONG, snapshot
 from dvcx.project import command_environment
 
 if TYPE_CHECKING:
@@ -61,12 +73,16 @@ SYNC_EVERY = 0.5
 FOLD_SHARE = 10
 """dvcx.lock lags behind its journal for so many times the seconds that writing it takes, and at least for SYNC_EVERY."""
 LOOKED_AT = 200
+KNOWN = "known"
+"""How the turn of a stage ends whose result is known, and whose outputs stay where they are."""
 
 
 @dataclass(frozen=True, slots=True)
 class StageRun:
     """A stage's turn. `how`: unchanged, restored, known (its outputs stay on the remote), ran, failed or skipped; in a dry run
-    unchanged, would restore, would run or might run. `reasons` in words, `seconds` of wall time, `error` with its hint.
+    unchanged, would restore, known, would run or might run. `reasons` in words, `seconds` of wall time, `error` with its hint.
+
+    `remote` is where known outputs come from, "" for the cache; `fetched` is what it reads that comes from a remote.
     """
 
     stage: str
@@ -74,14 +90,20 @@ class StageRun:
     reasons: tuple[str, ...]
     seconds: float
     error: str = ""
+    remote: str = ""
+    fetched: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Reproduced:
-    """Every stage looked at, in order; `failed` counts those that failed or were skipped because of one."""
+    """Every stage looked at, in order; `failed` counts those that failed or were skipped because of one.
+
+    `code` is the exit code this calls for: 10 when a stage failed, 6 when nothing did but a remote.
+    """
 
     runs: tuple[StageRun, ...]
     failed: int
+    code: int = 0
 
 
 def repro(
@@ -102,13 +124,14 @@ def repro(
 
     `pull` brings what is needed from the remotes: the outputs asked for, and what a command that has to run reads; the outputs
     of other stages stay away where their content is known. `force` runs fresh ones too. A stage's failure lets those that run
-    finish and starts no more, unless `keep_going`; it is in the result. `interactive` runs one stage at a time and gives its
-    command this process's terminal, if it is in the foreground of one. `emit` is called from several threads, one at a time.
-    Raises what records and the workspace raise, `Busy` when it should not wait, and with `pull` `RemoteFailed`.
+    finish and starts no more, unless `keep_going`; it is in the result, and so is that of a remote when it was asked to `pull`.
+    `interactive` runs one stage at a time and gives its command this process's terminal, if it is in the foreground of one.
+    `emit` is called from several threads, one at a time. Raises what records and the workspace raise, `Busy` when it should
+    not wait; a dry run with `pull` also `RemoteFailed`.
     """
     targets = several(targets)
     if dry_run:
-        return _forecast(project, targets, force=force, single_item=single_item, downstream=downstream, emit=emit)
+        return _forecast(project, targets, force=force, single_item=single_item, downstream=downstream, pull=pull, emit=emit)
     environment = command_environment()
     if environment.get(MARK) and environment.get("DVCX_PROJECT") == project.root:
         raise Conflict(
@@ -141,6 +164,8 @@ class _Repro:
         self._runs: dict[str, StageRun] = {}
         self._touched: list[Stage] = []
         self._busy: Busy | None = None
+        self._codes: set[int] = set()
+        self._fetched: dict[str, list[str]] = {}
         self._interrupted = False
         self._placed: dict[str, Mark] = {}
         self._sync_at = self._fold_at = time.monotonic() + SYNC_EVERY
@@ -192,7 +217,9 @@ class _Repro:
             raise KeyboardInterrupt
         if self._busy is not None:
             raise self._busy
-        return Reproduced(tuple(runs), sum(1 for item in runs if item.how in ("failed", "skipped")))
+        failed = sum(1 for item in runs if item.how in ("failed", "skipped"))
+        only_remotes = self._codes == {RemoteFailed.exit_code}
+        return Reproduced(tuple(runs), failed, (RemoteFailed if only_remotes else StageFailed).exit_code if failed else 0)
 
     def _begin(self, chosen: Sequence[Stage]) -> None:
         """What killed runs left is put back or finished first."""
@@ -239,7 +266,8 @@ class _Repro:
                 return None
             else:
                 turn = self._act(shop, stage, seen)
-        self._runs[stage.address] = turn
+        fetched = self._fetched.get(stage.address)
+        self._runs[stage.address] = turn = replace(turn, fetched=tuple(fetched)) if fetched else turn
         self._emit(StageEnded(stage.address, turn.how, turn.seconds))
         return turn.how
 
@@ -263,7 +291,22 @@ class _Repro:
         parts = Parts(shop.project, Tracked(self._tracked.pointers, self._tracked.stages, self._lock), shop.index, shop.emit)
         try:
             entries = {} if locked is None else {stage.address: locked}
-            return snapshot(shop.project, [stage], entries, index=shop.index, rules=shop.rules, emit=shop.emit, parts=parts)
+            asked = shop.floor.asked
+            now = snapshot(
+                shop.project,
+                [stage],
+                entries,
+                index=shop.index,
+                rules=shop.rules,
+                emit=shop.emit,
+                parts=parts,
+                patience=LONG,
+                asked=asked,
+            )
+            for error in () if stage.frozen else now.unasked.values():
+                raise error
+            asked.update({address: told for address, told in now.external.items() if "://" in address})
+            return now
         finally:
             parts.close()
 
@@ -272,12 +315,7 @@ class _Repro:
         pulling = shop.floor.pulling
         if pulling is None:
             return seen
-        reads: dict[str, Content] = {}
-        for path in stage.deps:
-            reads.update(pulling.away(path))
-            recorded = self._tracked.contents().get(path)
-            if path in seen.now.not_pulled and recorded is not None and recorded == seen.now.contents.get(path):
-                reads[path] = recorded
+        reads = pulling.reads(stage, seen.now, self._tracked.contents())
         if not reads:
             return seen
         self._bring(shop, stage, reads)
@@ -288,8 +326,11 @@ class _Repro:
         remotes, pulling = shop.floor.remotes, shop.floor.pulling
         assert remotes is not None and pulling is not None
         for path, content in contents.items():
-            if not (remotes.bring({path: content}, shop.cache) and put(shop, stage, {path: content}, None)):
+            remote = remotes.bring({path: content}, shop.cache)
+            if remote is None or not put(shop, stage, {path: content}, None):
                 raise lacking(stage, path)
+            if remote:
+                self._fetched.setdefault(stage.address, []).append(path)
         pulling.is_here(contents)
         with self._floor.lock:
             self._placed.update({path: mark_of(content) for path, content in contents.items()})
@@ -311,9 +352,9 @@ class _Repro:
             started = time.monotonic()
             restored = None if self._force else restore(shop, stage, seen.now, seen.locked, seen.reasons)
             if restored is not None:
-                self._lock[stage.address] = restored
-                away = shop.floor.pulling is not None and shop.floor.pulling.is_away(stage)
-                return StageRun(stage.address, "known" if away else "restored", words, time.monotonic() - started)
+                self._lock[stage.address] = restored.entry
+                how = KNOWN if restored.away else "restored"
+                return StageRun(stage.address, how, words, time.monotonic() - started, remote=restored.remote)
             seen = self._ready(shop, stage, seen)
             entry, seconds = run(shop, stage, seen.now, seen.reasons)
             self._lock[stage.address] = entry
@@ -326,6 +367,7 @@ class _Repro:
             return False
         self._interrupted |= isinstance(error, Interrupted)
         if not isinstance(error, Stopped):
+            self._codes.add(error.exit_code)
             self._emit(StageEnded(stage.address, "failed"))
             self._runs[stage.address] = StageRun(stage.address, "failed", (), 0.0, f"{error.message}\n{error.hint}".strip())
         if self._keep_going:
@@ -413,27 +455,76 @@ def _note(project: Project, touched: Sequence[Stage], runs: Sequence[StageRun], 
 
 
 def _forecast(
-    project: Project, targets: Sequence[str], *, force: bool, single_item: bool, downstream: bool, emit: Emit
+    project: Project, targets: Sequence[str], *, force: bool, single_item: bool, downstream: bool, pull: bool, emit: Emit
 ) -> Reproduced:
     tracked = records.load(project)
     graph = build(tracked.stages, tracked.pointers)
     chosen = order(graph, targets, downstream=downstream, single=single_item)
     index = project.stat_index(emit)
     parts = Parts(project, tracked, index, emit)
-    remotes = Results(project, keys=len(chosen), patient=False, emit=emit)
+    remotes = Results(project, keys=len(chosen), patient=pull, emit=emit)
     known = KnownResults(project, emit, remotes)
+    pulling = Pulling(tracked, graph, chosen, targets, remotes) if pull else None
+    place: Mapping[str, Mapping[str, Content]] = {}
     try:
         now: Snapshot = snapshot(project, chosen, tracked.lock, index=index, rules=project.rules(), emit=emit, parts=parts)
-        verdicts = forecast(chosen, tracked.lock, now, graph.upstream, known)
+        if pulling is not None:
+            now, place = pulling.foresee(chosen, tracked.lock, now, known.cache())
+        verdicts = forecast(chosen, tracked.lock, now, graph.upstream, None if force else known, known.inside)
         index.flush()
+        runs = []
+        for verdict in verdicts:
+            turn = _foretold(verdict, force=force)
+            if pulling is not None:
+                turn = _pulled(project, tracked, pulling, verdict, turn, now, place[turn.stage], known)
+            runs.append(turn)
     finally:
         known.close()
-        remotes.close()
         parts.close()
         index.close()
-    runs = []
-    for verdict in verdicts:
-        reasons = tuple(reason.text for reason in verdict.reasons) or (("--force",) if force else ())
-        how = WOULD_RUN if force and verdict.plan != NOT_WANTED else verdict.plan
-        runs.append(StageRun(verdict.stage.address, how, reasons, 0.0))
     return Reproduced(tuple(runs), 0)
+
+
+def _foretold(verdict: Verdict, *, force: bool) -> StageRun:
+    """What a verdict says of a stage's turn."""
+    reasons = tuple(reason.text for reason in verdict.reasons) or (("--force",) if force else ())
+    how = WOULD_RUN if force and verdict.plan != NOT_WANTED else verdict.plan
+    return StageRun(verdict.stage.address, how, reasons, 0.0, remote=verdict.remote)
+
+
+def _pulled(
+    project: Project,
+    tracked: Tracked,
+    pulling: Pulling,
+    verdict: Verdict,
+    turn: StageRun,
+    now: Snapshot,
+    place: Mapping[str, Content],
+    known: KnownResults,
+) -> StageRun:
+    """The turn with what `--pull` adds: what stays away, and what is fetched. To be asked in the order of the run."""
+    stage = verdict.stage
+    fetches = dict(place)
+    entry = tracked.lock.get(stage.address)
+    if turn.how == WOULD_RUN:
+        fetches.update(pulling.reads(stage, now, tracked.contents()))
+        pulling.is_here(out.path for out in stage.outs)
+    elif turn.how == WOULD_RESTORE and verdict.outs is not None:
+        absent = not any(os.path.lexists(f"{project.root}/{path}") for path in verdict.outs)
+        if absent and not pulling.wants(stage):
+            turn = replace(turn, how=KNOWN)
+            pulling.leave_away(verdict.outs)
+        else:
+            pulling.is_here(verdict.outs)
+    elif turn.how == UNCHANGED and entry is not None and not pulling.wants(stage):
+        pulling.leave_away(
+            {path: content for path, content in entry.outs.items() if not os.path.lexists(f"{project.root}/{path}")}
+        )
+    fetched: list[str] = []
+    for path, content in fetches.items():
+        remote = pulling.results.where({path: content}, known.cache())
+        if remote is None:
+            return replace(turn, fetched=tuple(fetched), error=lacking(stage, path).message)
+        fetched += [path] if remote else []
+    pulling.is_here(fetches)
+    return replace(turn, fetched=tuple(fetched))

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from dvcx.ops.records import Tracked
     from dvcx.project import Project
 
+WORKSPACE = "workspace"
 MISSING, BROKEN = "missing", "broken"
 # So much of what was read is kept for the next revision, which mostly has the same.
 _REMEMBERED = 64 << 20
@@ -216,12 +217,17 @@ def revisions(
 ) -> tuple[str, ...]:
     """The revisions asked for, each once. All branches or tags come after the workspace; without any: the workspace."""
     if not (all_branches or all_tags):
-        return tuple(dict.fromkeys(named)) or ("",)
+        return tuple(dict.fromkeys(map(plain_name, named))) or ("",)
     if project.git is None:
         raise NotFound("there are no branches or tags: the project is not in a git repository", "git init")
     found = [*(git.names_of(project.git, "refs/heads") if all_branches else ())]
     found += git.names_of(project.git, "refs/tags") if all_tags else ()
-    return tuple(dict.fromkeys(["", *named, *found]))
+    return tuple(dict.fromkeys(["", *map(plain_name, named), *found]))
+
+
+def plain_name(rev: str) -> str:
+    """A revision as it is called here: "" for the word workspace."""
+    return "" if rev == WORKSPACE else rev
 
 
 def values(
@@ -286,13 +292,13 @@ def compared(
     all: bool,
     directions: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Compared:
-    """The differences of two sets of files. A file one side cannot give, though it has it, is left out."""
+    """The differences of two sets of files, with `directions` of metrics. A file one side has and cannot give is left out."""
     broken = {item.path for item in problems if item.kind == BROKEN}
     rows = [
         row
         for path in sorted({*old, *new})
         if path not in broken
-        for row in compare(path, old.get(path), new.get(path), (directions or {}).get(path))
+        for row in compare(path, old.get(path), new.get(path), None if directions is None else directions.get(path, {}))
         if all or row.state != UNCHANGED
     ]
     finite = [replace(row, old=plain(row.old), new=plain(row.new)) for row in rows]

@@ -15,6 +15,7 @@ from dvcx.core.changes import as_entry, files_below
 from dvcx.core.objects import TREE, Content, Entry
 from dvcx.core.packing import SMALL
 from dvcx.core.paths import parent
+from dvcx.core.pipeline.dependencies import externals
 from dvcx.core.pipeline.params import same, select
 from dvcx.core.pipeline.schema import Stage
 from dvcx.core.plans import Placement, plan_placement
@@ -38,7 +39,7 @@ from dvcx.ops.ledger import Ledger
 from dvcx.ops.listening import Listener
 from dvcx.ops.looking import observe, stored_trees, workspace_trees
 from dvcx.ops.placing import ASIDE, carry_out, find_strangers, keep, unsaved
-from dvcx.ops.snapshot import read_params
+from dvcx.ops.snapshot import LONG, read_params
 from dvcx.ops.transfer import holds
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class Floor:
     `capacity` is what there is to share out, `several` tells whether stages may run side by side; if not, commands may have the
     `terminal`. `fresh` are the stages whose outputs' ignore lines are still to be written, `results` what the cache is to know of
     actions. `remotes` are asked for results, `pulling` says what need not be here. `facts` tells what run records say of the
-    machine and the command.
+    machine and the command. `asked` is what urls were when they were first asked in this run.
     """
 
     ledger: Ledger
@@ -79,6 +80,7 @@ class Floor:
     remotes: Results | None = None
     pulling: Pulling | None = None
     reaped: bool = False
+    asked: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +261,15 @@ def _commit(project: Project) -> str:
         return ""
 
 
-def restore(shop: Workshop, stage: Stage, now: Snapshot, locked: LockEntry | None, reasons: Sequence[Reason]) -> LockEntry | None:
+class Restored(NamedTuple):
+    """A known result that was taken: its entry, the remote its bytes came from ("": the cache), whether they stay `away`."""
+
+    entry: LockEntry
+    remote: str
+    away: bool = False
+
+
+def restore(shop: Workshop, stage: Stage, now: Snapshot, locked: LockEntry | None, reasons: Sequence[Reason]) -> Restored | None:
     """Put a known result of the stage in place: the lock's, when only outputs differ, or the action cache's. None without one."""
     remotes, pulling = shop.floor.remotes, shop.floor.pulling
     found = known_result(stage, now, locked, reasons, lambda: shop.cache, remotes)
@@ -270,13 +280,15 @@ def restore(shop: Workshop, stage: Stage, now: Snapshot, locked: LockEntry | Non
     entry = locked if locked is not None and recorded else lock_entry(stage, now, Snapshot(known))
     absent = not any(os.path.lexists(f"{shop.project.root}/{path}") for path in known)
     if pulling is not None and remotes is not None and absent and not pulling.wants(stage):
-        if entry is not locked and not remotes.hold(known, shop.cache):
+        there = remotes.where(known, shop.cache)
+        if entry is not locked and there is None:
             return None
         with shop.holding(stage):
             _record(shop, stage, entry)
         pulling.leave_away(known)
-        return entry
-    if remotes is not None and not remotes.bring(known, shop.cache):
+        return Restored(entry, there or "", away=True)
+    remote = remotes.bring(known, shop.cache) if remotes is not None else ""
+    if remote is None:
         return None
     try:
         if not put(shop, stage, known, entry):
@@ -288,7 +300,7 @@ def restore(shop: Workshop, stage: Stage, now: Snapshot, locked: LockEntry | Non
         return None
     if pulling is not None:
         pulling.is_here(known)
-    return entry
+    return Restored(entry, remote)
 
 
 def put(shop: Workshop, stage: Stage, known: Mapping[str, Content], entry: LockEntry | None) -> bool:
@@ -626,11 +638,22 @@ def _unchanged_inputs(shop: Workshop, stage: Stage, before: Snapshot) -> None:
         was, now = before.params.get(of.file), read_params(shop.project, of.file)
         if was is not None and (now is None or not same(select(now, of.keys), select(was, of.keys))):
             changed.append(of.file)
+    if before.external:
+        changed += _changed_outside(shop, stage, before)
     for path in changed:
         raise StageFailed(
             f"stage '{display(stage.address)}': its dependency {display(path)} changed while the command ran",
             "a command may not write what it reads: declare it as an output, or run again when nobody else writes it",
         )
+
+
+def _changed_outside(shop: Workshop, stage: Stage, before: Snapshot) -> list[str]:
+    """External inputs that are not what they were; one that does not answer now is taken to be."""
+    from dvcx.ops.externals import ask
+
+    addresses = [want.value for want in externals(stage)]
+    found = ask(shop.project, addresses, index=shop.index, patience=LONG).found
+    return [address for address in addresses if found.get(address, before.external.get(address)) != before.external.get(address)]
 
 
 def _take_outputs(shop: Workshop, stage: Stage, before: Snapshot, key: str) -> LockEntry:

@@ -23,6 +23,7 @@ from dvcx.ops.snapshot import describe, snapshot, stage_paths
 
 if TYPE_CHECKING:
     from dvcx.core.holding import Holding
+    from dvcx.ops.actions import Results
     from dvcx.project import Project
 
 
@@ -47,13 +48,15 @@ class DataChange:
 class StageStatus:
     """How a stage is (fresh, missing, stale, upstream) and every reason, in words.
 
-    `plan` is what `repro` would do with it: unchanged, would restore, would run or might run.
+    `plan` is what `repro` would do with it: unchanged, would restore, would run or might run; `remote` where the known result
+    comes from that it would restore, "" for the cache.
     """
 
     stage: str
     state: str
     reasons: tuple[str, ...]
     plan: str
+    remote: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +78,8 @@ class Status:
 def status(project: Project, targets: Sequence[str] = (), *, remote: str | None = None, emit: Emit = ignore) -> Status:
     """Compare the workspace with the records; targets are tracked paths, directories around them, or stages.
 
-    With `remote` ("" is the default one) what is needed is compared with what is really there, too, which raises
-    `IntegrityError` for an object that is there with another seal, and `RemoteFailed`.
+    With `remote` ("" is the default one) what is needed is compared with what is really there, too, and results that it ("": any
+    remote) knows count as known. That raises `IntegrityError` for an object that is there with another seal, and `RemoteFailed`.
     """
     return answer(project, targets, remote=remote, absent_as_recorded=False, emit=emit)
 
@@ -89,7 +92,7 @@ def answer(project: Project, targets: Sequence[str], *, remote: str | None, abse
     stages, paths = chosen(tracked, targets)
     index = project.stat_index(emit)
     parts = Parts(project, tracked, index, emit)
-    known = KnownResults(project, emit)
+    known = KnownResults(project, emit, asking(project, stages, remote, emit))
     try:
         rules = project.rules()
         seen = observe(project, [*paths, *stage_paths(stages)], index=index, rules=rules, emit=emit)
@@ -109,20 +112,31 @@ def answer(project: Project, targets: Sequence[str], *, remote: str | None, abse
         now = snapshot(project, stages, tracked.lock, index=index, rules=rules, emit=emit, parts=parts, seen=seen)
         named = {stage.address for stage in stages}
         ordered = [stage for stage in order(graph) if stage.address in named]
-        verdicts = forecast(ordered, tracked.lock, now, graph.upstream, known)
+        verdicts = forecast(ordered, tracked.lock, now, graph.upstream, known, known.inside)
         index.flush()
     finally:
         known.close()
         parts.close()
         index.close()
     found = tuple(
-        StageStatus(verdict.stage.address, verdict.state, tuple(reason.text for reason in verdict.reasons), verdict.plan)
+        StageStatus(
+            verdict.stage.address, verdict.state, tuple(reason.text for reason in verdict.reasons), verdict.plan, verdict.remote
+        )
         for verdict in verdicts
     )
     remotes = _remotes(project, tracked, targets, remote, emit) if remote is not None else ()
     settled = all(verdict.state in (FRESH, SKIPPED) for verdict in verdicts)
     clean = not data and settled and not any(held.missing for held in remotes)
     return Status(tuple(data), found, len(paths), clean, remotes, len(passed))
+
+
+def asking(project: Project, stages: Sequence[Stage], remote: str | None, emit: Emit) -> Results | None:
+    """What asks a remote ("" any) for results of these stages; None when none was named: then nothing talks to a remote."""
+    if remote is None:
+        return None
+    from dvcx.ops.actions import Results
+
+    return Results(project, keys=len(stages), patient=True, emit=emit, only=remote)
 
 
 def _remotes(project: Project, tracked: Tracked, targets: Sequence[str], remote: str, emit: Emit) -> tuple[Holding, ...]:

@@ -31,7 +31,7 @@ from dvcx.ops.looking import entry_at, observe
 from dvcx.ops.placed import Parts
 from dvcx.ops.records import Tracked
 from dvcx.ops.snapshot import snapshot, stage_paths
-from dvcx.ops.status import data_changes
+from dvcx.ops.status import asking, data_changes
 
 if TYPE_CHECKING:
     from dvcx.project import Project
@@ -60,7 +60,7 @@ class PathAnswer:
 
 @dataclass(frozen=True, slots=True)
 class StageAnswer:
-    """Why a stage is what it is: `state` as in `status`, `plan` as in a dry run of `repro`, `where` it is written.
+    """Why a stage is what it is: `state`, `plan` and `remote` as in `status`, `where` it is written.
 
     `causes` are the reasons to run it; of a fresh stage what was compared and found the same.
     """
@@ -70,6 +70,7 @@ class StageAnswer:
     plan: str
     where: str
     causes: tuple[Cause, ...]
+    remote: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +84,12 @@ class Why:
     might_run: tuple[str, ...]
 
 
-def why(project: Project, targets: Sequence[str], *, limit: int = LIMIT, emit: Emit = ignore) -> Why:
+def why(
+    project: Project, targets: Sequence[str], *, limit: int = LIMIT, remote: str | None = None, emit: Emit = ignore
+) -> Why:
     """The reasons behind stages and paths, down to their source; of one thing at most `limit` are told, 0 tells all.
+
+    With `remote` ("" any) results that it knows count as known, and its failure is an error.
 
     A target is a stage's name or address, a dvcx.yaml, a tracked path, one inside it or a directory around it, an output, or
     a file that a stage reads. Raises `NotFound` for what no record knows, `UsageError` for no target or an ambiguous name.
@@ -98,10 +103,11 @@ def why(project: Project, targets: Sequence[str], *, limit: int = LIMIT, emit: E
     stages = {address: None for subject in subjects for address in subject.stages}
     chosen = order(graph, tuple(stages)) if stages else ()
     index = project.stat_index(emit)
-    parts, known = Parts(project, tracked, index, emit), KnownResults(project, emit)
+    parts, known = Parts(project, tracked, index, emit), KnownResults(project, emit, asking(project, chosen, remote, emit))
     try:
         now = _look(project, tracked, subjects, chosen, index, parts, emit)
-        verdicts = {verdict.stage.address: verdict for verdict in forecast(chosen, tracked.lock, now, graph.upstream, known)}
+        foretold = forecast(chosen, tracked.lock, now, graph.upstream, known, known.inside)
+        verdicts = {verdict.stage.address: verdict for verdict in foretold}
         causes = Causes(project, graph, verdicts, parts, emit, limit=limit)
         try:
             answers = [_stage_answer(tracked, verdicts[address], now, causes) for address in stages]
@@ -208,7 +214,7 @@ def _stage_answer(tracked: Tracked, verdict: Verdict, now: Snapshot, causes: Cau
     reasons = verdict.reasons or compared(stage, locked, now)
     where = f"{stage.file}:{stage.line}" if stage.line else stage.file
     told = causes.of(reasons, stage=stage.address)
-    return StageAnswer(stage.address, verdict.state, verdict.plan, where, told)
+    return StageAnswer(stage.address, verdict.state, verdict.plan, where, told, verdict.remote)
 
 
 def _path_answer(

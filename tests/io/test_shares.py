@@ -47,7 +47,8 @@ def test_the_turn_comes_when_earlier_ones_are_over(tmp_path: Path) -> None:
 
 
 def test_a_killed_owner_holds_nothing(tmp_path: Path) -> None:
-    code = "import sys; from dvcx.io.shares import *\nwith take(sys.argv[1], Share({'gpu': 2}, {}), ''): print(flush=True); input()"
+    code = "import sys; from dvcx.io.shares import Share as S, take\n"
+    code += "with take(sys.argv[1], S({'gpu': 2}, {}), ''): print(flush=1); input()"
     owner = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert owner.stdout is not None and owner.stdout.readline()
     with several(tmp_path, {"gpu": 1}) as (ticket,):

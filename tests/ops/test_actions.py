@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 
+from dvcx.errors import NotFound, RemoteFailed, StageFailed
 from dvcx.events import Noted
 from dvcx.ops import actions
 from dvcx.ops.add import add
 from dvcx.ops.push import push
 from dvcx.ops.repro import Reproduced, repro
 from dvcx.ops.status import status
+from dvcx.ops.why import why
 from dvcx.project import Project
 from tests.io.store.conftest import rclone, s3_server, seaweedfs  # noqa: F401
 from tests.ops.trying import again, clone, commit_all, lock, objects, run_git, setting, text, with_remote, write
@@ -107,11 +109,33 @@ def test_a_remote_that_is_away_is_told_once_and_the_stages_run(
     write(other, {"in": "abc"})
     secret = {"access_key_id": "x", "secret_access_key": "y", "region": "us-east-1", "endpoint": "http://127.0.0.1:9"}
     other = setting(other, **{"remote_origin.url": "s3://bucket/x"}, **{f"remote_origin.{key}": secret[key] for key in secret})
-    failed = repro(setting(other, **{"remote_origin.timeout": 1}), pull=True)
-    assert failed.failed and "127.0.0.1" in failed.runs[0].error
+    asking = setting(other, **{"remote_origin.timeout": 1})
+    failed = repro(asking, pull=True)
+    assert failed.failed and "127.0.0.1" in failed.runs[0].error and failed.code == RemoteFailed.exit_code
+    for question in (lambda: repro(asking, dry_run=True, pull=True), lambda: why(asking, ["last"], remote="")):
+        with pytest.raises(RemoteFailed, match=r"127\.0\.0\.1"):
+            question()
     assert set(hows(repro(other, jobs=1, emit=events.append)).values()) == {"ran"}
     told = [event.message for event in events if isinstance(event, Noted) and "is not asked" in event.message]
     assert len(told) == 1
+
+
+def test_a_remote_that_fails_is_no_matter_where_another_has_it(
+    other: Project, events: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_lock(other)
+    secret = {"access_key_id": "x", "secret_access_key": "y", "region": "us-east-1", "endpoint": "http://127.0.0.1:9"}
+    away = {"remote_away.url": "s3://bucket/x", "remote_away.timeout": 1, **{f"remote_away.{key}": secret[key] for key in secret}}
+    asked = setting(other, **away, core_remote="away")
+    assert hows(repro(asked, pull=True, jobs=1, emit=events.append)) == {"upper": "known", "first": "known", "last": "restored"}
+    assert sum(isinstance(event, Noted) and "'away' is not asked" in event.message for event in events) == 1
+    write(other, {"dvcx.yaml": CHAIN.replace("cat one > end", "cat one one > end")})
+    assert repro(asked, pull=True).code == RemoteFailed.exit_code  # it may know: nobody can tell
+
+
+def test_a_stage_that_fails_is_not_the_remotes_fault(other: Project) -> None:
+    write(other, {"dvcx.yaml": CHAIN.replace("cat one > end", "exit 3")})
+    assert repro(other, pull=True).code == StageFailed.exit_code
 
 
 @pytest.mark.parametrize("what", ["garbage", "other outs", "other bytes", "lost bytes"])
@@ -150,6 +174,66 @@ def test_the_first_result_of_a_stage_stays(project: Project, events: list[Any]) 
     repro(again(project), force=True, emit=events.append)
     assert path.read_bytes() == first
     assert [event.message for event in events if isinstance(event, Noted) and "keeps the result" in event.message]
+
+
+def test_who_asks_a_remote_is_told_what_it_knows(other: Project) -> None:
+    without_lock(other)
+    write(other, {"in": "abc"})
+    assert {stage.plan for stage in status(other).stages} == {"would run"}  # nothing was asked
+    told = [(stage.plan, stage.remote) for stage in status(other, remote="").stages]
+    assert told == [("would restore", "origin")] * 3
+    answer = why(other, ["last"], remote="origin")
+    assert (answer.stages[0].plan, answer.stages[0].remote) == ("would restore", "origin")
+    assert why(other, ["last"]).stages[0].plan == "would run"
+    off = setting(other, **{"remote_origin.actions": "off"})
+    assert why(off, ["last"], remote="").stages[0].plan == "would run"
+    with pytest.raises(NotFound, match="no remote"):
+        why(other, ["last"], remote="orign")
+    assert not list(Path(other.cache_dir).glob("*/*")) or objects(other) == 0
+
+
+# A dry run says what --pull then does
+
+FORETOLD = {"would restore": "restored", "would run": "ran", "known": "known", "unchanged": "unchanged"}
+
+
+def foretold(project: Project, targets: list[str] | None = None) -> Reproduced:
+    """Run with --pull after a dry run of it; both must tell the same of every stage."""
+    before = repro(again(project), targets or [], dry_run=True, pull=True)
+    store = objects(project)
+    done = repro(again(project), targets or [], pull=True, jobs=1)
+    assert [(run.stage, FORETOLD[run.how], run.remote, run.fetched, run.error) for run in before.runs] == [
+        (run.stage, run.how, run.remote, run.fetched, run.error) for run in done.runs
+    ]
+    assert store == 0 or objects(project) >= store
+    return done
+
+
+@pytest.mark.parametrize(
+    ("lost", "change", "targets"),
+    [
+        (False, "", []),
+        (True, "", []),
+        (True, "", ["first"]),
+        (False, "cat one one > end", []),
+        (True, "cat one one > end", []),
+    ],
+)
+def test_a_dry_run_with_pull_tells_what_pull_does(other: Project, lost: bool, change: str, targets: list[str]) -> None:
+    if lost:
+        without_lock(other)
+    if change:
+        write(other, {"dvcx.yaml": CHAIN.replace("cat one > end", change)})
+    done = foretold(other, targets)
+    assert done.runs[-1].remote == ("" if change else "origin") and done.runs[-1].fetched == (("one",) if change else ())
+    foretold(other, targets)  # and once more, with what is here now
+
+
+def test_a_dry_run_with_pull_of_what_is_nowhere(other: Project) -> None:
+    shutil.rmtree(Path(other.config.remote("origin")["url"], "objects"))
+    write(other, {"dvcx.yaml": CHAIN.replace("cat one > end", "cat one one > end")})
+    told = repro(other, dry_run=True, pull=True)
+    assert told.runs[-1].how == "would run" and "needs one: it is neither in the cache nor on a remote" in told.runs[-1].error
 
 
 # Only what must be here
@@ -219,5 +303,9 @@ stages:
     commit_all(shared)
     push(shared)
     cloned = clone(shared, tmp_path_factory.mktemp("clone") / "c")
-    assert hows(repro(cloned, pull=True)) == {"a": "unchanged", "b": "restored"}
+    assert hows(foretold(cloned)) == {"a": "unchanged", "b": "restored"}
     assert text(cloned, "out") == "2\n" and not Path(cloned.root, "d").exists()
+    # Without the lock the result of the directory is known, and what lies in it by its listings alone.
+    bare = clone(shared, tmp_path_factory.mktemp("clone") / "c")
+    without_lock(bare)
+    assert hows(foretold(bare)) == {"a": "known", "b": "restored"} and not Path(bare.root, "d").exists()

@@ -113,8 +113,8 @@ def test_what_is_better_is_declared(trained: Project) -> None:
     text = text.replace("- log.csv\n", "- log.csv: {meta: {better: {loss: lower}}}\n")
     text = text.replace("{cache: false}", "{cache: false, meta: {better: higher, owner: ada}}")
     write(trained, {"dvcx.yaml": text + "metrics: [in.json]\n"})
-    rows = {(row.path, row.key): (row.direction, row.verdict) for row in diff(trained, "one").differences}
-    assert rows == {
+    directions = {(row.path, row.key): (row.direction, row.verdict) for row in diff(trained, "one").differences}
+    assert directions == {
         ("in.json", "acc"): ("", ""),
         ("in.json", "f1"): ("", ""),
         ("log.csv", "epoch"): ("", ""),
@@ -122,6 +122,22 @@ def test_what_is_better_is_declared(trained: Project) -> None:
         ("plain.yaml", "acc"): ("higher", "better"),
         ("plain.yaml", "f1"): ("higher", ""),
     }
+    top = text + "metrics: [in.json: {meta: {better: {acc: higher}}}]\n"
+    write(trained, {"dvcx.yaml": top})
+    rows = {(row.path, row.key): (row.state, row.verdict) for row in diff(trained, "one", targets=["in.json"]).differences}
+    assert rows == {("in.json", "acc"): ("modified", "better"), ("in.json", "f1"): ("added", "")}
     write(trained, {"dvcx.yaml": text.replace("better: higher", "better: up")})
     with pytest.raises(UsageError, match="'better' must be higher or lower, not 'up'"):
         diff(trained, "one")
+
+
+def test_a_directory_is_its_files(trained: Project) -> None:
+    write(trained, {"dvcx.yaml": "metrics: [scores: {meta: {better: higher}}]\n", "scores/a.json": "1", "scores/d/b.json": "2"})
+    commit_all(trained, "scores")
+    write(trained, {"scores/a.json": "3"})
+    assert flat(show(trained, rev=["HEAD", "workspace"])) == {
+        "HEAD": {"scores/a.json:": 1, "scores/d/b.json:": 2},
+        "": {"scores/a.json:": 3, "scores/d/b.json:": 2},
+    }
+    [row] = diff(trained, "HEAD", "workspace").differences
+    assert (row.path, row.verdict) == ("scores/a.json", "better")

@@ -58,7 +58,6 @@ def test_what_stages_use_is_shown(tuned: Project) -> None:
             "params.yaml:train.epochs": 4,
             "params.yaml:train.seed": "NaN",
             "conf/model.toml:size": 1,
-            "conf/model.toml:x": 2,
             "other.json:list": (1,),
         }
     }

@@ -41,7 +41,7 @@ from dvcx.io.hashing import BUFFER, Hasher, changed_while_reading, digest, diges
 from dvcx.io.store import fresh, marks
 from dvcx.io.store.chunking import Later, Nearby, Spot, from_file, from_pieces, read_chunk, spots, windows
 from dvcx.io.store.leftovers import Leftovers
-from dvcx.io.store.packfile import OpenPack, create, fresh_name, move_into, write_all
+from dvcx.io.store.packfile import OpenPack, WriteBehind, create, fresh_name, move_into, write_all
 from dvcx.io.store.store import MAX_INDEX, Store, Wanted, object_name, pack_name, stamp
 from dvcx.io.store.verify import read_frames
 
@@ -507,11 +507,13 @@ class Writer:
             hasher = Hasher(self._store.algorithm)
             buffer = bytearray(BUFFER)
             view = memoryview(buffer)
+            behind = WriteBehind(target, sync=self._fsync != "none")
             total = 0
             while got := os.readv(fd, [buffer]):
                 piece = view[:got]
                 hasher.update(piece)
                 write_all(target, piece)
+                behind.wrote(got)
                 total += got
                 if self._advanced is not None:
                     self._advanced(got)
@@ -545,8 +547,10 @@ class Writer:
                         stream: Iterable[bytes | memoryview] = (piece for piece, _ in pieces)
                     else:
                         stream = source.stream(item)
+                    behind = WriteBehind(target, sync=self._fsync != "none")
                     for piece in stream:
                         write_all(target, piece)
+                        behind.wrote(len(piece))
                         self._heard(len(piece))
             finally:
                 os.close(target)
@@ -575,10 +579,12 @@ class Writer:
         try:
             with contextlib.closing(self._nearby(source)) as nearby:
                 at = 0
+                behind = WriteBehind(target, sync=self._fsync != "none")
                 for piece, in_place in source.assemble(item, held):
                     if not in_place:
                         _write_at(target, piece, at)
                     at += len(piece)
+                    behind.wrote(len(piece))
                     self._heard(len(piece))
             os.ftruncate(target, at)
         except OSError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -14,9 +15,11 @@ from dvcx.core.objects import Digest
 from dvcx.core.packing import BATCH, REMOTE_BATCH, SMALL, ZSTD
 from dvcx.errors import DiskRefused, DvcxError, IntegrityError, RemoteFailed
 from dvcx.io.hashing import seal
+from dvcx.io.store import packfile
 from dvcx.io.store import writer as writing
 from dvcx.io.store.local import LocalBackend
 from dvcx.io.store.memory import MemoryBackend
+from dvcx.io.store.packfile import BEHIND, WriteBehind, create, write_all
 from dvcx.io.store.store import Wanted, object_name, read_pack_table
 from dvcx.io.store.writer import Writer
 from tests.faults.forge import forge
@@ -476,3 +479,29 @@ def test_an_object_that_changes_on_its_way_out_is_not_named(tmp_path: Path) -> N
         writer.receive(large.wanted, source)
         writer.commit()
     assert remote.client("b").lacks([large]) == [large]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel of Linux is asked")
+def test_a_large_file_is_brought_to_the_disk_while_it_is_written(tmp_path: Path) -> None:
+    fd = create(str(tmp_path / "large"))
+    behind = WriteBehind(fd, sync=True)
+    ask = packfile._sync_file_range()
+    asked = []
+
+    def heard(*call: int) -> int:
+        asked.append((*call, ask(*call)))
+        return 0
+
+    behind._range = heard
+    for _ in range(5):
+        write_all(fd, bytes(BEHIND // 2))
+        behind.wrote(BEHIND // 2)
+    os.close(fd)
+    assert asked == [(fd, 0, BEHIND, 2, 0), (fd, BEHIND, BEHIND, 2, 0)]
+
+
+def test_writing_behind_is_only_a_hint_and_raises_nothing(tmp_path: Path) -> None:
+    fd = create(str(tmp_path / "closed"))
+    os.close(fd)
+    WriteBehind(fd, sync=True).wrote(BEHIND)
+    WriteBehind(fd, sync=False).wrote(BEHIND)
