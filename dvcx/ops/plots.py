@@ -138,7 +138,8 @@ def collect(
     """The data of plots, what could not be read, and the names of the revisions."""
     targets = several(targets)
     with Views(project, remote) as views:
-        opened, problems = views.all(revisions(project, several(rev)))
+        problems: list[Problem] = []
+        opened = list(views.all(revisions(project, several(rev)), problems))
         definitions = [_changed(one, changes) for one in _expanded(_chosen(opened, targets), opened)]
         read = [_read(view, definitions, problems) for view in opened]
     drawings = [_drawing(one, opened, read, problems) for one in definitions]
