@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from dvcx.ops.collected import Collected
 
 app = app()
+SHOWN = 10
+"""So many of the objects dropped are told by name."""
 
 
 @app.command("gc", cls=Verb)
@@ -113,12 +115,11 @@ def _lines(face: Face, result: Collected, remote: str) -> Iterable[str]:
         yield from output.columns(
             [row for number, row in enumerate(rows) if number in (0, 3) or not row[1].startswith("0 ")]
         )
-    if face.verbose:
-        yield from output.columns([(file.why, file.name, output.size(file.size)) for file in result.files], "  ")
-    elif result.dropped:
-        yield from output.columns(
-            [(file.why, file.name, output.size(file.size)) for file in result.files if file.why == "on a remote"], "  "
-        )
+    told = [file for file in result.files if face.verbose or file.why == "on a remote"]
+    shown = told if face.verbose else told[:SHOWN]
+    yield from output.columns([(file.why, file.name, output.size(file.size)) for file in shown], "  ")
+    if len(told) > len(shown):
+        yield f"  and {len(told) - len(shown):,} more (--verbose shows all)"
     if result.objects and not result.dry_run:
         yield f"the trash gives back {output.size(result.trash_bytes)} of disk with the first dvcx gc from {result.until} on"
         yield from face.next(f"dvcx gc --undo{f' --remote {display(remote)}' if remote else ''}  # brings it back")

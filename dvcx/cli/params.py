@@ -8,7 +8,23 @@ from dvcx.cli import values
 from dvcx.cli.face import Face
 from dvcx.cli.frame import Verb, app
 from dvcx.cli.options import Remote
-from dvcx.cli.values import A, All, AllBranches, AllTags, B, Csv, Deps, Files, Layout, Markdown, Precision, Rev, Target
+from dvcx.cli.values import (
+    A,
+    All,
+    AllBranches,
+    AllCommits,
+    AllTags,
+    B,
+    Csv,
+    Deps,
+    Files,
+    Layout,
+    Limit,
+    Markdown,
+    Precision,
+    Rev,
+    Target,
+)
 
 app = app()
 
@@ -20,6 +36,8 @@ def show(
     rev: Rev = None,
     all_branches: AllBranches = False,
     all_tags: AllTags = False,
+    all_commits: AllCommits = False,
+    limit: Limit = 0,
     deps: Deps = False,
     md: Markdown = False,
     csv: Csv = False,
@@ -40,8 +58,18 @@ def show(
     layout = Layout(face, md=md, csv=csv, precision=precision)
     project = face.project()
     asked = face.paths(project, files or ())
-    result = op(project, asked, rev=rev or (), all_branches=all_branches, all_tags=all_tags, deps=deps, remote=remote)
-    values.show(face, result, layout, "no parameters")
+    result = op(
+        project,
+        asked,
+        rev=rev or (),
+        all_branches=all_branches,
+        all_tags=all_tags,
+        all_commits=all_commits,
+        limit=limit,
+        deps=deps,
+        remote=remote,
+    )
+    values.show(face, result, layout, "no parameters", changes=all_commits)
 
 
 @app.command("diff", cls=Verb)

@@ -6,7 +6,7 @@ from dvcx.cli import values
 from dvcx.cli.face import Face
 from dvcx.cli.output import Paint
 from dvcx.core.metrics import compare
-from dvcx.ops.revisions import Compared
+from dvcx.ops.revisions import Compared, FileValues, RevisionValues, Shown
 
 
 def lines(*, md: bool = False, csv: bool = False, colours: bool = False) -> list[str]:
@@ -31,6 +31,15 @@ def test_without_a_terminal_there_are_words() -> None:
     assert lines()[1] == "m.json  loss  0.5   0.25       -0.25   better"
     assert lines(csv=True)[1] == "m.json,loss,0.5,0.25,-0.25,better"
     assert lines(md=True)[0].splitlines()[2].split("|")[-2].strip() == "better"
+
+
+def test_of_all_commits_those_that_changed_something() -> None:
+    def at(rev: str, loss: float, commit: str = "") -> RevisionValues:
+        return RevisionValues(rev, commit or f"{rev}00", (FileValues("m.json", {"loss": loss}),))
+
+    revisions = (at("", 1, " "), at("main", 1, "e100"), at("e1", 1), at("d1", 1), at("c1", 2), at("b1", 2), at("a1", 1))
+    shown = values._changing(Shown(revisions, ()))
+    assert [one.rev for one in shown.revisions] == ["", "main", "d1", "b1", "a1"]
 
 
 def test_cells_of_csv() -> None:
