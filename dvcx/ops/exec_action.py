@@ -28,7 +28,7 @@ from dvcx.ops import actions, records
 from dvcx.ops.executing import environment_of, furnished, run_in, take
 from dvcx.ops.fetch import bring_objects
 from dvcx.ops.placed import Parts
-from dvcx.ops.snapshot import snapshot
+from dvcx.ops.snapshot import LONG, snapshot
 from dvcx.ops.transfer import holds, move, needed, not_on
 from dvcx.project import bare_project, command_environment
 
@@ -100,6 +100,7 @@ def make_request(project: Project, target: str, *, remote: str = "", emit: Emit 
                     "so its bytes are not part of the action",
                     "give its py: dependency `exact: true`",
                 )
+            refuse_external(asked, f"stage '{display(stage.address)}'")
             store_inputs(project, cache, asked.deps)
             key = write_request(cache.backend, asked)
             if store is not None:
@@ -112,12 +113,24 @@ def make_request(project: Project, target: str, *, remote: str = "", emit: Emit 
             store.close()
 
 
+def refuse_external(asked: Request, what: str) -> None:
+    """`UsageError` for an action with inputs outside the project: nothing can provide them by content."""
+    if asked.external:
+        raise UsageError(
+            f"{what} reads {display(min(asked.external))}, outside the project: it can only run where that is, in the project",
+            "track a copy (dvcx add), or let a stage of its own download it",
+        )
+
+
 def request_of(project: Project, tracked: records.Tracked, stage: Stage, emit: Emit) -> Request:
     """The action that a run of the stage would be now."""
     index = project.stat_index(emit)
     parts = Parts(project, tracked, index, emit)
     try:
-        now: Snapshot = snapshot(project, [stage], tracked.lock, index=index, rules=project.rules(), emit=emit, parts=parts)
+        rules = project.rules()
+        now: Snapshot = snapshot(
+            project, [stage], tracked.lock, index=index, rules=rules, emit=emit, parts=parts, patience=LONG
+        )
         return request(stage, now)
     finally:
         parts.close()
@@ -152,6 +165,7 @@ def _exec(place: Project, cache: Store, store: Store | None, key: str, *, force:
         if store is None:
             raise
         asked = read_request(store.backend, key, store.label)
+    refuse_external(asked, f"action {key[:12]}…")
     environment = environment_of(asked, command_environment())
     if store is not None:
         bring_objects(place, store, cache, needed(asked.deps, cache, store), place.jobs, emit=emit)

@@ -79,7 +79,8 @@ class ParamsOf(NamedTuple):
 
 
 class Want(NamedTuple):
-    """A dependency that is no plain path. `value` is a wildcard or a script's path in the project, or a stage's address."""
+    """A dependency that is no plain path. `value` is a wildcard or a script's path in the project, a stage's address, or a
+    url or path outside the project (absolute, or as seen from the project's root)."""
 
     kind: str
     value: str
@@ -368,6 +369,14 @@ def _dep(document: Document, at: Place, written: object, flags: Mapping[str, Any
         found = _WANT(written)
     if exact and (found is None or found[1] != "py"):
         raise UsageError(f"{where}: {field(at)}: 'exact' is for 'py:' only", "other files are compared byte by byte anyway")
+    if found is None and isinstance(written, str) and (written[:1] == "/" or ".." in written or "://" in written):
+        from dvcx.core.pipeline.externals import address_of
+
+        meant, base = (_dataset(document, at, written, where), parent(file)) if written[:5] == "ds://" else (written, wdir)
+        outside = address_of(meant, base, f"{where}: {field(at)}")
+        if outside:
+            needs.wants[Want("external", outside, optional)] = None
+            return
     if found is None:
         found_path = path(document, at, written, wdir, where)
         needs.paths[found_path] = None
@@ -380,6 +389,21 @@ def _dep(document: Document, at: Place, written: object, flags: Mapping[str, Any
     elif ":" not in value:
         value = address(file, value)
     needs.wants[Want(found[1], value, optional, exact)] = None
+
+
+def _dataset(document: Document, at: Place, written: str, where: str) -> str:
+    """The url of the data set that `ds://NAME` names."""
+    found = {one.name: one for one in _datasets(document)}
+    name = written[5:].strip("/")
+    if name not in found:
+        hint = did_you_mean(name, found) or "list it under datasets, in the same file"
+        raise UsageError(f"{where}: {field(at)}: there is no data set '{display(name[:80])}'", hint)
+    if found[name].type != "url":
+        raise UsageError(
+            f"{where}: {field(at)}: the data set '{display(name[:80])}' is of type '{found[name].type}', which only DVC reads",
+            "let a stage of its own fetch it (dvc get, dvc import), and depend on what that writes; type url is read as it is",
+        )
+    return str(json.loads(found[name].properties)["url"])
 
 
 def _outs(document: Document, at: Place, items: object, wdir: str) -> list[Out]:
