@@ -185,15 +185,15 @@ def _sign(handle: int, command: str) -> None:
     line = " ".join(command.split())[:200].encode("utf-8", "replace").decode()
     note = f"pid {os.getpid()}\nhost {_host()}\nsince {time.time():.3f}\ncommand {line}\n".encode()
     try:
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, note, 0)
+        # Some file systems (ext4) write a file out at once that was cut to nothing: what is left over is made blank instead.
+        os.pwrite(handle, note.ljust(min(os.fstat(handle).st_size, _NOTE_AT_MOST)), 0)
     except OSError:
         pass
 
 
 def _wipe(handle: int) -> None:
     try:
-        os.ftruncate(handle, 0)
+        os.pwrite(handle, b"#", 0)
     except OSError:
         pass
 

@@ -10,7 +10,19 @@ from dvcx.core.metrics import Values, directions_of, flatten, last_row
 from dvcx.core.paths import contains, several
 from dvcx.core.pipeline.schema import Metric
 from dvcx.errors import UsageError, display
-from dvcx.ops.revisions import Compared, Problem, Shown, View, Views, check_found, compared, plain_name, revisions, shown, values
+from dvcx.ops.revisions import (
+    Asked,
+    Problem,
+    ValuesCompared,
+    ValuesShown,
+    View,
+    Views,
+    check_found,
+    compared,
+    plain_name,
+    shown,
+    values,
+)
 
 if TYPE_CHECKING:
     from dvcx.project import Project
@@ -20,32 +32,30 @@ TABLE_LIMIT = 64 << 20
 TABLES = (".csv", ".tsv")
 
 
-def show(
+def metrics_show(
     project: Project,
     targets: Sequence[str] = (),
     *,
     rev: Sequence[str] = (),
     all_branches: bool = False,
     all_tags: bool = False,
+    all_commits: bool = False,
+    limit: int = 0,
     remote: str = "",
-) -> Shown:
+) -> ValuesShown:
     """The metrics in every file that is declared as such, or in `targets`, flat; of the workspace or of revisions.
 
-    A cached file of a revision is read from the cache, else from `remote`. One that is missing or broken is a problem of
-    the result; one that was named and is nowhere raises `NotFound`.
+    Of `all_commits` the newest `limit`, 0 for all. A cached file of a revision is read from the cache, else from `remote`. One
+    that is missing or broken is a problem of the result; one that was named and is nowhere raises `NotFound`.
     """
     targets = several(targets)
-    names = revisions(project, several(rev), all_branches=all_branches, all_tags=all_tags)
-    with Views(project, remote) as views:
-        opened, problems = views.all(names)
-        found = [(view, _values(view, targets, problems)) for view in opened]
-    check_found(targets, {path for _, files in found for path in files}, problems)
-    return shown(found, problems)
+    asked = Asked(rev, all_branches, all_tags, all_commits, limit)
+    return shown(project, asked, targets, remote, lambda view, problems: _values(view, targets, problems))
 
 
-def diff(
+def metrics_diff(
     project: Project, a: str = "HEAD", b: str = "", *, targets: Sequence[str] = (), all: bool = False, remote: str = ""
-) -> Compared:
+) -> ValuesCompared:
     """Which metrics differ from revision `a` to `b`, or to the workspace; with `all` those that are the same, too.
 
     What is better is as the newer side declares it, else the older one.

@@ -78,7 +78,7 @@ class Drawing(NamedTuple):
     pictures: tuple[tuple[str, Picture], ...]
 
 
-def show(
+def plots_show(
     project: Project,
     targets: Sequence[str] = (),
     *,
@@ -97,7 +97,7 @@ def show(
     return _plotted(project, drawings, problems, names, page, out)
 
 
-def diff(
+def plots_diff(
     project: Project,
     revs: Sequence[str] = (),
     *,
@@ -118,7 +118,7 @@ def compared(revs: Sequence[str]) -> tuple[str, ...]:
     return chosen if len(chosen) >= 2 else ("", *(chosen or ("HEAD",)))
 
 
-def templates(project: Project, name: str = "") -> Templates:
+def plots_templates(project: Project, name: str = "") -> Templates:
     """The templates that come with dvcx and the project's own, or the one called `name`."""
     from dvcx.io.plots import own_templates
 
@@ -138,7 +138,8 @@ def collect(
     """The data of plots, what could not be read, and the names of the revisions."""
     targets = several(targets)
     with Views(project, remote) as views:
-        opened, problems = views.all(revisions(project, several(rev)))
+        problems: list[Problem] = []
+        opened = list(views.all(revisions(project, several(rev)), problems))
         definitions = [_changed(one, changes) for one in _expanded(_chosen(opened, targets), opened)]
         read = [_read(view, definitions, problems) for view in opened]
     drawings = [_drawing(one, opened, read, problems) for one in definitions]

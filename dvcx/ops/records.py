@@ -29,6 +29,7 @@ from dvcx.core.records import (
     encode_pointer,
 )
 from dvcx.errors import Conflict, DvcxError, IntegrityError, NotFound, UnsafeInput, UsageError, display
+from dvcx.events import Emit, Warned
 from dvcx.io import files, git
 
 if TYPE_CHECKING:
@@ -77,6 +78,8 @@ class Tracked(NamedTuple):
 
 # The bytes of a file by its path in the project, of at most so many bytes; None when there is none.
 Read = Callable[[str, int], bytes | None]
+# What was parsed in this process, by the digest of its bytes, with the files its templates read.
+Parsed = dict[str, tuple[bytes, Pipeline]]
 
 
 def load(project: Project, rev: str = "") -> Tracked:
@@ -103,7 +106,37 @@ def load(project: Project, rev: str = "") -> Tracked:
         return _tracked(project, names, reader.read, "", reader.read)
 
 
-def _tracked(project: Project, names: Sequence[str], read: Read, prefix: str, read_params: Read) -> Tracked:
+class Past:
+    """The records at any number of commits. What several of them share is read, and made into stages, once."""
+
+    def __init__(self, project: Project, snapshots: git.Snapshots) -> None:
+        self._project = project
+        self._snapshots = snapshots
+        self._pipelines: Parsed = {}
+        self._last: tuple[list[str], dict[str, str], Tracked] | None = None
+
+    def at(self, commit: str, rev: str) -> Tracked:
+        """The records at a commit, which errors call `rev`. An unreadable one is an error that names it."""
+        snapshots = self._snapshots
+        names = snapshots.records(commit)
+        if self._last is not None:
+            last, blobs, tracked = self._last
+            if last == names and all(snapshots.blob(commit, path) == blob for path, blob in blobs.items()):
+                return tracked
+        asked: dict[str, str] = {}
+
+        def read(path: str, limit: int) -> bytes | None:
+            asked[path] = snapshots.blob(commit, path)
+            return snapshots.read(commit, path, limit)
+
+        tracked = _tracked(self._project, names, read, f"{rev}:", read, self._pipelines)
+        self._last = (names, asked, tracked)
+        return tracked
+
+
+def _tracked(
+    project: Project, names: Sequence[str], read: Read, prefix: str, read_params: Read, parsed: Parsed | None = None
+) -> Tracked:
     pointers: dict[str, tuple[str, Pointer]] = {}
     pipelines: dict[str, Pipeline] = {}
     entries: dict[str, LockEntry] = {}
@@ -117,7 +150,7 @@ def _tracked(project: Project, names: Sequence[str], read: Read, prefix: str, re
             data = read(name, MAX_PIPELINE)
             if data is not None:
                 read_more = with_wildcards(project, read_params, entries, there=not prefix)
-                pipelines[name] = _pipeline(project, data, name, prefix, read_more)
+                pipelines[name] = _pipeline(project, data, name, prefix, read_more, {} if parsed is None else parsed)
         elif name.endswith(POINTER_SUFFIX) and base != POINTER_SUFFIX:
             data = read(name, MAX_POINTER)
             if data is not None:
@@ -176,7 +209,7 @@ def read_lock(project: Project, name: str) -> tuple[bytes | None, dict[str, Lock
     return data, {**lock, **journal(project.state_dir, name, lambda: data)}
 
 
-def _pipeline(project: Project, data: bytes, name: str, prefix: str, read: Read) -> Pipeline:
+def _pipeline(project: Project, data: bytes, name: str, prefix: str, read: Read, parsed: Parsed) -> Pipeline:
     """What one dvcx.yaml says; parsing it is remembered by the digest of its bytes and of the files its templates read."""
     if not data.strip():
         raise IntegrityError(
@@ -186,6 +219,8 @@ def _pipeline(project: Project, data: bytes, name: str, prefix: str, read: Read)
 
     style = template_style(project)
     key = seal("\0".join((name, *style, "")).encode() + data).hex()
+    if key in parsed and _unchanged(parsed[key][0], read):
+        return parsed[key][1]
     path = f"{project.state_dir}/stages-{seal(name.encode()).hex()[:16]}"
     try:
         with open(path, "rb") as file:
@@ -196,8 +231,13 @@ def _pipeline(project: Project, data: bytes, name: str, prefix: str, read: Read)
         needs, _, body = body.partition(b"\n")
         remembered = load_pipeline(body, name) if _unchanged(needs, read) else None
         if remembered is not None:
+            parsed[key] = (needs, remembered)
             return remembered
     pipeline, needed = read_pipeline(data, name, prefix, read, style)
+    parsed[key] = (json.dumps(needed).encode(), pipeline)
+    if prefix and head:
+        # What the workspace says is asked more often than what a revision said.
+        return pipeline
     try:
         files.private_directory(project.state_dir)
         head = key.encode() + b"\n" + json.dumps(needed).encode() + b"\n"
@@ -457,6 +497,17 @@ def autostage(project: Project, paths: Iterable[str]) -> None:
     names = sorted(set(paths))
     if project.git is not None and names and project.config.get("core.autostage"):
         git.add(project.git, names)
+
+
+def ignore_outputs(project: Project, stages: Iterable[Stage], emit: Emit) -> None:
+    """Have git ignore the cached outputs of stages. New ones that it keeps all the same, since it tracks them, are told."""
+    outs = [out.path for stage in stages for out in stage.outs if out.cache]
+    if project.git is None or not git.ignore_all(project.root, outs):
+        return
+    for path in sorted(git.tracked(project.git, outs)):
+        shown = display(path)
+        hint = f"let one of them keep it: git rm -r --cached {shown}; or write cache: false below the output in dvcx.yaml"
+        emit(Warned(f"{shown}: git tracks this output as well", hint))
 
 
 def unsafe_root(path: str) -> None:

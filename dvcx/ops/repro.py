@@ -68,8 +68,10 @@ if TYPE_CHECKING:
     from dvcx.project import Project
 
 
-FOLD_EVERY = 0.5
-"""Seconds: so long dvcx.lock may lag behind what is noted in its journal."""
+SYNC_EVERY = 0.5
+"""Seconds: what power loss may take of what is noted."""
+FOLD_SHARE = 10
+"""dvcx.lock lags behind its journal for so many times the seconds that writing it takes, and at least for SYNC_EVERY."""
 LOOKED_AT = 200
 KNOWN = "known"
 """How the turn of a stage ends whose result is known, and whose outputs stay where they are."""
@@ -166,9 +168,9 @@ class _Repro:
         self._fetched: dict[str, list[str]] = {}
         self._interrupted = False
         self._placed: dict[str, Mark] = {}
-        self._folded = time.monotonic()
+        self._sync_at = self._fold_at = time.monotonic() + SYNC_EVERY
         self._index = project.stat_index(emit, shared=True)
-        self._floor = Floor(Ledger(project), Leash(), facts_of(project, environment))
+        self._floor = Floor(Ledger(project), Leash(), facts_of(project, environment), Capacity(1))
         self._crew: Crew
 
     def use(self, results: Results, pulling: Pulling | None) -> None:
@@ -183,7 +185,8 @@ class _Repro:
             from dvcx.io.runners.terminal import find_terminal
 
             self._floor.terminal = find_terminal()
-        queue = Queue(chosen, graph.upstream, _capacity(self._project, self._environment, jobs))
+        self._floor.capacity = _capacity(self._project, self._environment, jobs)
+        queue = Queue(chosen, graph.upstream, self._floor.capacity)
         self._crew = Crew(
             queue,
             jobs=jobs,
@@ -236,10 +239,16 @@ class _Repro:
             cache.close()
 
     def _tick(self) -> None:
-        """Now and then what is noted becomes part of dvcx.lock, for others to read."""
-        if self._floor.ledger.unfolded and time.monotonic() - self._folded >= FOLD_EVERY:
+        """Now and then what is noted becomes durable, and part of dvcx.lock for others to read."""
+        now = time.monotonic()
+        if not self._floor.ledger.unfolded or now < self._sync_at:
+            return
+        if now >= self._fold_at:
             fold(self._project, self._floor, self._emit)
-            self._folded = time.monotonic()
+            self._fold_at = (done := time.monotonic()) + FOLD_SHARE * (done - now)
+        else:
+            self._floor.ledger.sync()
+        self._sync_at = time.monotonic() + SYNC_EVERY
 
     def _turn(self, shop: Workshop, granted: Granted) -> str | None:
         """One stage's turn; None when it has to wait for what it needs."""
@@ -331,12 +340,12 @@ class _Repro:
         began = time.time()
         with alone_with(shop, stage) as waited:
             entry = current_entry(shop, stage)
-            if entry != self._lock.get(stage.address) or waited or seen is None:
+            if entry != self._lock.get(stage.address) or waited.at_all or seen is None:
                 # Somebody else may have run it by now; then there is nothing to do.
                 if entry is not None:
                     self._lock[stage.address] = entry
                 seen = self._look(shop, stage)
-                if seen.fresh(force=self._force and not waited) or (waited and _ran_since(shop, stage, began, seen)):
+                if seen.fresh(force=self._force and not waited.same) or (waited.same and _ran_since(shop, stage, began, seen)):
                     return StageRun(stage.address, "unchanged", (), 0.0)
             words = tuple(reason.text for reason in seen.reasons)
             self._touched.append(stage)

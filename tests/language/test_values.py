@@ -88,7 +88,7 @@ def ours(question: str, answer: Any) -> Any:
             path: {key: _value(value) for key, value in values if kind != "metrics" or not _is_no_metric(value)}
             for path, values in files.items()
         }
-    return revisions
+    return _commits(revisions) if "--all-commits" in question else revisions
 
 
 def theirs(question: str, answer: Any) -> Any:
@@ -109,7 +109,12 @@ def theirs(question: str, answer: Any) -> Any:
         files = {path: file["data"] for path, file in shown["data"].items() if "data" in file}
         for name in (rev or "workspace").split(","):
             revisions[name] = {path: _flat(values) for path, values in files.items()}
-    return revisions
+    return _commits(revisions) if "--all-commits" in question else revisions
+
+
+def _commits(revisions: Answer) -> list[str]:
+    """What is at the commits, whose names differ; those that have nothing are left out."""
+    return sorted(json.dumps([name == "workspace", files], sort_keys=True) for name, files in revisions.items() if files)
 
 
 def _is_no_metric(value: Any) -> bool:

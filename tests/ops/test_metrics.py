@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
 from dvcx.errors import NotFound, UsageError
-from dvcx.ops.metrics import diff, show
+from dvcx.ops.metrics import metrics_diff as diff
+from dvcx.ops.metrics import metrics_show as show
 from dvcx.ops.push import push
 from dvcx.ops.repro import repro
 from dvcx.project import Project
@@ -129,6 +132,27 @@ def test_what_is_better_is_declared(trained: Project) -> None:
     write(trained, {"dvcx.yaml": text.replace("better: higher", "better: up")})
     with pytest.raises(UsageError, match="'better' must be higher or lower, not 'up'"):
         diff(trained, "one")
+
+
+@pytest.mark.nightly
+def test_a_thousand_commits_take_two_seconds(project: Project, tmp_path: Path) -> None:
+    """Every one with its own metrics, params and lock of eleven stages; sixty runs of git would take as long."""
+    text = "stages:\n" + "".join(f"  s{n}: {{cmd: echo > o{n}, params: [lr], outs: [o{n}]}}\n" for n in range(10))
+    write(project, {"dvcx.yaml": text + "metrics: [m.json]\n", "params.yaml": "lr: 123456\n"})
+    repro(project)
+    files = {"dvcx.yaml": Path(project.root, "dvcx.yaml").read_text(), "dvcx.lock": Path(project.root, "dvcx.lock").read_text()}
+    feed = ""
+    for count in range(1000):
+        files |= {"m.json": f'{{"acc": {count}}}\n', "params.yaml": f"lr: {count}\n"}
+        feed += f"commit refs/heads/main\ncommitter A <a@b> {1700000000 + count} +0000\ndata 1\nx\n"
+        for path, data in files.items():
+            data = data.replace("123456", str(count))
+            feed += f"M 100644 inline {path}\ndata {len(data.encode())}\n{data}\n"
+    subprocess.run(["git", "fast-import", "--quiet"], cwd=project.root, input=feed.encode(), check=True)
+    began = time.perf_counter()
+    found = show(project, all_commits=True)
+    assert time.perf_counter() - began < 2
+    assert [one.files[0].values["acc"] for one in found.revisions[1:]] == list(range(999, -1, -1))
 
 
 def test_a_directory_is_its_files(trained: Project) -> None:
