@@ -42,6 +42,7 @@ from dvcx.ops.transfer import holds
 if TYPE_CHECKING:
     from dvcx.io.runners.terminal import Terminal
     from dvcx.ops.actions import Results
+    from dvcx.ops.errands import Errands
     from dvcx.ops.pulling import Pulling
     from dvcx.project import Project
 
@@ -59,7 +60,8 @@ class Floor:
 
     `several` tells whether stages may run side by side; if not, commands may have the `terminal`. `fresh` are the stages whose
     outputs' ignore lines are still to be written, `results` what the cache is to know of actions. `remotes` are asked for
-    results, `pulling` says what need not be here. `facts` tells what run records say of the machine and the command.
+    results, `pulling` says what need not be here, `errands` has stages run elsewhere. `facts` tells what run records say of the
+    machine and the command.
     """
 
     ledger: Ledger
@@ -73,6 +75,7 @@ class Floor:
     results: list[Action] = field(default_factory=list)
     remotes: Results | None = None
     pulling: Pulling | None = None
+    errands: Errands | None = None
     reaped: bool = False
 
 
@@ -272,7 +275,7 @@ def run(shop: Workshop, stage: Stage, now: Snapshot, reasons: Sequence[Reason]) 
     """
     project = shop.project
     key = seal(action_key(stage, now)).hex()
-    _check_all_here(stage, now)
+    check_all_here(stage, now)
     commands = lines_of(stage.cmd)
     shop.emit(StageBegan(stage.address, " && ".join(commands), tuple(reason.text for reason in reasons)))
     aside = aside_of(project, stage.address)
@@ -390,7 +393,7 @@ def _all_held(shop: Workshop, stage: Stage, entry: LockEntry) -> bool:
     return not shop.cache.missing(kept)
 
 
-def _check_all_here(stage: Stage, now: Snapshot) -> None:
+def check_all_here(stage: Stage, now: Snapshot) -> None:
     for path in read_files(stage, now):
         files = now.not_pulled.get(path)
         if files is not None:
