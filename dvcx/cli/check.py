@@ -29,7 +29,7 @@ def check(ctx: Context, targets: Targets = None, remote: AskRemote = None) -> in
       dvcx check --quiet && echo in sync
       dvcx check --remote
 
-    Exits: 1 3 4 6 9 11
+    Exits: 1 3 4 5 6 9 11
     """
     from dvcx.ops.check import check as op
 

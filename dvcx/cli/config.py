@@ -49,7 +49,7 @@ def set_(
       dvcx config set --local cache.dir /mnt/cache
       dvcx config set --local cache.link hardlink,copy
 
-    Exits: 3 4 5 8
+    Exits: 3 4 5 7 8
     """
     from dvcx.ops.config import set_ as op
 
@@ -65,7 +65,7 @@ def unset(ctx: Context, key: Key, local: Local = False) -> None:
     Examples:
       dvcx config unset core.autostage
 
-    Exits: 3 4 5 8
+    Exits: 3 4 5 7 8
     """
     from dvcx.ops.config import unset as op
 

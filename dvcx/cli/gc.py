@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from dvcx.ops.collected import Collected
 
 app = app()
+SHOWN = 10
+"""So many of the objects dropped are told by name."""
 
 
 @app.command("gc", cls=Verb)
@@ -37,8 +39,16 @@ def gc(
         str, Option("--remote", "-r", metavar="NAME", help="Collect this remote instead of the cache.", show_default=False)
     ] = "",
     grace: Annotated[int, Option("--grace", min=0, metavar="DAYS", help="What was written or used since stays.")] = 14,
+    abort: Annotated[
+        bool, Option("--abort", help="With --remote: end a collection that was begun and left; what it moved comes back.")
+    ] = False,
     force: Annotated[
-        bool, Option("--force", "-f", help="Pass over records and listings of this project that cannot be read.")
+        bool,
+        Option(
+            "--force",
+            "-f",
+            help="Pass over records and listings of this project that cannot be read; with --abort, over signs of life.",
+        ),
     ] = False,
     dry_run: DryRun = False,
     yes: Yes = False,
@@ -49,7 +59,8 @@ def gc(
     It stays there for a week; --undo brings it back. When anything that has to be read cannot be read, nothing is moved.
 
     A remote is collected in two steps, --grace days apart: the first run marks what is unused, a later one moves what is
-    still unused. The remote must be this project's alone: dvcx remote modify NAME gc true.
+    still unused. The remote must be this project's alone: dvcx remote modify NAME gc true. One that was killed keeps others away
+    for a day; --abort ends it, unless it gave a sign of life in the last quarter of an hour.
 
     Examples:
       dvcx gc --dry-run
@@ -63,7 +74,7 @@ def gc(
 
     face: Face = ctx.obj
     project = face.project(no_wait=no_wait)
-    if not dry_run and not undo:
+    if not dry_run and not undo and not abort:
         where = f"remote '{display(remote)}'" if remote else display(project.cache_dir)
         face.confirm(f"Move what nothing needs from {where} to its trash?", yes=yes)
     result = op(
@@ -75,6 +86,7 @@ def gc(
         remote=remote,
         grace=grace,
         force=force,
+        abort=abort,
         emit=face.emit,
     )
     face.done(result, lambda: _lines(face, result, remote))
@@ -82,7 +94,11 @@ def gc(
 
 def _lines(face: Face, result: Collected, remote: str) -> Iterable[str]:
     would = "would be " if result.dry_run else ""
-    if result.restored:
+    for by in result.ended:
+        yield f"{would}ended: the collection by {display(by)}"
+    if result.ended and not result.restored:
+        yield "it had moved nothing" if not result.dry_run else "it moved nothing"
+    elif result.restored:
         verb = "would bring" if result.dry_run else "brought"
         files = output.plural(result.restored, "file")
         yield f"{verb} back {files} ({output.size(result.restored_bytes)}) from the trash of {result.day}"
@@ -99,12 +115,11 @@ def _lines(face: Face, result: Collected, remote: str) -> Iterable[str]:
         yield from output.columns(
             [row for number, row in enumerate(rows) if number in (0, 3) or not row[1].startswith("0 ")]
         )
-    if face.verbose:
-        yield from output.columns([(file.why, file.name, output.size(file.size)) for file in result.files], "  ")
-    elif result.dropped:
-        yield from output.columns(
-            [(file.why, file.name, output.size(file.size)) for file in result.files if file.why == "on a remote"], "  "
-        )
+    told = [file for file in result.files if face.verbose or file.why == "on a remote"]
+    shown = told if face.verbose else told[:SHOWN]
+    yield from output.columns([(file.why, file.name, output.size(file.size)) for file in shown], "  ")
+    if len(told) > len(shown):
+        yield f"  and {len(told) - len(shown):,} more (--verbose shows all)"
     if result.objects and not result.dry_run:
         yield f"the trash gives back {output.size(result.trash_bytes)} of disk with the first dvcx gc from {result.until} on"
         yield from face.next(f"dvcx gc --undo{f' --remote {display(remote)}' if remote else ''}  # brings it back")

@@ -8,7 +8,22 @@ from dvcx.cli import values
 from dvcx.cli.face import Face
 from dvcx.cli.frame import Verb, app
 from dvcx.cli.options import Remote
-from dvcx.cli.values import A, All, AllBranches, AllTags, B, Csv, Files, Layout, Markdown, Precision, Rev, Target
+from dvcx.cli.values import (
+    A,
+    All,
+    AllBranches,
+    AllCommits,
+    AllTags,
+    B,
+    Csv,
+    Files,
+    Layout,
+    Limit,
+    Markdown,
+    Precision,
+    Rev,
+    Target,
+)
 from dvcx.core.metrics import PRECISION
 
 app = app()
@@ -21,6 +36,8 @@ def show(
     rev: Rev = None,
     all_branches: AllBranches = False,
     all_tags: AllTags = False,
+    all_commits: AllCommits = False,
+    limit: Limit = 0,
     md: Markdown = False,
     csv: Csv = False,
     precision: Precision = 0,
@@ -31,18 +48,28 @@ def show(
     Examples:
       dvcx metrics show
       dvcx metrics show --all-branches --md
+      dvcx metrics show --all-commits -n 100
       dvcx metrics show scores.json --rev v1.0 --rev v2.0
 
     Exits: 3 4 5 9
     """
-    from dvcx.ops.metrics import show as op
+    from dvcx.ops.metrics import metrics_show as op
 
     face: Face = ctx.obj
     layout = Layout(face, md=md, csv=csv, precision=precision, default=PRECISION)
     project = face.project()
     asked = face.paths(project, files or ())
-    result = op(project, asked, rev=rev or (), all_branches=all_branches, all_tags=all_tags, remote=remote)
-    values.show(face, result, layout, "no metrics")
+    result = op(
+        project,
+        asked,
+        rev=rev or (),
+        all_branches=all_branches,
+        all_tags=all_tags,
+        all_commits=all_commits,
+        limit=limit,
+        remote=remote,
+    )
+    values.show(face, result, layout, "no metrics", changes=all_commits)
 
 
 @app.command("diff", cls=Verb)
@@ -68,7 +95,7 @@ def diff(
 
     Exits: 3 4 5 9
     """
-    from dvcx.ops.metrics import diff as op
+    from dvcx.ops.metrics import metrics_diff as op
 
     face: Face = ctx.obj
     layout = Layout(face, md=md, csv=csv, precision=precision, default=PRECISION)

@@ -8,7 +8,23 @@ from dvcx.cli import values
 from dvcx.cli.face import Face
 from dvcx.cli.frame import Verb, app
 from dvcx.cli.options import Remote
-from dvcx.cli.values import A, All, AllBranches, AllTags, B, Csv, Deps, Files, Layout, Markdown, Precision, Rev, Target
+from dvcx.cli.values import (
+    A,
+    All,
+    AllBranches,
+    AllCommits,
+    AllTags,
+    B,
+    Csv,
+    Deps,
+    Files,
+    Layout,
+    Limit,
+    Markdown,
+    Precision,
+    Rev,
+    Target,
+)
 
 app = app()
 
@@ -20,6 +36,8 @@ def show(
     rev: Rev = None,
     all_branches: AllBranches = False,
     all_tags: AllTags = False,
+    all_commits: AllCommits = False,
+    limit: Limit = 0,
     deps: Deps = False,
     md: Markdown = False,
     csv: Csv = False,
@@ -34,14 +52,24 @@ def show(
 
     Exits: 3 4 5 9
     """
-    from dvcx.ops.params import show as op
+    from dvcx.ops.params import params_show as op
 
     face: Face = ctx.obj
     layout = Layout(face, md=md, csv=csv, precision=precision)
     project = face.project()
     asked = face.paths(project, files or ())
-    result = op(project, asked, rev=rev or (), all_branches=all_branches, all_tags=all_tags, deps=deps, remote=remote)
-    values.show(face, result, layout, "no parameters")
+    result = op(
+        project,
+        asked,
+        rev=rev or (),
+        all_branches=all_branches,
+        all_tags=all_tags,
+        all_commits=all_commits,
+        limit=limit,
+        deps=deps,
+        remote=remote,
+    )
+    values.show(face, result, layout, "no parameters", changes=all_commits)
 
 
 @app.command("diff", cls=Verb)
@@ -65,7 +93,7 @@ def diff(
 
     Exits: 3 4 5 9
     """
-    from dvcx.ops.params import diff as op
+    from dvcx.ops.params import params_diff as op
 
     face: Face = ctx.obj
     layout = Layout(face, md=md, csv=csv, precision=precision)

@@ -41,7 +41,7 @@ def add(
       dvcx remote add -d origin s3://bucket/prefix
       dvcx remote add backup /mnt/backup/dvcx --actions off
 
-    Exits: 3 4 8 11
+    Exits: 3 4 7 8 11
     """
     from dvcx.ops.remote import add as op
 
@@ -81,7 +81,7 @@ def remove(ctx: Context, name: Name) -> None:
     Examples:
       dvcx remote remove backup
 
-    Exits: 3 4 5 8
+    Exits: 3 4 5 7 8
     """
     from dvcx.ops.remote import remove as op
 
@@ -97,7 +97,7 @@ def default(ctx: Context, name: Name) -> None:
     Examples:
       dvcx remote default backup
 
-    Exits: 3 4 5 8
+    Exits: 3 4 5 7 8
     """
     from dvcx.ops.remote import default as op
 
@@ -122,7 +122,7 @@ def modify(
       dvcx remote modify --local origin endpoint http://127.0.0.1:9000
       dvcx remote modify --local --unset origin access_key_id
 
-    Exits: 3 4 5 8
+    Exits: 3 4 5 7 8
     """
     from dvcx.ops.remote import modify as op
 

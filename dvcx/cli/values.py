@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
@@ -14,7 +15,7 @@ from dvcx.errors import UsageError, display
 from dvcx.events import Warned
 
 if TYPE_CHECKING:
-    from dvcx.ops.revisions import Compared, Problem, Shown
+    from dvcx.ops.revisions import Problem, RevisionValues, ValuesCompared, ValuesShown
 
 Files = Annotated[
     list[str] | None,
@@ -31,6 +32,12 @@ Rev = Annotated[
 ]
 AllBranches = Annotated[bool, Option("--all-branches", "-a", help="The workspace and every branch.")]
 AllTags = Annotated[bool, Option("--all-tags", "-T", help="The workspace and every tag.")]
+AllCommits = Annotated[
+    bool, Option("--all-commits", "-A", help="The workspace, and every commit at which values changed (--json: every commit).")
+]
+Limit = Annotated[
+    int, Option("--limit", "-n", min=0, metavar="N", help="Of all commits only the newest N.", show_default=False)
+]
 All = Annotated[bool, Option("--all", help="Also what is the same.")]
 Deps = Annotated[bool, Option("--deps", help="Only parameters that stages depend on.")]
 Markdown = Annotated[bool, Option("--md", help="Print a table of Markdown.")]
@@ -48,6 +55,7 @@ Precision = Annotated[
 ]
 
 NOTHING = "–"
+_TOLD = 10
 
 
 class Layout:
@@ -65,24 +73,37 @@ class Layout:
         return text(value, self.precision)
 
 
-def show(face: Face, result: Shown, layout: Layout, nothing: str) -> None:
-    """Print values: one revision key by key, several as rows of one table."""
+def show(face: Face, result: ValuesShown, layout: Layout, nothing: str, *, changes: bool = False) -> None:
+    """Print values: one revision key by key, several as rows of one table; with `changes` only commits that changed them."""
     _tell(face, result.problems)
-    face.answer(result, lambda: _shown(face, result, layout, nothing))
+    face.answer(result, lambda: _shown(face, _changing(result) if changes else result, layout, nothing))
 
 
-def compare(face: Face, result: Compared, layout: Layout, *, change: bool, noun: str) -> None:
+def compare(face: Face, result: ValuesCompared, layout: Layout, *, change: bool, noun: str) -> None:
     """Print differences, with a column of what numbers changed by when `change`."""
     _tell(face, result.problems)
     face.answer(result, lambda: _compared(face, result, layout, change, noun))
 
 
 def _tell(face: Face, problems: Sequence[Problem]) -> None:
-    for problem in problems:
+    for problem in problems[:_TOLD]:
         face.emit(Warned(problem.message, problem.hint))
+    if len(problems) > _TOLD:
+        face.emit(Warned(f"{len(problems) - _TOLD:,} more problems like these", "--json names all of them"))
 
 
-def _shown(face: Face, result: Shown, layout: Layout, nothing: str) -> Iterator[str]:
+def _changing(result: ValuesShown) -> ValuesShown:
+    """What has a name, and of commits in their order, newest first, those whose values are not those of the one before."""
+    later = [*result.revisions[1:], None]
+    kept = [one for one, older in zip(result.revisions, later, strict=True) if not (older and _is_same(one, older))]
+    return replace(result, revisions=tuple(kept))
+
+
+def _is_same(one: RevisionValues, older: RevisionValues) -> bool:
+    return bool(one.commit) and one.commit.startswith(one.rev) and older.commit.startswith(older.rev) and one.files == older.files
+
+
+def _shown(face: Face, result: ValuesShown, layout: Layout, nothing: str) -> Iterator[str]:
     many = len(result.revisions) > 1
     if not any(file.values for one in result.revisions for file in one.files) and not layout.csv:
         yield nothing
@@ -102,7 +123,7 @@ def _shown(face: Face, result: Shown, layout: Layout, nothing: str) -> Iterator[
     yield from _table(face, rows, layout)
 
 
-def _compared(face: Face, result: Compared, layout: Layout, change: bool, noun: str) -> Iterator[str]:
+def _compared(face: Face, result: ValuesCompared, layout: Layout, change: bool, noun: str) -> Iterator[str]:
     old, new = result.a, result.b or "workspace"
     if not result.differences and not layout.csv:
         yield f"no {noun} differ from {display(old)} to {display(result.b) or 'the workspace'}"

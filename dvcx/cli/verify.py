@@ -42,7 +42,7 @@ def verify(
       dvcx verify train
       dvcx verify --tolerance 1e-9 report
 
-    Exits: 1 3 4 5 8 9 11
+    Exits: 1 3 4 5 7 8 9 11
     """
     from dvcx.ops.verify import verify as op
 

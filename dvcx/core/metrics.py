@@ -95,22 +95,28 @@ class Difference:
 
 
 def compare(path: str, old: Values | None, new: Values | None, directions: Mapping[str, str] | None = None) -> list[Difference]:
-    """Every key of both sides of the file `path`, in the order of the new side, those that are gone last."""
+    """Every key of both sides of the file `path`, in the order of the new side, those that are gone last.
+
+    With `directions`, as metrics have them (though there may be none), 1 and 1.0 are one number; parameters tell them apart.
+    """
     before, after = old or {}, new or {}
     found = []
     for key in (*after, *(key for key in before if key not in after)):
         direction = direction_of(key, directions or {})
-        found.append(_difference(path, key, before.get(key, MISSING), after.get(key, MISSING), direction))
+        is_metric = directions is not None
+        found.append(_difference(path, key, before.get(key, MISSING), after.get(key, MISSING), direction, is_metric))
     return found
 
 
-def _difference(path: str, key: str, old: Value | Missing, new: Value | Missing, direction: str) -> Difference:
+def _difference(
+    path: str, key: str, old: Value | Missing, new: Value | Missing, direction: str, is_metric: bool
+) -> Difference:
     if isinstance(old, Missing):
         assert not isinstance(new, Missing)
         return Difference(path, key, ADDED, None, new, None, direction, "")
     if isinstance(new, Missing):
         return Difference(path, key, DELETED, old, None, None, direction, "")
-    if same(old, new):
+    if same(old, new) or (is_metric and is_number(old) and is_number(new) and old == new):
         return Difference(path, key, UNCHANGED, old, new, None, direction, "")
     delta = _delta(old, new)
     return Difference(path, key, MODIFIED, old, new, delta, direction, _verdict(old, new, direction))

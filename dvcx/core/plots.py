@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from dvcx.core import vega
 from dvcx.core.metrics import number
 from dvcx.core.paths import parent, resolve
-from dvcx.core.pipeline.schema import Pipeline
+from dvcx.core.pipeline.schema import FILE_NAME, Pipeline
 from dvcx.core.spelling import did_you_mean
 from dvcx.errors import UsageError, display
 
@@ -28,11 +29,15 @@ STEP = "step"
 
 
 class Series(NamedTuple):
-    """One line: the field `y` of `file` over its field `x`. "" is the last field of the file, and the number of the row."""
+    """One line: the field `y` of `file` over its field `x`. "" is the last field of the file, and the number of the row.
+
+    `x_file` is the file that x is a field of, when that is another one: its rows go with those of `file` one by one.
+    """
 
     file: str
     y: str = ""
     x: str = ""
+    x_file: str = ""
 
 
 class Definition(NamedTuple):
@@ -49,7 +54,7 @@ class Definition(NamedTuple):
     @property
     def files(self) -> tuple[str, ...]:
         """The files it reads."""
-        return tuple(dict.fromkeys(one.file for one in self.series))
+        return tuple(dict.fromkeys(file for one in self.series for file in (one.file, one.x_file) if file))
 
     @property
     def is_image(self) -> bool:
@@ -79,7 +84,7 @@ def defined(pipelines: Mapping[str, Pipeline]) -> list[Definition]:
             several = properties if isinstance(properties, list) else [properties]
             for count, one in enumerate(several, 1):
                 name = out.path if count == 1 else f"{out.path} ({count})"
-                found[name] = _definition(name, _series(out.path, one.get("x"), one.get("y"), ""), one)
+                found[name] = _definition(name, [Series(out.path, str(one.get("y") or ""), str(one.get("x") or ""))], one)
     return list(found.values())
 
 
@@ -87,15 +92,34 @@ def _top(name: str, properties: Mapping[str, Any], file: str) -> Definition:
     """A plot of a list at the top: its files are those its `y` names, else its own name is one. Relative to `file`."""
     base, where = parent(file), f"{display(file)}: plots: {display(name[:80])}"
     y, x = properties.get("y"), properties.get("x")
-    if not isinstance(y, Mapping):
-        path = resolve(base, name, where)
-        return _definition(path, _series(path, x, y, where), properties)
-    series: list[Series] = []
-    for written, fields in y.items():
-        path = resolve(base, str(written), where)
-        own = x.get(written) if isinstance(x, Mapping) else x
-        series += _series(path, own, fields, where)
-    return _definition(name if file == "dvcx.yaml" else f"{file}:{name}", series, properties)
+    if isinstance(y, Mapping):
+        named = name if file == FILE_NAME else f"{file}:{name}"
+        ys = [(resolve(base, str(written), where), field) for written, fields in y.items() for field in _fields(fields)]
+    else:
+        named = resolve(base, name, where)
+        ys = [(named, field) for field in _fields(y)]
+    xs = [(resolve(base, str(written), where), str(field)) for written, field in x.items()] if isinstance(x, Mapping) else None
+    series = _paired(ys, xs, where) if xs else [Series(path, field, str(x or "")) for path, field in ys]
+    return _definition(named, series, properties)
+
+
+def _fields(written: object) -> list[str]:
+    return [str(field) for field in written] if isinstance(written, list) else ["" if written is None else str(written)]
+
+
+def _paired(ys: Sequence[tuple[str, str]], xs: Sequence[tuple[str, str]], where: str) -> list[Series]:
+    """Which x goes with each y: the only one there is, that of the same file, or else the one at the same place."""
+    own = dict(xs)
+    if len(xs) == 1:
+        over = list(xs) * len(ys)
+    elif all(file in own for file, _ in ys):
+        over = [(file, own[file]) for file, _ in ys]
+    elif len(xs) == len(ys):
+        over = list(xs)
+    else:
+        raise UsageError(f"{where}: x names {len(xs)} fields, and y {len(ys)}", "name one field as x, or as many as y has")
+    pairs = zip(ys, over, strict=True)
+    return [Series(file, field, x, x_file if x_file != file else "") for (file, field), (x_file, x) in pairs]
 
 
 def _definition(name: str, series: Iterable[Series], properties: Mapping[str, Any]) -> Definition:
@@ -103,16 +127,8 @@ def _definition(name: str, series: Iterable[Series], properties: Mapping[str, An
     return Definition(name, tuple(series), template, title, x_label, y_label, properties.get("header") is not False)
 
 
-def _series(path: str, x: object, y: object, where: str) -> list[Series]:
-    fields = [str(field) for field in y] if isinstance(y, list) else ["" if y is None else str(y)]
-    over = [str(field) for field in x] if isinstance(x, list) else ["" if x is None else str(x)] * len(fields)
-    if isinstance(x, Mapping) or len(over) not in (1, len(fields)):
-        raise UsageError(f"{where}: x must be one field, or as many as y has", "write x: FIELD")
-    over = over * len(fields) if len(over) == 1 and len(fields) > 1 else over
-    return [Series(path, field, other) for field, other in zip(fields, over, strict=True)]
-
-
-class Changes(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Changes:
     """What is said about every plot drawn, instead of what dvcx.yaml says; "" and () say nothing."""
 
     x: str = ""
@@ -128,10 +144,10 @@ def changed(one: Definition, changes: Changes) -> Definition:
     """A definition with what the command line says instead."""
     series = one.series
     if changes.y:
-        over = {item.file: item.x for item in reversed(one.series)}
-        series = tuple(Series(file, field, over[file]) for file in one.files for field in changes.y)
+        first = {item.file: item for item in reversed(one.series)}
+        series = tuple(item._replace(y=field) for item in reversed(first.values()) for field in changes.y)
     if changes.x:
-        series = tuple(item._replace(x=changes.x) for item in series)
+        series = tuple(item._replace(x=changes.x, x_file="") for item in series)
     return one._replace(
         series=series,
         template=changes.template or one.template,
@@ -146,26 +162,52 @@ def changed(one: Definition, changes: Changes) -> Definition:
 
 
 class Table(NamedTuple):
-    """Rows of a file by field. `is_text`: its cells are text, to be read as numbers where they are some."""
+    """Rows of a file by field. `is_text`: its cells are text, to be read as numbers where they are some.
+
+    `last` is the field to draw where none is named, "" for the last one of the first row.
+    """
 
     rows: Sequence[Mapping[str, Any]]
     is_text: bool = False
+    last: str = ""
 
 
-def records_of(value: object, where: str) -> list[Mapping[str, Any]]:
-    """The records in a document: a list of mappings (or of plain values), or the first such list inside mappings."""
-    todo: list[object] = [value]
+def table_of(value: object, where: str) -> Table:
+    """The records in a document: its list of mappings, wherever it is; several such lists side by side, row by row.
+
+    Without any, the first list of plain values. Raises `UsageError` for a document that holds neither.
+    """
+    lists = list(_lists(value))
+    records = [found for found in lists if found and all(isinstance(item, Mapping) for item in found)]
+    # Lists whose records differ in their fields count only where there are no others, as DVC has it.
+    even = [found for found in records if len({frozenset(item) for item in found}) == 1]
+    chosen = even or records[:1]
+    if chosen:
+        last = str(next(reversed(records[0][0]), ""))
+        return Table(chosen[0] if len(chosen) == 1 else _side_by_side(chosen), last=last)
+    plain = (found for found in lists if found and not any(isinstance(item, list | Mapping) for item in found))
+    values = next(plain, None)
+    if values is None and value not in (None, [], {}):
+        raise UsageError(f"{display(where)}: it holds no list of records to draw", "write a list: [{step: 0, loss: 0.5}]")
+    return Table([{"value": item} for item in values or []])
+
+
+def _lists(value: object) -> Iterator[list[Any]]:
+    todo = [value]
     while todo:
-        here = todo.pop(0)
-        if isinstance(here, list) and here:
-            rows = [item if isinstance(item, Mapping) else {"value": item} for item in here]
-            if all(isinstance(item, Mapping) for item in here) or not any(isinstance(item, list | Mapping) for item in here):
-                return rows
+        here = todo.pop()
+        if isinstance(here, list):
+            yield here
         elif isinstance(here, Mapping):
-            todo += here.values()
-    if value in (None, [], {}):
-        return []
-    raise UsageError(f"{display(where)}: it holds no list of records to draw", "write a list: [{step: 0, loss: 0.5}]")
+            todo += reversed(list(here.values()))
+
+
+def _side_by_side(lists: Sequence[list[Mapping[str, Any]]]) -> list[Mapping[str, Any]]:
+    rows: list[dict[str, Any]] = [{} for _ in range(max(map(len, lists)))]
+    for records in lists:
+        for row, record in zip(rows, records, strict=False):
+            row.update(record)
+    return list(rows)
 
 
 class Point(NamedTuple):
@@ -202,19 +244,44 @@ class Rows(Sequence[Mapping[str, Any]]):
         return dict(zip(self._names, self._cells[at], strict=False))
 
 
-def line(rev: str, series: Series, table: Table, where: str) -> Line:
-    """The points of `series` in `table`. Raises `UsageError` for a field that no row has."""
+def line(rev: str, series: Series, table: Table, where: str, over: Table | None = None) -> Line:
+    """The points of `series` in `table`; `over` is the table of its `x_file`, where it has one.
+
+    Raises `UsageError` for a field that no row has, and for tables that do not have the same number of rows.
+    """
     if not table.rows:
         return Line(rev, series, series.x or STEP, series.y or "y", [])
     fields = list(table.rows[0])
-    x, y = series.x, series.y or next((name for name in reversed(fields) if name != series.x), "")
-    for field in (x, y):
-        if field and not any(field in row for row in table.rows):
-            hint = did_you_mean(field, fields) or f"there are: {', '.join(map(display, fields[:20]))}"
-            raise UsageError(f"{display(where)}: no field '{display(field)}'", hint)
-    read = _cell if table.is_text else _plain
-    points = [Point(read(row.get(x)) if x else step, read(row.get(y))) for step, row in enumerate(table.rows)]
+    x, y = series.x, series.y or (table.last if table.last != series.x else "") or _last(fields, series.x)
+    _check_field(y, table, where)
+    across = table if over is None else over
+    _check_field(x, across, where if over is None else series.x_file)
+    if len(across.rows) != len(table.rows):
+        counts = f"{len(table.rows):,} rows, and {display(series.x_file)}, which has '{display(x)}', {len(across.rows):,}"
+        raise UsageError(f"{display(where)}: {counts}", "x and y of one plot need a row for each point")
+    read, read_x = _reading(table), _reading(across)
+    points = [Point(read_x(other.get(x)) if x else step, read(row.get(y))) for step, (row, other) in _rows(table, across)]
     return Line(rev, series, x or STEP, y, points, table.rows)
+
+
+def _last(fields: Sequence[str], x: str) -> str:
+    return next((name for name in reversed(fields) if name != x), "")
+
+
+def _check_field(field: str, table: Table, where: str) -> None:
+    if not field or any(field in row for row in table.rows):
+        return
+    fields = list(table.rows[0]) if table.rows else []
+    hint = did_you_mean(field, fields) or f"there are: {', '.join(map(display, fields[:20]))}"
+    raise UsageError(f"{display(where)}: no field '{display(field)}'", hint)
+
+
+def _rows(table: Table, across: Table) -> Iterable[tuple[int, tuple[Mapping[str, Any], Mapping[str, Any]]]]:
+    return enumerate(((row, row) for row in table.rows) if across is table else zip(table.rows, across.rows, strict=True))
+
+
+def _reading(table: Table) -> Callable[[Any], Any]:
+    return _cell if table.is_text else _plain
 
 
 def _cell(value: Any) -> Any:

@@ -25,7 +25,7 @@ LOCK_FILE = "dvcx.lock"
 
 _CONTENT_KEYS = frozenset({"path", "kind", "hash", "blake3", "size", "files", "exec"})
 _POINTER_KEYS = _CONTENT_KEYS | {"dvcx", "desc", "labels", "meta", "remote", "push", "source"}
-_LOCK_STAGE_KEYS = frozenset({"cmd", "deps", "absent", "used", "env", "params", "outs"})
+_LOCK_STAGE_KEYS = frozenset({"cmd", "deps", "absent", "used", "external", "env", "params", "outs"})
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 _REQUEST_KEYS = frozenset({"dvcx", "cmd", "wdir", "deps", "params", "outs"})
 
@@ -51,7 +51,8 @@ class LockEntry(NamedTuple):
     """What the last good run of a stage ran, read and wrote. Paths relative to the lock's directory; params by file.
 
     `absent` are optional dependencies that were not there. `used` are the files each `glob:` and `py:` dependency stood for.
-    `env` holds digests of environment variables, "" for one that was not set.
+    `env` holds digests of environment variables, "" for one that was not set. `external` is what inputs outside the project
+    were, by address ("" for one that was absent), in words that are only compared.
     """
 
     cmd: str | tuple[str, ...]
@@ -61,6 +62,7 @@ class LockEntry(NamedTuple):
     absent: tuple[str, ...] = ()
     used: Mapping[str, Mapping[str, Used]] = _NOTHING
     env: Mapping[str, str] = _NOTHING
+    external: Mapping[str, str] = _NOTHING
 
 
 class Action(NamedTuple):
@@ -75,6 +77,7 @@ class Request(NamedTuple):
 
     `env` holds, by name, the BLAKE3 of the value of each variable that counts ("" for one that is not set). `code` holds
     digests of Python files of which only what they say counts: other bytes may give the same key, so none are named.
+    `external` is what inputs outside the project are, by address, in words that are only compared.
     """
 
     cmd: str | tuple[str, ...]
@@ -84,6 +87,7 @@ class Request(NamedTuple):
     outs: tuple[str, ...]
     env: Mapping[str, str] = MappingProxyType({})
     code: Mapping[str, str] = MappingProxyType({})
+    external: Mapping[str, str] = MappingProxyType({})
 
 
 class Terms(NamedTuple):
@@ -173,11 +177,12 @@ def _lock_row(entry: LockEntry) -> dict[str, Any]:
     record = _lock_stage(entry)
     for key, contents in (("deps", entry.deps), ("outs", entry.outs)):
         if contents:
-            record[key] = {path: _content_line(contents[path]) for path in sorted(contents)}
+            record[key] = {path: content_line(contents[path]) for path in sorted(contents)}
     return record
 
 
-def _content_line(content: Content) -> str:
+def content_line(content: Content) -> str:
+    """What is at a path, in one line: its kind, id, seal, size, and of a directory the number of files."""
     kind = TREE if content.kind == TREE else "exec" if content.executable else "file"
     files = f" {content.files}" if content.kind == TREE else ""
     return f"{kind} {content.id} {content.seal} {content.size}{files}"
@@ -268,6 +273,8 @@ def encode_request(request: Request) -> bytes:
         record["env"] = request.env
     if request.code:
         record["code"] = request.code
+    if request.external:
+        record["external"] = request.external
     return canonical(record)
 
 
@@ -322,7 +329,7 @@ def decode_request(data: bytes, where: str) -> Request:
     Raises `IntegrityError` for what is malformed or of another version, `UnsafeInput` for hostile values.
     """
     record = _load(data, where, MAX_ACTION)
-    if not _REQUEST_KEYS <= set(record) <= _REQUEST_KEYS | {"env", "code"}:
+    if not _REQUEST_KEYS <= set(record) <= _REQUEST_KEYS | {"env", "code", "external"}:
         raise _malformed(where, "it holds other keys than a request of an action")
     cmd, params, env, outs = record["cmd"], record["params"], record.get("env", {}), record["outs"]
     if not isinstance(cmd, str) and not _is_texts(cmd):
@@ -332,6 +339,7 @@ def decode_request(data: bytes, where: str) -> Request:
     if not isinstance(env, dict) or not all(isinstance(value, str) for value in env.values()):
         raise _malformed(where, "env must map names to digests")
     code = _digests(record.get("code", {}), f"{where}: code")
+    external = _external(record.get("external", {}), f"{where}: external")
     if not _is_texts(outs) or len(set(outs)) != len(outs) or not isinstance(record["deps"], list):
         raise _malformed(where, "outs must be different paths, and deps a list")
     if record["wdir"] != "":
@@ -341,7 +349,8 @@ def decode_request(data: bytes, where: str) -> Request:
     deps = [_dep(row, f"{where}: deps[{number}]") for number, row in enumerate(record["deps"])]
     if len(dict(deps)) != len(deps):
         raise _malformed(where, "a path of deps twice")
-    return Request(cmd if isinstance(cmd, str) else tuple(cmd), record["wdir"], dict(deps), params, tuple(outs), env, code)
+    cmd = cmd if isinstance(cmd, str) else tuple(cmd)
+    return Request(cmd, record["wdir"], dict(deps), params, tuple(outs), env, code, external)
 
 
 def canonical(value: Any) -> bytes:
@@ -412,6 +421,8 @@ def _lock_stage(entry: LockEntry) -> dict[str, Any]:
         record["used"] = {
             spec: {path: _used_line(files[path]) for path in sorted(files)} for spec, files in sorted(entry.used.items())
         }
+    if entry.external:
+        record["external"] = {address: entry.external[address] or None for address in sorted(entry.external)}
     if entry.env:
         record["env"] = {name: entry.env[name] or None for name in sorted(entry.env)}
     if entry.params:
@@ -441,6 +452,7 @@ def _lock_entry(record: object, where: str) -> LockEntry:
             absent=_absent(record.get("absent", []), f"{where}.absent"),
             used=_used(record.get("used", {}), f"{where}.used"),
             env=_env(record.get("env", {}), f"{where}.env"),
+            external=_external(record.get("external", {}), f"{where}.external"),
         )
     return entry
 
@@ -459,6 +471,15 @@ def _env(record: object, where: str) -> dict[str, str]:
     return {name: "" if value is None else check_seal(value, f"{where}.{display(name[:80])}") for name, value in record.items()}
 
 
+def _external(record: object, where: str) -> dict[str, str]:
+    if not isinstance(record, dict):
+        raise _malformed(where, "it must map addresses to what was there")
+    for address, value in record.items():
+        if not isinstance(value, str | None) or not (address + (value or "")).isprintable():
+            raise _malformed(f"{where}.{display(address[:80])}", "it must be printable text, or null")
+    return {address: value or "" for address, value in record.items()}
+
+
 def _digests(record: object, where: str) -> dict[str, str]:
     if not isinstance(record, dict):
         raise _malformed(where, "it must map paths to digests")
@@ -469,7 +490,7 @@ def _digests(record: object, where: str) -> dict[str, str]:
 
 
 def _used_line(used: Used) -> str:
-    return _content_line(used.content) + (f" {used.code}" if used.code else "")
+    return content_line(used.content) + (f" {used.code}" if used.code else "")
 
 
 def _used(record: object, where: str) -> dict[str, dict[str, Used]]:

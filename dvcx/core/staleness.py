@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 from dvcx.core.globs import fixed_part
 from dvcx.core.objects import Content
 from dvcx.core.paths import contains
-from dvcx.core.pipeline.dependencies import CODE, files_wanted, spec
+from dvcx.core.pipeline.dependencies import CODE, externals, files_wanted, spec
 from dvcx.core.pipeline.params import MISSING, differences, pick, same, select
 from dvcx.core.pipeline.schema import Stage, Want
 from dvcx.core.records import LockEntry, Request, Used, encode_request, lines_of
-from dvcx.errors import NotFound, display
+from dvcx.errors import DvcxError, NotFound, display
 
 # Kinds of reasons.
 NEVER_RUN, ALWAYS, COMMAND = "never_run", "always_changed", "command"
@@ -51,6 +51,8 @@ class Snapshot(NamedTuple):
     directories that are taken as recorded in those parts that never came to this workspace: how many files that is.
     `used` are the files of `glob:` and `py:` dependencies, by the stage's address and the dependency. `env` holds digests of
     environment variables, "" for one that is not set. `unwanted` are stages whose `when` is false, with that condition.
+    `external` is what external inputs are now, by address, "" for one that is absent; one that could not be asked is in
+    `unasked` instead, with the failure.
     """
 
     contents: Mapping[str, Content | None]
@@ -60,6 +62,8 @@ class Snapshot(NamedTuple):
     used: Mapping[tuple[str, str], Mapping[str, Used]] = _NOTHING
     env: Mapping[str, str] = _NOTHING
     unwanted: Mapping[str, str] = _NOTHING
+    external: Mapping[str, str] = _NOTHING
+    unasked: Mapping[str, DvcxError] = _NOTHING
 
 
 class Reason(NamedTuple):
@@ -134,6 +138,7 @@ def judge(stage: Stage, locked: LockEntry | None, now: Snapshot) -> tuple[Reason
         )
     reasons += _judge_deps(stage, locked, now)
     reasons += _judge_used(stage, locked, now)
+    reasons += _judge_external(stage, locked, now)
     reasons += _judge_env(stage, locked, now)
     reasons += _judge_params(stage, locked, now)
     reasons += _judge_outs(stage, locked, now)
@@ -227,6 +232,7 @@ def request(stage: Stage, now: Snapshot) -> Request:
         tuple(sorted(out.path for out in stage.outs)),
         {name: now.env.get(name, "") for name in stage.execution.env},
         code,
+        external_inputs(stage, now),
     )
 
 
@@ -251,7 +257,7 @@ def recorded_request(stage: Stage, entry: LockEntry) -> Request:
         deps.update({path: file.content for path, file in files.items() if not file.code})
         code.update({path: file.code for path, file in files.items() if file.code})
     code = {path: digest for path, digest in code.items() if path not in deps}
-    return Request(entry.cmd, stage.wdir, deps, entry.params, tuple(sorted(entry.outs)), entry.env, code)
+    return Request(entry.cmd, stage.wdir, deps, entry.params, tuple(sorted(entry.outs)), entry.env, code, entry.external)
 
 
 def action_key(stage: Stage, now: Snapshot) -> bytes:
@@ -284,6 +290,7 @@ def lock_entry(stage: Stage, before: Snapshot, after: Snapshot) -> LockEntry:
         absent=tuple(path for path in stage.deps if path not in deps),
         used={spec(want): before.used[stage.address, spec(want)] for want in files_wanted(stage)},
         env={name: before.env.get(name, "") for name in stage.execution.env},
+        external=external_inputs(stage, before),
     )
 
 
@@ -296,6 +303,16 @@ def read_files(stage: Stage, now: Snapshot) -> dict[str, Content | None]:
     return found
 
 
+def external_inputs(stage: Stage, now: Snapshot) -> dict[str, str]:
+    """What a stage's external inputs are, by address. Raises the failure that kept one from being asked."""
+    found = {}
+    for want in externals(stage):
+        if want.value in now.unasked:
+            raise now.unasked[want.value]
+        found[want.value] = now.external.get(want.value, "")
+    return found
+
+
 def _missing_inputs(stage: Stage, now: Snapshot) -> Iterator[Reason]:
     for path in stage.deps:
         if now.contents.get(path) is None and path not in stage.optional:
@@ -303,6 +320,9 @@ def _missing_inputs(stage: Stage, now: Snapshot) -> Iterator[Reason]:
     for want in files_wanted(stage):
         if not now.used.get((stage.address, spec(want))) and not want.optional:
             yield _stands_for_nothing(want)
+    for want in externals(stage):
+        if now.external.get(want.value) == "" and not want.optional:
+            yield _reason(DEP_MISSING, want.value, f"{want.value}: is missing")
     for of in stage.params:
         values = now.params.get(of.file)
         if values is None:
@@ -381,6 +401,33 @@ def _stands_for_nothing(want: Want) -> Reason:
     if want.kind == CODE:
         return _reason(DEP_MISSING, want.value, f"{name}: is missing")
     return _reason(DEP_MISSING, fixed_part(want.value) or name, f"{name}: no file matches")
+
+
+def _judge_external(stage: Stage, locked: LockEntry, now: Snapshot) -> Iterator[Reason]:
+    """What external inputs that were asked give as causes; one that could not be asked is taken to be as recorded."""
+    wants = {want.value: want for want in externals(stage)}
+    for address, want in wants.items():
+        old, new = locked.external.get(address), now.external.get(address)
+        if new == "" and not want.optional:
+            yield _reason(DEP_MISSING, address, f"{address}: is missing")
+        elif old is None:
+            yield _reason(DEP_NEW, address, f"new dependency {address}")
+        elif new is not None and new != old:
+            kind = DEP_ADDED if not old else DEP_CHANGED if new else DEP_REMOVED
+            yield _reason(kind, address, f"{address}: {_external_change(old, new)}", old, new)
+    for address in locked.external:
+        if address not in wants:
+            yield _reason(DEP_GONE, address, f"{address} is no longer a dependency")
+
+
+def _external_change(old: str, new: str) -> str:
+    if not old:
+        return "was missing, and is there now"
+    if not new:
+        return "was there, and is missing now"
+    # A digest says nothing to people; what a server calls a version does.
+    first = new.partition(" ")[0]
+    return "changed" if first in ("file", "exec", "tree", "list") else f"changed ({old} → {new})"
 
 
 def _judge_env(stage: Stage, locked: LockEntry, now: Snapshot) -> Iterator[Reason]:
@@ -473,7 +520,7 @@ def _change(old: Content, new: Content) -> str:
 def _settled(verdict: Verdict, stage: Stage, now: Snapshot, inside: bool) -> bool:
     """Whether all that `stage` reads of what `verdict` would restore is known by content: whole dependencies, or in them."""
     # Which files a wildcard or an import finds among what is restored is not known beforehand.
-    if verdict.outs is None or stage.wants:
+    if verdict.outs is None or files_wanted(stage):
         return False
     params = [of.file for of in stage.params]
     read = [path for path in verdict.outs if _overlaps(path, (*stage.deps, *params))]

@@ -255,6 +255,21 @@ def _read_handle(handle: int, path: str, limit: int) -> bytes:
     raise _unsafe(path, f"it is larger than {limit} bytes")
 
 
+def sync(path: str) -> None:
+    """Make a file and its name durable. Raises `DiskRefused`, and FileNotFoundError when it is gone."""
+    try:
+        for name, push in ((path, os.fsync), (os.path.dirname(path), _sync_directory)):
+            handle = os.open(name, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+            try:
+                push(handle)
+            finally:
+                os.close(handle)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise disk_refused(error, "syncing it", path) from None
+
+
 def _replace(directory: int, leaf: str, data: bytes, mode: int, path: str, *, fsync: bool, keep_mode: bool) -> bool:
     """Write beside, check, rename. After a failed fsync the temporary file goes and the error stands: a second would lie."""
     try:

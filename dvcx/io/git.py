@@ -9,16 +9,31 @@ import contextlib
 import os
 import subprocess
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from types import TracebackType
 from typing import IO, NamedTuple
 
 from dvcx.core.config import has_password
 from dvcx.core.records import MAX_LOCK, MAX_POINTER, POINTER_SUFFIX, is_record
-from dvcx.errors import Busy, DiskRefused, DvcxError, IntegrityError, NotFound, UnsafeInput, UsageError, disk_refused, display
+from dvcx.errors import (
+    Busy,
+    DiskRefused,
+    DvcxError,
+    IntegrityError,
+    NotFound,
+    UnsafeInput,
+    UsageError,
+    amount,
+    disk_refused,
+    display,
+)
 from dvcx.io.files import read_record, remove_record, write_record
 
 MAX_IGNORE_FILE = 1 << 20
 
 _MARKER = ".dvcx/config.toml"
+_MOST_FILES = 1_000_000
+_DEEPEST = 500
+_KEPT_TREES = 10_000
 _RECORDS_ANYWHERE = tuple(
     f":(top){pattern}" for pattern in ("*.dvcx", "dvcx.yaml", "*/dvcx.yaml", "dvcx.lock", "*/dvcx.lock", _MARKER, f"*/{_MARKER}")
 )
@@ -202,6 +217,185 @@ def files_at(git: Git, commit: str, path: str) -> list[str]:
     output = os.fsdecode(_run(git, "ls-tree", "-r", "-z", commit, "--", path))
     lines = (line.partition("\t") for line in output.split("\0") if line)
     return [name for facts, _, name in lines if facts.startswith("100")]
+
+
+def commits(git: Git, most: int = 0) -> list[str]:
+    """Every commit that HEAD, a branch or a tag reaches, newest first; not more than `most`, if that is not 0. One process."""
+    cut = [f"--max-count={most}"] if most else []
+    # A repository without a commit has no HEAD: git says so with an error.
+    output = _run(git, "rev-list", *cut, "--branches", "--remotes", "--tags", "HEAD", "--", accept=(0, 128))
+    return output.decode("ascii", "replace").split()
+
+
+class Snapshots:
+    """The files of any number of commits, from one git process that answers name by name. A context manager; one thread.
+
+    A directory that several commits share is read once, and so is a file, as long as what was read fits into 64 MiB.
+    Raises `NotFound` for what a partial or damaged clone lacks.
+    """
+
+    def __init__(self, git: Git) -> None:
+        self._git = git
+        self._process: subprocess.Popen[bytes] | None = None
+        self._errors: IO[bytes] | None = None
+        self._trees: dict[str, dict[str, tuple[bytes, str]]] = {}
+        self._tops: dict[str, str] = {}
+        self._records: dict[str, tuple[str, ...]] = {}
+        self._blobs: dict[str, bytes] = {}
+        self._room = MAX_LOCK
+
+    def records(self, commit: str) -> list[str]:
+        """Like `record_files_at`."""
+        top = self._top(commit)
+        return _own_records(self._below(top, 0)) if top else []
+
+    def blob(self, commit: str, path: str) -> str:
+        """The name of the blob of the file at `path`, "" when there is no regular file."""
+        mode, name = self._entry(commit, path)
+        return name if mode.startswith(b"100") else ""
+
+    def read(self, commit: str, path: str, limit: int) -> bytes | None:
+        """The bytes of the file at `path`; None when there is none. Raises `UnsafeInput` for a link, and past `limit` bytes."""
+        mode, name = self._entry(commit, path)
+        if mode == b"120000":
+            raise UnsafeInput(f"{display(path)}: it is a symbolic link at this revision", "name the file it leads to")
+        if not mode.startswith(b"100"):
+            return None
+        if name not in self._blobs:
+            data = self._object(name, path, limit)
+            if len(data) > self._room:
+                return data
+            self._room -= len(data)
+            self._blobs[name] = data
+        data = self._blobs[name]
+        if len(data) > limit:
+            raise _too_large(path, limit)
+        return data
+
+    def files(self, commit: str, path: str) -> list[str]:
+        """The regular files below the directory `path`, by their paths in the project; none when it is no directory."""
+        mode, name = self._entry(commit, path)
+        found: list[str] = []
+        todo = [(path, name)] if mode == b"40000" else []
+        while todo:
+            here, tree = todo.pop()
+            for child, (kind, inner) in self._tree(tree).items():
+                if kind == b"40000":
+                    todo.append((f"{here}/{child}", inner))
+                elif kind.startswith(b"100"):
+                    found.append(f"{here}/{child}")
+            if len(found) > _MOST_FILES:
+                raise UnsafeInput(f"{display(path)}: more than {_MOST_FILES:,} files", "name a directory with fewer")
+        return found
+
+    def _top(self, commit: str) -> str:
+        """The tree of the project, "" when the commit has no such directory."""
+        if commit not in self._tops:
+            self._tops[commit] = self._find_top(commit)
+        return self._tops[commit]
+
+    def _find_top(self, commit: str) -> str:
+        head = self._object(commit, commit, MAX_LOCK).partition(b"\n")[0]
+        tree = head.removeprefix(b"tree ").decode("ascii", "replace")
+        for part in self._git.prefix.split("/") if self._git.prefix else ():
+            mode, tree = self._tree(tree).get(part, (b"", ""))
+            if mode != b"40000":
+                return ""
+        return tree
+
+    def _entry(self, commit: str, path: str) -> tuple[bytes, str]:
+        mode, name = b"40000", self._top(commit)
+        for part in path.split("/"):
+            if mode != b"40000" or not name:
+                return b"", ""
+            mode, name = self._tree(name).get(part, (b"", ""))
+        return mode, name
+
+    def _below(self, tree: str, depth: int) -> tuple[str, ...]:
+        """The records below a tree, and what marks nested projects, relative to it; not yet without theirs."""
+        if depth > _DEEPEST:
+            raise UnsafeInput(f"directories nested deeper than {_DEEPEST} in git", "look at it: git ls-tree -r HEAD")
+        if tree not in self._records:
+            found: list[str] = []
+            for name, (mode, inner) in self._tree(tree).items():
+                if mode == b"40000":
+                    found += [f"{name}/{path}" for path in self._below(inner, depth + 1)]
+                elif mode.startswith(b"100") and (is_record(name) or name == "config.toml"):
+                    found.append(name)
+            if len(found) > _MOST_FILES:
+                raise UnsafeInput(f"more than {_MOST_FILES:,} records at one revision", "look at it: git ls-tree -r HEAD")
+            self._records[tree] = tuple(found)
+        return self._records[tree]
+
+    def _tree(self, name: str) -> dict[str, tuple[bytes, str]]:
+        """The entries of a tree: mode and object by name (https://git-scm.com/book/en/v2/Git-Internals-Git-Objects)."""
+        if name not in self._trees:
+            if len(self._trees) > _KEPT_TREES:
+                self._trees.clear()
+            data, width = self._object(name, name, MAX_LOCK), len(name) // 2
+            entries, at = {}, 0
+            while at < len(data):
+                space = data.index(b" ", at)
+                end = data.index(b"\0", space) + 1
+                entries[os.fsdecode(data[space + 1 : end - 1])] = (data[at:space], data[end : end + width].hex())
+                at = end + width
+            self._trees[name] = entries
+        return self._trees[name]
+
+    def _object(self, name: str, label: str, limit: int) -> bytes:
+        process = self._process or self._start()
+        assert process.stdin is not None and process.stdout is not None
+        try:
+            process.stdin.write(f"{name}\n".encode("ascii"))
+            process.stdin.flush()
+        except BrokenPipeError:
+            raise self._failed() from None
+        header = process.stdout.readline()
+        if header.endswith(b" missing\n"):
+            raise NotFound(
+                f"{display(label)}: its bytes are not here (a partial or damaged clone)", "get them: git fetch --refetch"
+            )
+        words = header.split()
+        if len(words) != 3 or not words[2].isdigit():
+            raise self._failed()
+        size = int(words[2])
+        if size > limit:
+            _skip(process.stdout, size + 1)
+            raise _too_large(label, limit)
+        data = process.stdout.read(size + 1)
+        if len(data) != size + 1:
+            raise self._failed()
+        return data[:-1]
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        import tempfile
+
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115
+        command = _command(self._git, "cat-file", "--batch")
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, env=_environment()
+        )
+        return self._process
+
+    def _failed(self) -> DvcxError:
+        assert self._errors is not None and self._process is not None
+        self._process.wait()
+        self._errors.seek(0)
+        return _failure(self._git, "cat-file", self._errors.read(65536))
+
+    def close(self) -> None:
+        """End the process."""
+        if self._process is not None and self._errors is not None:
+            with self._process as process, contextlib.suppress(BrokenPipeError):
+                process.kill()
+            self._errors.close()
+            self._process = None
+
+    def __enter__(self) -> Snapshots:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
 
 
 def record_blobs(git: Git) -> dict[str, set[str]]:
@@ -572,6 +766,10 @@ def _batch(
             finally:
                 process.stdout.close()
                 process.kill()
+
+
+def _too_large(path: str, limit: int) -> UnsafeInput:
+    return UnsafeInput(f"{display(path)}: it is larger than {amount(limit)}", "keep less in it")
 
 
 def _skip(stream: IO[bytes], count: int) -> None:

@@ -138,7 +138,10 @@ def _open(path: str, mode: int) -> int:
             if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
                 raise
             # Another user's file, or a read-only disk: flock needs no right to write.
-            handle = os.open(path, _SAFE | os.O_RDONLY)
+            try:
+                handle = os.open(path, _SAFE | os.O_RDONLY)
+            except FileNotFoundError:
+                raise error from None  # what went wrong is that it cannot be made
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.EMLINK):
             raise UnsafeInput(f"{display(path)}: the lock file is a symbolic link", f"remove it: rm '{display(path)}'") from None
@@ -182,15 +185,15 @@ def _sign(handle: int, command: str) -> None:
     line = " ".join(command.split())[:200].encode("utf-8", "replace").decode()
     note = f"pid {os.getpid()}\nhost {_host()}\nsince {time.time():.3f}\ncommand {line}\n".encode()
     try:
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, note, 0)
+        # Some file systems (ext4) write a file out at once that was cut to nothing: what is left over is made blank instead.
+        os.pwrite(handle, note.ljust(min(os.fstat(handle).st_size, _NOTE_AT_MOST)), 0)
     except OSError:
         pass
 
 
 def _wipe(handle: int) -> None:
     try:
-        os.ftruncate(handle, 0)
+        os.pwrite(handle, b"#", 0)
     except OSError:
         pass
 

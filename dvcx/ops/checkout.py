@@ -170,7 +170,7 @@ def _named(
     project: Project, tracked: Tracked, globs: Globs, cache: Store, index: StatIndex, rules: Rules, emit: Emit
 ) -> list[_Goal]:
     """What wildcards name among the recorded paths; of the recorded directories only those that can hold a match are read."""
-    contents = {path: content for path, content in tracked.contents().items() if globs.names(path) or globs.leads(path)}
+    contents = records.within_reach(tracked, globs)
     now = observe(project, contents, index=index, rules=rules, emit=emit)
     goals: list[_Goal] = []
     for path in sorted(contents):

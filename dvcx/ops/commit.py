@@ -23,7 +23,7 @@ from dvcx.ops.add import AddedItem, add
 from dvcx.ops.placed import Parts, mark_of
 from dvcx.ops.records import Tracked
 from dvcx.ops.running import staged_records
-from dvcx.ops.snapshot import snapshot
+from dvcx.ops.snapshot import LONG, snapshot
 from dvcx.ops.status import chosen, status
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def _record(project: Project, stages: Sequence[Stage], emit: Emit, *, exact: boo
     parts = Parts(project, tracked, index, emit)
     try:
         rules = project.rules()
-        now = snapshot(project, stages, tracked.lock, index=index, rules=rules, emit=emit, parts=parts)
+        now = snapshot(project, stages, tracked.lock, index=index, rules=rules, emit=emit, parts=parts, patience=LONG)
         partial = [out.path for stage in stages for out in stage.outs if out.path in now.not_pulled]
         if partial and not exact:
             raise _not_pulled(partial[0], now.not_pulled[partial[0]])

@@ -10,6 +10,7 @@ from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
 from dvcx.core.objects import Content
+from dvcx.core.pipeline.dependencies import externals
 from dvcx.core.pipeline.schema import Stage
 from dvcx.core.records import LockEntry, lines_of
 from dvcx.core.spelling import did_you_mean
@@ -59,7 +60,8 @@ class Errands:
 
     def takes(self, stage: Stage) -> bool:
         """Whether the runner runs a stage: one whose outputs come from its inputs alone. Others run here, in the workspace."""
-        return bool(stage.outs) and not stage.always_changed and not any(out.persist for out in stage.outs)
+        alone = not stage.always_changed and not any(out.persist for out in stage.outs)
+        return alone and bool(stage.outs) and not any(externals(stage))
 
     def run(self, shop: Workshop, stage: Stage, now: Snapshot, reasons: Sequence[Reason]) -> tuple[LockEntry, float]:
         """Have a stage run, put its outputs in place and record it; (lock entry, seconds).

@@ -13,7 +13,7 @@ from dvcx.core.objects import ALGORITHMS, TREE, Content, check_seal
 from dvcx.core.pipeline.dependencies import files_wanted, spec
 from dvcx.core.pipeline.graph import build, find
 from dvcx.core.pipeline.schema import Stage
-from dvcx.core.records import Action, Asked, Terms
+from dvcx.core.records import Action, Asked, Request, Terms
 from dvcx.core.staleness import Snapshot, request
 from dvcx.errors import NotFound, StageFailed, UsageError, display
 from dvcx.events import Emit, Noted, ignore
@@ -29,7 +29,7 @@ from dvcx.ops import actions, records
 from dvcx.ops.executing import check_code, check_inputs, environment_of, furnished, run_in, take
 from dvcx.ops.fetch import bring_objects
 from dvcx.ops.placed import Parts
-from dvcx.ops.snapshot import snapshot
+from dvcx.ops.snapshot import LONG, snapshot
 from dvcx.ops.transfer import holds, move, needed, not_on
 from dvcx.project import bare_project, command_environment
 
@@ -95,7 +95,9 @@ def make_request(project: Project, target: str, *, remote: str = "", emit: Emit 
     store = place.remote("", emit, write=True) if remote else None
     try:
         with place.cache_writer_lock("dvcx exec-action", emit):
-            key = keep_request(project, cache, place, store, asked_of(project, tracked, stage, emit), emit)
+            asked = asked_of(project, tracked, stage, emit)
+            refuse_external(asked.request, f"stage '{display(stage.address)}'")
+            key = keep_request(project, cache, place, store, asked, emit)
         return Executed(key, "requested", 0.0, store.label if store is not None else "", ())
     finally:
         cache.close()
@@ -103,12 +105,24 @@ def make_request(project: Project, target: str, *, remote: str = "", emit: Emit 
             store.close()
 
 
+def refuse_external(asked: Request, what: str) -> None:
+    """`UsageError` for an action with inputs outside the project: nothing can provide them by content."""
+    if asked.external:
+        raise UsageError(
+            f"{what} reads {display(min(asked.external))}, outside the project: it can only run where that is, in the project",
+            "track a copy (dvcx add), or let a stage of its own download it",
+        )
+
+
 def asked_of(project: Project, tracked: records.Tracked, stage: Stage, emit: Emit) -> Asked:
     """The action that a run of the stage would be now, and its terms."""
     index = project.stat_index(emit)
     parts = Parts(project, tracked, index, emit)
     try:
-        now: Snapshot = snapshot(project, [stage], tracked.lock, index=index, rules=project.rules(), emit=emit, parts=parts)
+        rules = project.rules()
+        now: Snapshot = snapshot(
+            project, [stage], tracked.lock, index=index, rules=rules, emit=emit, parts=parts, patience=LONG
+        )
         return asked_now(stage, now)
     finally:
         parts.close()
@@ -164,6 +178,7 @@ def _exec(place: Project, cache: Store, store: Store | None, key: str, *, force:
         if store is None:
             raise
         asked = read_request(store.backend, key, store.label)
+    refuse_external(asked.request, f"action {key[:12]}…")
     environment = environment_of(asked.request, command_environment())
     if store is not None:
         contents = {**asked.request.deps, **asked.terms.code}

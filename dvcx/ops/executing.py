@@ -239,15 +239,19 @@ def nested(values: Mapping[str, Any]) -> dict[str, Any]:
         for step in way:
             inner = here.get(step)
             if not isinstance(inner, dict):
-                inner = here[step] = {}
+                inner = here[step] = _Way()
             here = inner
         here.setdefault(last, values[key])
     return {key: _listed(value) for key, value in found.items()}
 
 
+class _Way(dict[str, Any]):
+    """What dotted keys lead through; a mapping that is itself a value stays as it is recorded."""
+
+
 def _listed(value: Any) -> Any:
-    """Mappings whose keys are all numbers come from lists."""
-    if not isinstance(value, dict) or not value:
+    """Ways whose steps are all numbers come from lists."""
+    if not isinstance(value, _Way):
         return value
     inner = {key: _listed(below) for key, below in value.items()}
     if all(isinstance(key, str) and key.isascii() and key.isdigit() and len(key) < 5 for key in inner):

@@ -97,9 +97,9 @@ def _by_remote(project: Project, tracked: Tracked, chosen: Choice, asked: str) -
     grouped: dict[str, dict[str, Content]] = {}
     if not asked and not chosen.targets and not tracked.contents():
         return {}
-    for path, content in records.select(tracked, chosen.targets).items():
-        if chosen.globs is not None and not (chosen.globs.names(path) or chosen.globs.leads(path)):
-            continue
+    globs = chosen.globs
+    contents = records.select(tracked, chosen.targets) if globs is None else records.within_reach(tracked, globs)
+    for path, content in contents.items():
         owner = records.owner_of(tracked, path)
         own = tracked.pointers[owner][1].remote if owner in tracked.pointers else ""
         name = project.remote_name(asked or own)

@@ -474,7 +474,8 @@ def _repaired(
     if fault.id in done.left and fault.id not in done.came:
         return ""
     sealed = now.get(object_id)
-    if sealed is not None and (not sealed or not fault.seal or sealed == fault.seal):
+    # Of a recipe with a wrong seal the copy that came has another one.
+    if sealed is not None and (not sealed or not fault.seal or sealed == fault.seal or fault.id in done.came):
         return done.came.get(fault.id, "there is a good copy in another place of the store")
     if case.store.is_cache and kept and not needed:
         return "moved away; no record here needs it"

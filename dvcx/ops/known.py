@@ -38,11 +38,13 @@ def known_result(
         key = seal(action_key(stage, now)).hex()
     except NotFound:
         return None
-    # A frozen stage is judged by its outputs alone: its inputs may be others than those its result was made from.
-    outs, remote = None if stage.frozen else _kept(cache, key), ""
+    # A frozen stage is judged by its outputs alone: its inputs may be others than those its result was made from. An output
+    # that stays in place is made from what it was before, too, and the key says nothing of that.
+    keyed = not stage.frozen and not any(out.persist for out in stage.outs)
+    outs, remote = _kept(cache, key) if keyed else None, ""
     if outs is None and locked is not None and only_outputs(reasons):
         outs = locked.outs
-    if outs is None and not stage.frozen and remotes is not None:
+    if outs is None and keyed and remotes is not None:
         found = remotes.find(key, paths)
         if found is not None:
             outs, remote = found

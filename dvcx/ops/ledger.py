@@ -46,7 +46,7 @@ class Ledger:
     def __init__(self, project: Project) -> None:
         self._project = project
         self._books: dict[str, _Book] = {}
-        # A killed process loses nothing that was written. Against power loss folding does, which comes soon.
+        # A killed process loses nothing that was written. Against power loss `sync` and folding help, which come soon.
         self._sync = project.fsync == "full"
 
     def entry(self, stage: Stage) -> LockEntry | None:
@@ -74,6 +74,15 @@ class Ledger:
         book.entries[stage.name] = moved
         book.unfolded = True
         book.seen = self._look(book)
+
+    def sync(self) -> None:
+        """What is noted survives power loss from here on. Needs no lock: a journal that is gone was folded."""
+        if self._project.fsync == "none":
+            return
+        for book in list(self._books.values()):
+            if book.unfolded:
+                with contextlib.suppress(FileNotFoundError):
+                    files.sync(records.journal_path(self._project.state_dir, book.name))
 
     @property
     def unfolded(self) -> bool:

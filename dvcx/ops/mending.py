@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING
 
+from dvcx.core.chunking import Recipe
 from dvcx.core.objects import ALGORITHMS, Digest, digest_bytes
 from dvcx.core.packing import KIND_RECIPE, KIND_TREE, Frame, IndexContent, Loose, PackInfo, encode_index, split_index
 from dvcx.errors import DiskRefused, IntegrityError, NotFound, UnsafeInput
@@ -161,7 +162,8 @@ def _take_away(store: Store, found: Survey, done: Mended) -> None:
 def _keep(store: Store, found: Survey, writer: Writer, wanting: dict[bytes, Lost]) -> None:
     """Take what is right in broken packs over into new ones. What turns out to be wrong only now is wanted too."""
     for pack, frames in found.broken.items():
-        recipes = {(recipe.id, recipe.seal): recipe for recipe, place in found.recipes.items() if place == pack}
+        held = found.recipes.get(pack) or found.spare_recipes.get(pack, ())
+        recipes = {(recipe.id, recipe.seal): recipe for recipe in held}
         for frame, data in read_frames(store, pack, frames):
             if frame.kind == KIND_RECIPE:
                 recipe = recipes.get((frame.id, frame.seal))
@@ -176,7 +178,10 @@ def _keep(store: Store, found: Survey, writer: Writer, wanting: dict[bytes, Lost
 
 
 def _leave(store: Store, found: Survey, writer: Writer, done: Mended) -> None:
-    """Take over, under the seal they have, objects of broken packs whose id is right, where no right copy came."""
+    """Take over, under the seal they have, objects of broken packs whose id is right, where no right copy came.
+
+    Of a large blob its recipe; its chunks are where they were.
+    """
     forged: dict[str, set[bytes]] = {}
     for fault in found.faults:
         if fault.problem == FORGED and fault.name.startswith("packs/") and not (fault.id in done.came or fault.id in found.good):
@@ -184,12 +189,25 @@ def _leave(store: Store, found: Survey, writer: Writer, done: Mended) -> None:
     for pack in found.broken:
         wanted = forged.get(pack_name(pack))
         for frame in _table(store, found, pack) if wanted else ():
-            if wanted and frame.id in wanted and frame.kind != KIND_RECIPE:
+            if wanted and frame.id in wanted:
                 data = _frame_bytes(store, pack, frame)
-                names = digest(data, store.algorithm)
-                if digest_bytes(names.id) == frame.id:
-                    writer.keep(frame._replace(seal=bytes.fromhex(names.seal)), data)
+                sealed, recipe = _seal_of(store, pack, frame, data)
+                if sealed:
+                    writer.keep(frame._replace(seal=sealed), data, recipe)
                     done.left.add(frame.id)
+
+
+def _seal_of(store: Store, pack: str, frame: Frame, data: bytes) -> tuple[bytes, Recipe | None]:
+    """The seal that a frame's object has, and of a recipe the recipe under that seal; b"" when the id is another."""
+    if frame.kind != KIND_RECIPE:
+        names = digest(data, store.algorithm)
+        return (bytes.fromhex(names.seal) if digest_bytes(names.id) == frame.id else b""), None
+    for recipe in recipes_in(store, pack, [frame]):
+        with contextlib.suppress(IntegrityError, NotFound):
+            names = store.names_of(recipe, {})
+            if digest_bytes(names.id) == frame.id:
+                return bytes.fromhex(names.seal), recipe._replace(seal=bytes.fromhex(names.seal))
+    return b"", None
 
 
 def _table(store: Store, found: Survey, pack: str) -> Sequence[Frame]:
@@ -371,7 +389,8 @@ def _nothing(absent: list[Wanted]) -> NotFound:
 def _heal(store: Store, found: Survey) -> None:
     """Packs that were written anew under the name they had, because the same objects came in the same order, are right now."""
     for pack in {*found.broken, *(found.named.keys() - found.packs.keys())}:
-        size = store.backend.size(pack_name(pack))
+        # Of a spoiled one the bytes are right, and mean what is not so.
+        size = store.backend.size(pack_name(pack)) if pack not in found.spoiled else None
         if size is not None and is_whole(store, pack, size):
             found.packs[pack] = size
             found.broken.pop(pack, None)
@@ -417,13 +436,13 @@ def _reindex(store: Store, found: Survey, done: Mended, scratch: str, *, adopt: 
 
 def _is_true(store: Store, found: Survey, content: IndexContent, sound: Mapping[str, int], done: Mended) -> bool:
     """Whether everything an index says is so."""
+    held: set[Recipe] = set()
     for pack in content.packs:
         name = pack.name.hex()
         if sound.get(name) != pack.size or sorted(read_table(store, name, pack.size)) != sorted(pack.frames):
             return False
-        if set(recipes_in(store, name, pack.frames)) - set(content.recipes):
-            return False
-    return all(
+        held.update(recipes_in(store, name, pack.frames))
+    return held == set(content.recipes) and all(
         (row.id in found.loose and (row.id in found.good or row.id in done.left))
         or (row.id in done.came and store.backend.size(object_name(f"{store.algorithm}:{row.id.hex()}")) == row.size)
         for row in content.loose

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from dvcx.core.metrics import Values, directions_of, flatten, last_row
-from dvcx.core.paths import several
-from dvcx.core.pipeline.schema import Out
+from dvcx.core.paths import contains, several
+from dvcx.core.pipeline.schema import Metric
 from dvcx.errors import UsageError, display
-from dvcx.ops.revisions import Compared, Problem, Shown, View, Views, check_found, compared, revisions, shown, values
+from dvcx.ops.revisions import (
+    Asked,
+    Problem,
+    ValuesCompared,
+    ValuesShown,
+    View,
+    Views,
+    check_found,
+    compared,
+    plain_name,
+    shown,
+    values,
+)
 
 if TYPE_CHECKING:
     from dvcx.project import Project
@@ -20,43 +32,41 @@ TABLE_LIMIT = 64 << 20
 TABLES = (".csv", ".tsv")
 
 
-def show(
+def metrics_show(
     project: Project,
     targets: Sequence[str] = (),
     *,
     rev: Sequence[str] = (),
     all_branches: bool = False,
     all_tags: bool = False,
+    all_commits: bool = False,
+    limit: int = 0,
     remote: str = "",
-) -> Shown:
+) -> ValuesShown:
     """The metrics in every file that is declared as such, or in `targets`, flat; of the workspace or of revisions.
 
-    A cached file of a revision is read from the cache, else from `remote`. One that is missing or broken is a problem of
-    the result; one that was named and is nowhere raises `NotFound`.
+    Of `all_commits` the newest `limit`, 0 for all. A cached file of a revision is read from the cache, else from `remote`. One
+    that is missing or broken is a problem of the result; one that was named and is nowhere raises `NotFound`.
     """
     targets = several(targets)
-    names = revisions(project, several(rev), all_branches=all_branches, all_tags=all_tags)
-    with Views(project, remote) as views:
-        opened, problems = views.all(names)
-        found = [(view, _values(view, targets, problems)) for view in opened]
-    check_found(targets, {path for _, files in found for path in files}, problems)
-    return shown(found, problems)
+    asked = Asked(rev, all_branches, all_tags, all_commits, limit)
+    return shown(project, asked, targets, remote, lambda view, problems: _values(view, targets, problems))
 
 
-def diff(
+def metrics_diff(
     project: Project, a: str = "HEAD", b: str = "", *, targets: Sequence[str] = (), all: bool = False, remote: str = ""
-) -> Compared:
+) -> ValuesCompared:
     """Which metrics differ from revision `a` to `b`, or to the workspace; with `all` those that are the same, too.
 
     What is better is as the newer side declares it, else the older one.
     """
-    targets = several(targets)
+    targets, a, b = several(targets), plain_name(a), plain_name(b)
     problems: list[Problem] = []
     with Views(project, remote) as views:
         before, after = views.at(a), views.at(b)
         old, new = _values(before, targets, problems), _values(after, targets, problems)
     check_found(targets, {*old, *new}, problems)
-    directions = {**_directions(before), **_directions(after)}
+    directions = {**_directions(before, old), **_directions(after, {**old, **new})}
     return compared(a, b, old, new, problems, all=all, directions=directions)
 
 
@@ -81,22 +91,26 @@ def read_metrics(data: bytes, where: str) -> Values:
 
 
 def _values(view: View, targets: Sequence[str], problems: list[Problem]) -> dict[str, Values]:
-    paths = list(targets or _declared(view))
+    paths = [path for name in targets or _declared(view) for path in view.below(name) or [name]]
     tables = [path for path in paths if path.lower().endswith(TABLES)]
     found = values(view, [path for path in paths if path not in tables], read_metrics, LIMIT, problems)
     return {**found, **values(view, tables, read_metrics, TABLE_LIMIT, problems)}
 
 
 def _declared(view: View) -> list[str]:
-    """The paths of all metrics: outputs of stages, and the lists at the top."""
-    named = [path for pipeline in view.tracked.pipelines.values() for path in pipeline.metrics]
-    return list(dict.fromkeys([*(out.path for out in _outs(view)), *named]))
+    """The paths of all metrics."""
+    return list(dict.fromkeys(metric.path for metric in _metrics(view)))
 
 
-def _outs(view: View) -> Iterator[Out]:
-    return (out for stage in view.tracked.stages for out in stage.outs if out.metric)
+def _metrics(view: View) -> Iterator[Metric]:
+    """What is declared: outputs of stages, then the lists at the top."""
+    yield from (Metric(out.path, out.meta) for stage in view.tracked.stages for out in stage.outs if out.metric)
+    yield from (metric for pipeline in view.tracked.pipelines.values() for metric in pipeline.metrics)
 
 
-def _directions(view: View) -> dict[str, dict[str, str]]:
-    declared = ((out.path, json.loads(out.meta)) for out in _outs(view) if out.meta)
-    return {path: directions_of(meta, display(path)) for path, meta in declared if isinstance(meta, dict) and "better" in meta}
+def _directions(view: View, paths: Iterable[str]) -> dict[str, dict[str, str]]:
+    """What is better, of each of `paths`: as its own entry declares it, or that of a directory it is in."""
+    declared = ((metric.path, json.loads(metric.meta)) for metric in _metrics(view) if metric.meta)
+    found = {path: directions_of(meta, display(path)) for path, meta in declared if isinstance(meta, dict) and "better" in meta}
+    owners = {path: max((one for one in found if contains(one, path)), key=len, default="") for path in paths}
+    return {path: found[owner] for path, owner in owners.items() if owner}

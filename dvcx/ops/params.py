@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING
 from dvcx.core.metrics import Values, flatten
 from dvcx.core.paths import several
 from dvcx.core.pipeline.params import select
-from dvcx.ops.revisions import Compared, Problem, Shown, View, Views, check_found, compared, revisions, shown, values
+from dvcx.ops.revisions import (
+    Asked,
+    Problem,
+    ValuesCompared,
+    ValuesShown,
+    View,
+    Views,
+    check_found,
+    compared,
+    plain_name,
+    shown,
+    values,
+)
 
 if TYPE_CHECKING:
     from dvcx.project import Project
@@ -17,31 +29,29 @@ LIMIT = 1 << 20
 DEFAULT = "params.yaml"
 
 
-def show(
+def params_show(
     project: Project,
     targets: Sequence[str] = (),
     *,
     rev: Sequence[str] = (),
     all_branches: bool = False,
     all_tags: bool = False,
+    all_commits: bool = False,
+    limit: int = 0,
     deps: bool = False,
     remote: str = "",
-) -> Shown:
+) -> ValuesShown:
     """The parameters in every file that stages use, or in `targets`, flat; of the workspace or of revisions.
 
-    `deps` leaves only those that stages depend on. A file that is missing or broken is a problem of the result; one that
-    was named and is nowhere raises `NotFound`.
+    `deps` leaves only those that stages depend on. Of `all_commits` the newest `limit`, 0 for all. A file that is missing or
+    broken is a problem of the result; one that was named and is nowhere raises `NotFound`.
     """
     targets = several(targets)
-    names = revisions(project, several(rev), all_branches=all_branches, all_tags=all_tags)
-    with Views(project, remote) as views:
-        opened, problems = views.all(names)
-        found = [(view, _values(view, targets, deps, problems)) for view in opened]
-    check_found(targets, {path for _, files in found for path in files}, problems)
-    return shown(found, problems)
+    asked = Asked(rev, all_branches, all_tags, all_commits, limit)
+    return shown(project, asked, targets, remote, lambda view, problems: _values(view, targets, deps, problems))
 
 
-def diff(
+def params_diff(
     project: Project,
     a: str = "HEAD",
     b: str = "",
@@ -50,9 +60,9 @@ def diff(
     all: bool = False,
     deps: bool = False,
     remote: str = "",
-) -> Compared:
+) -> ValuesCompared:
     """Which parameters differ from revision `a` to `b`, or to the workspace; with `all` those that are the same, too."""
-    targets = several(targets)
+    targets, a, b = several(targets), plain_name(a), plain_name(b)
     problems: list[Problem] = []
     with Views(project, remote) as views:
         old, new = (_values(views.at(rev), targets, deps, problems) for rev in (a, b))
@@ -65,7 +75,9 @@ def _values(view: View, targets: Sequence[str], deps: bool, problems: list[Probl
     named = [path for pipeline in view.tracked.pipelines.values() for path in pipeline.params]
     paths = targets or tuple(dict.fromkeys((*used, *(() if deps else (*named, DEFAULT)))))
     silent = () if DEFAULT in used or DEFAULT in named or targets else (DEFAULT,)
-    keys = used if deps else {}
+    # As DVC has it: all of what is named, listed at the top, or the default; of other files the keys that stages use.
+    whole = () if deps else (*targets, *named, DEFAULT)
+    keys = {path: used[path] for path in used if path not in whole}
 
     def load(data: bytes, where: str) -> Values:
         from dvcx.io.yaml import load_params

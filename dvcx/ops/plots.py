@@ -11,7 +11,7 @@ from dvcx.core import vega
 from dvcx.core.paths import contains, several
 from dvcx.core.plots import Changes, Definition, Line, Series
 from dvcx.errors import DvcxError, NotFound, display
-from dvcx.ops.revisions import BROKEN, Found, Problem, View, Views, missing, revisions
+from dvcx.ops.revisions import BROKEN, WORKSPACE, Found, Problem, View, Views, missing, revisions
 
 if TYPE_CHECKING:
     from dvcx.core.page import Picture
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 DATA_LIMIT = 64 << 20
 IMAGE_LIMIT = 16 << 20
 IMAGES_LIMIT = 128 << 20
-WORKSPACE = "workspace"
 NO_CHANGES = Changes()
 
 
@@ -79,7 +78,7 @@ class Drawing(NamedTuple):
     pictures: tuple[tuple[str, Picture], ...]
 
 
-def show(
+def plots_show(
     project: Project,
     targets: Sequence[str] = (),
     *,
@@ -98,7 +97,7 @@ def show(
     return _plotted(project, drawings, problems, names, page, out)
 
 
-def diff(
+def plots_diff(
     project: Project,
     revs: Sequence[str] = (),
     *,
@@ -119,7 +118,7 @@ def compared(revs: Sequence[str]) -> tuple[str, ...]:
     return chosen if len(chosen) >= 2 else ("", *(chosen or ("HEAD",)))
 
 
-def templates(project: Project, name: str = "") -> Templates:
+def plots_templates(project: Project, name: str = "") -> Templates:
     """The templates that come with dvcx and the project's own, or the one called `name`."""
     from dvcx.io.plots import own_templates
 
@@ -139,7 +138,8 @@ def collect(
     """The data of plots, what could not be read, and the names of the revisions."""
     targets = several(targets)
     with Views(project, remote) as views:
-        opened, problems = views.all(revisions(project, several(rev)))
+        problems: list[Problem] = []
+        opened = list(views.all(revisions(project, several(rev)), problems))
         definitions = [_changed(one, changes) for one in _expanded(_chosen(opened, targets), opened)]
         read = [_read(view, definitions, problems) for view in opened]
     drawings = [_drawing(one, opened, read, problems) for one in definitions]
@@ -161,23 +161,26 @@ def _chosen(views: Sequence[View], targets: Sequence[str]) -> list[Definition]:
         return list(declared.values())
     chosen: dict[str, Definition] = {}
     for target in targets:
-        found = {name: one for name, one in declared.items() if name == target or _within(target, one)}
+        found = {name: one for name, one in declared.items() if _means(target, one)}
         chosen.update(found or {target: Definition(target, (Series(target),))})
     return list(chosen.values())
 
 
-def _within(target: str, one: Definition) -> bool:
-    return any(contains(target, file) for file in one.files)
+def _means(target: str, one: Definition) -> bool:
+    """Whether a target is a plot: by its name (that of a plot in a subdirectory also without its file), or by its files."""
+    return target in (one.name, one.name.rpartition(":")[2]) or any(contains(target, file) for file in one.files)
 
 
 def _expanded(definitions: Iterable[Definition], views: Sequence[View]) -> list[Definition]:
     """Definitions in which a directory has become a plot for each of its files."""
     found: dict[str, Definition] = {}
+    definitions = list(definitions)
     for one in definitions:
         below = _below(one, views)
         if not below:
             found.setdefault(one.name, one)
-        for path in below:
+        nearer = [other.name for other in definitions if other.name != one.name and contains(one.name, other.name)]
+        for path in (path for path in below if not any(contains(name, path) for name in nearer)):
             series = tuple(item._replace(file=path) for item in one.series)
             found.setdefault(path, one._replace(name=path, series=series, title=""))
     return list(found.values())
@@ -230,13 +233,15 @@ def _drawing(
     for view, found in zip(views, read, strict=True):
         tables: dict[str, core.Table] = {}
         for series in one.series:
-            if series.file not in found:
+            if series.file not in found or (series.x_file and series.x_file not in found):
                 continue
             where = f"{view.rev}:{series.file}" if view.rev else series.file
             try:
-                if series.file not in tables:
-                    tables[series.file] = _table(found[series.file], where, one.header)
-                lines.append(core.line(view.rev or WORKSPACE, series, tables[series.file], where))
+                for file in (series.file, series.x_file):
+                    if file and file not in tables:
+                        tables[file] = _table(found[file], f"{view.rev}:{file}" if view.rev else file, one.header)
+                over = tables.get(series.x_file)
+                lines.append(core.line(view.rev or WORKSPACE, series, tables[series.file], where, over))
             except DvcxError as error:
                 problems.append(Problem(view.rev, series.file, BROKEN, error.message, error.hint))
     return Drawing(one, tuple(lines), ())
@@ -259,10 +264,10 @@ def _table(data: bytes, where: str, header: bool) -> core.Table:
         names, rows = tables.read_table(data, where, header=header)
         return core.Table(core.Rows(names, rows), True)
     if kind == "json":
-        return core.Table(core.records_of(tables.read_json(data, where), where))
+        return core.table_of(tables.read_json(data, where), where)
     from dvcx.io.yaml import load_values
 
-    return core.Table(core.records_of(load_values(data, where), where))
+    return core.table_of(load_values(data, where), where)
 
 
 def _check_drawn(
@@ -270,7 +275,7 @@ def _check_drawn(
 ) -> None:
     told = {problem.path for problem in problems if problem.kind == BROKEN}
     for target in targets:
-        own = [one for one in drawings if one.definition.name == target or _within(target, one.definition)]
+        own = [one for one in drawings if _means(target, one.definition)]
         if not any(one in drawn or set(one.definition.files) & told for one in own):
             raise NotFound(
                 f"{display(target)} is no plot, and no file at any of the revisions asked for",

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dvcx.core.documents import Document
 from dvcx.core.globs import WILDCARD, Globs, fixed_part
-from dvcx.core.objects import Content
+from dvcx.core.objects import TREE, Content
 from dvcx.core.paths import contains, join, parent, relative, resolve, several
-from dvcx.core.pipeline.dependencies import link
+from dvcx.core.pipeline.dependencies import externals, inside, link
 from dvcx.core.pipeline.graph import build
 from dvcx.core.pipeline.memory import dump_pipeline, load_pipeline
 from dvcx.core.pipeline.schema import Pipeline, Stage, address, parse_pipeline, split_address
@@ -77,6 +77,8 @@ class Tracked(NamedTuple):
 
 # The bytes of a file by its path in the project, of at most so many bytes; None when there is none.
 Read = Callable[[str, int], bytes | None]
+# What was parsed in this process, by the digest of its bytes, with the files its templates read.
+Parsed = dict[str, tuple[bytes, Pipeline]]
 
 
 def load(project: Project, rev: str = "") -> Tracked:
@@ -103,7 +105,37 @@ def load(project: Project, rev: str = "") -> Tracked:
         return _tracked(project, names, reader.read, "", reader.read)
 
 
-def _tracked(project: Project, names: Sequence[str], read: Read, prefix: str, read_params: Read) -> Tracked:
+class Past:
+    """The records at any number of commits. What several of them share is read, and made into stages, once."""
+
+    def __init__(self, project: Project, snapshots: git.Snapshots) -> None:
+        self._project = project
+        self._snapshots = snapshots
+        self._pipelines: Parsed = {}
+        self._last: tuple[list[str], dict[str, str], Tracked] | None = None
+
+    def at(self, commit: str, rev: str) -> Tracked:
+        """The records at a commit, which errors call `rev`. An unreadable one is an error that names it."""
+        snapshots = self._snapshots
+        names = snapshots.records(commit)
+        if self._last is not None:
+            last, blobs, tracked = self._last
+            if last == names and all(snapshots.blob(commit, path) == blob for path, blob in blobs.items()):
+                return tracked
+        asked: dict[str, str] = {}
+
+        def read(path: str, limit: int) -> bytes | None:
+            asked[path] = snapshots.blob(commit, path)
+            return snapshots.read(commit, path, limit)
+
+        tracked = _tracked(self._project, names, read, f"{rev}:", read, self._pipelines)
+        self._last = (names, asked, tracked)
+        return tracked
+
+
+def _tracked(
+    project: Project, names: Sequence[str], read: Read, prefix: str, read_params: Read, parsed: Parsed | None = None
+) -> Tracked:
     pointers: dict[str, tuple[str, Pointer]] = {}
     pipelines: dict[str, Pipeline] = {}
     entries: dict[str, LockEntry] = {}
@@ -117,7 +149,7 @@ def _tracked(project: Project, names: Sequence[str], read: Read, prefix: str, re
             data = read(name, MAX_PIPELINE)
             if data is not None:
                 read_more = with_wildcards(project, read_params, entries, there=not prefix)
-                pipelines[name] = _pipeline(project, data, name, prefix, read_more)
+                pipelines[name] = _pipeline(project, data, name, prefix, read_more, {} if parsed is None else parsed)
         elif name.endswith(POINTER_SUFFIX) and base != POINTER_SUFFIX:
             data = read(name, MAX_POINTER)
             if data is not None:
@@ -129,9 +161,15 @@ def _tracked(project: Project, names: Sequence[str], read: Read, prefix: str, re
     if not prefix:
         entries.update(_finished_since(project, names, read))
     stages = tuple(stage for pipeline in pipelines.values() for stage in pipeline.stages)
-    stages = link(stages)
+    if any(stage.wants for stage in stages):
+        stages = linked(stages, project.root)
     build(stages, pointers)
     return Tracked(pointers, stages, entries, pipelines)
+
+
+def linked(stages: Sequence[Stage], root: str) -> tuple[Stage, ...]:
+    """Stages whose dependencies on other stages, and external paths that lie in the project at `root` after all, are `deps`."""
+    return link(inside(stages, root) if any(map(externals, stages)) else stages)
 
 
 def _finished_since(project: Project, names: Sequence[str], read: Read) -> dict[str, LockEntry]:
@@ -170,7 +208,7 @@ def read_lock(project: Project, name: str) -> tuple[bytes | None, dict[str, Lock
     return data, {**lock, **journal(project.state_dir, name, lambda: data)}
 
 
-def _pipeline(project: Project, data: bytes, name: str, prefix: str, read: Read) -> Pipeline:
+def _pipeline(project: Project, data: bytes, name: str, prefix: str, read: Read, parsed: Parsed) -> Pipeline:
     """What one dvcx.yaml says; parsing it is remembered by the digest of its bytes and of the files its templates read."""
     if not data.strip():
         raise IntegrityError(
@@ -180,6 +218,8 @@ def _pipeline(project: Project, data: bytes, name: str, prefix: str, read: Read)
 
     style = template_style(project)
     key = seal("\0".join((name, *style, "")).encode() + data).hex()
+    if key in parsed and _unchanged(parsed[key][0], read):
+        return parsed[key][1]
     path = f"{project.state_dir}/stages-{seal(name.encode()).hex()[:16]}"
     try:
         with open(path, "rb") as file:
@@ -190,8 +230,13 @@ def _pipeline(project: Project, data: bytes, name: str, prefix: str, read: Read)
         needs, _, body = body.partition(b"\n")
         remembered = load_pipeline(body, name) if _unchanged(needs, read) else None
         if remembered is not None:
+            parsed[key] = (needs, remembered)
             return remembered
     pipeline, needed = read_pipeline(data, name, prefix, read, style)
+    parsed[key] = (json.dumps(needed).encode(), pipeline)
+    if prefix and head:
+        # What the workspace says is asked more often than what a revision said.
+        return pipeline
     try:
         files.private_directory(project.state_dir)
         head = key.encode() + b"\n" + json.dumps(needed).encode() + b"\n"
@@ -313,6 +358,7 @@ def _moved(entry: LockEntry, move: Callable[[str], str]) -> LockEntry:
         tuple([move(path) for path in entry.absent]),
         {_moved_spec(spec, move): {move(path): used for path, used in files.items()} for spec, files in entry.used.items()},
         entry.env,
+        entry.external,
     )
 
 
@@ -384,6 +430,15 @@ def choice(targets: Sequence[str], globs: Sequence[str]) -> Choice:
         hint = "quote the pattern, so that the shell leaves it alone: --glob 'data/*.png'"
         raise UsageError("--glob and targets exclude one another", hint)
     return Choice(targets, Globs(globs) if globs else None)
+
+
+def within_reach(tracked: Tracked, globs: Globs) -> dict[str, Content]:
+    """Recorded contents that wildcards name, and recorded directories that may hold what they name."""
+    return {
+        path: content
+        for path, content in tracked.contents().items()
+        if globs.names(path) or (content.kind == TREE and globs.leads(path))
+    }
 
 
 def nothing_named(globs: Globs) -> NotFound:

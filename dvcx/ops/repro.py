@@ -61,7 +61,7 @@ from dvcx.ops.running import (
     run,
     staged_records,
 )
-from dvcx.ops.snapshot import snapshot
+from dvcx.ops.snapshot import LONG, snapshot
 from dvcx.project import command_environment
 
 if TYPE_CHECKING:
@@ -70,8 +70,10 @@ if TYPE_CHECKING:
     from dvcx.project import Project
 
 
-FOLD_EVERY = 0.5
-"""Seconds: so long dvcx.lock may lag behind what is noted in its journal."""
+SYNC_EVERY = 0.5
+"""Seconds: what power loss may take of what is noted."""
+FOLD_SHARE = 10
+"""dvcx.lock lags behind its journal for so many times the seconds that writing it takes, and at least for SYNC_EVERY."""
 LOOKED_AT = 200
 MANY = 64
 """So many stages may be at a runner at a time, where the user names no number: it is the runner that shares out its machines."""
@@ -187,9 +189,9 @@ class _Repro:
         self._fetched: dict[str, list[str]] = {}
         self._interrupted = False
         self._placed: dict[str, Mark] = {}
-        self._folded = time.monotonic()
+        self._sync_at = self._fold_at = time.monotonic() + SYNC_EVERY
         self._index = project.stat_index(emit, shared=True)
-        self._floor = Floor(Ledger(project), Leash(), facts_of(project, environment))
+        self._floor = Floor(Ledger(project), Leash(), facts_of(project, environment), Capacity(1))
         self._crew: Crew
 
     def use(self, results: Results, pulling: Pulling | None, errands: Errands | None) -> None:
@@ -205,9 +207,9 @@ class _Repro:
             from dvcx.io.runners.terminal import find_terminal
 
             self._floor.terminal = find_terminal()
-        capacity = _capacity(self._project, self._environment, jobs)
+        self._floor.capacity = _capacity(self._project, self._environment, jobs)
         # What a runner shares out is the runner's; tokens and mutexes are this project's.
-        queue = Queue(chosen, graph.upstream, capacity, here=errands is None)
+        queue = Queue(chosen, graph.upstream, self._floor.capacity, here=errands is None)
         self._crew = Crew(
             queue,
             jobs=jobs,
@@ -260,10 +262,16 @@ class _Repro:
             cache.close()
 
     def _tick(self) -> None:
-        """Now and then what is noted becomes part of dvcx.lock, for others to read."""
-        if self._floor.ledger.unfolded and time.monotonic() - self._folded >= FOLD_EVERY:
+        """Now and then what is noted becomes durable, and part of dvcx.lock for others to read."""
+        now = time.monotonic()
+        if not self._floor.ledger.unfolded or now < self._sync_at:
+            return
+        if now >= self._fold_at:
             fold(self._project, self._floor, self._emit)
-            self._folded = time.monotonic()
+            self._fold_at = (done := time.monotonic()) + FOLD_SHARE * (done - now)
+        else:
+            self._floor.ledger.sync()
+        self._sync_at = time.monotonic() + SYNC_EVERY
 
     def _turn(self, shop: Workshop, granted: Granted) -> str | None:
         """One stage's turn; None when it has to wait for what it needs."""
@@ -306,7 +314,22 @@ class _Repro:
         parts = Parts(shop.project, Tracked(self._tracked.pointers, self._tracked.stages, self._lock), shop.index, shop.emit)
         try:
             entries = {} if locked is None else {stage.address: locked}
-            return snapshot(shop.project, [stage], entries, index=shop.index, rules=shop.rules, emit=shop.emit, parts=parts)
+            asked = shop.floor.asked
+            now = snapshot(
+                shop.project,
+                [stage],
+                entries,
+                index=shop.index,
+                rules=shop.rules,
+                emit=shop.emit,
+                parts=parts,
+                patience=LONG,
+                asked=asked,
+            )
+            for error in () if stage.frozen else now.unasked.values():
+                raise error
+            asked.update({address: told for address, told in now.external.items() if "://" in address})
+            return now
         finally:
             parts.close()
 
@@ -340,12 +363,12 @@ class _Repro:
         began = time.time()
         with alone_with(shop, stage) as waited:
             entry = current_entry(shop, stage)
-            if entry != self._lock.get(stage.address) or waited or seen is None:
+            if entry != self._lock.get(stage.address) or waited.at_all or seen is None:
                 # Somebody else may have run it by now; then there is nothing to do.
                 if entry is not None:
                     self._lock[stage.address] = entry
                 seen = self._look(shop, stage)
-                if seen.fresh(force=self._force and not waited) or (waited and _ran_since(shop, stage, began, seen)):
+                if seen.fresh(force=self._force and not waited.same) or (waited.same and _ran_since(shop, stage, began, seen)):
                     return StageRun(stage.address, "unchanged", (), 0.0)
             words = tuple(reason.text for reason in seen.reasons)
             self._touched.append(stage)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from dvcx.core.metrics import UNCHANGED, Difference, Value, Values, compare, plain
 from dvcx.core.objects import DIR, LINK, Content
-from dvcx.core.paths import contains
+from dvcx.core.paths import contains, several
 from dvcx.errors import DvcxError, NotFound, UnsafeInput, UsageError, amount, display
 from dvcx.io import files, git
 from dvcx.ops import records
@@ -22,9 +22,12 @@ if TYPE_CHECKING:
     from dvcx.ops.records import Tracked
     from dvcx.project import Project
 
+WORKSPACE = "workspace"
 MISSING, BROKEN = "missing", "broken"
 # So much of what was read is kept for the next revision, which mostly has the same.
 _REMEMBERED = 64 << 20
+# So many digits of a commit's name stand for it where it has no other.
+_SHORT = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,7 @@ class RevisionValues:
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class ValuesShown:
     """Values of every file asked for, revision by revision, and what could not be read."""
 
     revisions: tuple[RevisionValues, ...]
@@ -67,7 +70,7 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
+class ValuesCompared:
     """What differs from revision `a` to `b` ("" is the workspace), key by key, and what could not be read."""
 
     a: str
@@ -91,15 +94,12 @@ class View:
         self._contents = tracked.contents()
 
     def read(self, paths: Iterable[str], limit: int) -> dict[str, Found]:
-        """Every one of `paths` (in the project). Files in git are read in one process; none may be larger than `limit`."""
+        """Every one of `paths` (in the project); none may be larger than `limit`."""
         wanted = list(dict.fromkeys(paths))
         if not self.rev:
             with files.Reader(self._views.project.root) as reader:
                 return {path: self._workspace(reader, path, limit) for path in wanted}
-        found: dict[str, Found] = {path: self._recorded(path, limit) for path in wanted if self.owner(path)}
-        in_git = [path for path in wanted if path not in found]
-        found.update(_from_git(self._views.project, self.commit, in_git, limit))
-        return {path: found[path] for path in wanted}
+        return {path: self._recorded(path, limit) for path in wanted}
 
     def below(self, path: str) -> list[str] | None:
         """The files in the directory `path`, sorted; None when it is none. Hidden ones are left out."""
@@ -107,9 +107,8 @@ class View:
             return _directory(self._views.project.root, path)
         owner = self.owner(path)
         if not owner:
-            assert self._views.project.git is not None
-            names = git.files_at(self._views.project.git, self.commit, path)
-            return _visible(path, names) if names and names != [path] else None
+            names = self._views.snapshots().files(self.commit, path)
+            return _visible(path, names) if names else None
         trees = self._views.sources().trees()
         entry = entry_at(trees, owner, self._contents[owner], path)
         if entry is None or entry.kind != DIR:
@@ -136,8 +135,11 @@ class View:
             return error
 
     def _recorded(self, path: str, limit: int) -> Found:
+        owner = self.owner(path)
         try:
-            return self._views.recorded(self.owner(path), self._contents[self.owner(path)], path, limit)
+            if not owner:
+                return self._views.snapshots().read(self.commit, path, limit)
+            return self._views.recorded(owner, self._contents[owner], path, limit)
         except DvcxError as error:
             return error
 
@@ -149,6 +151,8 @@ class Views:
         self.project = project
         self._remote = remote
         self._sources: Sources | None = None
+        self._snapshots: git.Snapshots | None = None
+        self._past: records.Past | None = None
         self._memory: dict[str, bytes] = {}
         self._size = 0
 
@@ -158,6 +162,8 @@ class Views:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._sources is not None:
             self._sources.close()
+        if self._snapshots is not None:
+            self._snapshots.close()
 
     def at(self, rev: str) -> View:
         """The view of `rev`; "" is the workspace. Raises what reading its records raises."""
@@ -165,22 +171,46 @@ class Views:
             return View(self, "", "", records.load(self.project))
         if self.project.git is None:
             raise NotFound(f"there is no revision '{display(rev)}': the project is not in a git repository", "git init")
-        commit = git.resolve(self.project.git, rev)
-        return View(self, rev, commit, records.load(self.project, rev))
+        return self._view(rev, git.resolve(self.project.git, rev))
 
-    def all(self, revisions: Sequence[str]) -> tuple[list[View], list[Problem]]:
-        """The views of several revisions. Of more than one, those whose records cannot be read come as problems."""
-        views, problems = [], []
+    def all(self, revisions: Sequence[str], problems: list[Problem]) -> Iterator[View]:
+        """The views of several revisions, one after the other. Of more than one, what cannot be read is a problem."""
         for rev in revisions:
             try:
-                views.append(self.at(rev))
+                view = self.at(rev)
             except NotFound:
                 raise
             except DvcxError as error:
                 if len(revisions) == 1:
                     raise
                 problems.append(Problem(rev, "", BROKEN, error.message, error.hint))
-        return views, problems
+                continue
+            yield view
+
+    def commits(self, most: int, problems: list[Problem]) -> Iterator[View]:
+        """The views of every commit that HEAD, a branch or a tag reaches, newest first; of `most`, when that is not 0."""
+        if self.project.git is None:
+            raise NotFound("there are no commits: the project is not in a git repository", "git init")
+        for commit in git.commits(self.project.git, most):
+            rev = commit[:_SHORT]
+            try:
+                view = self._view(rev, commit)
+            except DvcxError as error:
+                problems.append(Problem(rev, "", BROKEN, error.message, error.hint))
+                continue
+            yield view
+
+    def _view(self, rev: str, commit: str) -> View:
+        if self._past is None:
+            self._past = records.Past(self.project, self.snapshots())
+        return View(self, rev, commit, self._past.at(commit, rev))
+
+    def snapshots(self) -> git.Snapshots:
+        """The files in git, of any commit."""
+        if self._snapshots is None:
+            assert self.project.git is not None
+            self._snapshots = git.Snapshots(self.project.git)
+        return self._snapshots
 
     def sources(self) -> Sources:
         """The cache, and behind it the remote."""
@@ -216,12 +246,17 @@ def revisions(
 ) -> tuple[str, ...]:
     """The revisions asked for, each once. All branches or tags come after the workspace; without any: the workspace."""
     if not (all_branches or all_tags):
-        return tuple(dict.fromkeys(named)) or ("",)
+        return tuple(dict.fromkeys(map(plain_name, named))) or ("",)
     if project.git is None:
         raise NotFound("there are no branches or tags: the project is not in a git repository", "git init")
     found = [*(git.names_of(project.git, "refs/heads") if all_branches else ())]
     found += git.names_of(project.git, "refs/tags") if all_tags else ()
-    return tuple(dict.fromkeys(["", *named, *found]))
+    return tuple(dict.fromkeys(["", *map(plain_name, named), *found]))
+
+
+def plain_name(rev: str) -> str:
+    """A revision as it is called here: "" for the word workspace."""
+    return "" if rev == WORKSPACE else rev
 
 
 def values(
@@ -267,9 +302,44 @@ def check_found(targets: Sequence[str], found: Collection[str], problems: Iterab
             raise NotFound(f"{display(target)} is at none of the revisions asked for", "name a file's path in the project")
 
 
-def shown(found: Sequence[tuple[View, dict[str, Values]]], problems: Sequence[Problem]) -> Shown:
-    """The result of showing what was `found` in views."""
-    return Shown(tuple(RevisionValues(view.rev, view.commit, _files(values)) for view, values in found), tuple(problems))
+class Asked(NamedTuple):
+    """The revisions that are asked for: those named, and all branches, tags or commits, with the workspace first.
+
+    `limit` is how many commits, the newest; 0 is all of them.
+    """
+
+    named: Sequence[str] = ()
+    all_branches: bool = False
+    all_tags: bool = False
+    all_commits: bool = False
+    limit: int = 0
+
+
+def shown(
+    project: Project, asked: Asked, targets: Sequence[str], remote: str, look: Callable[[View, list[Problem]], dict[str, Values]]
+) -> ValuesShown:
+    """What `look` finds at every revision asked for, which are opened one after the other.
+
+    Of all commits those that have nothing are left out, and so is what is missing at one.
+    """
+    problems: list[Problem] = []
+    with Views(project, remote) as views:
+        named = revisions(project, several(asked.named), all_branches=asked.all_branches, all_tags=asked.all_tags)
+        if asked.all_commits and "" not in named:
+            named = ("", *named)
+        found = [_values_at(view, look(view, problems)) for view in views.all(named, problems)]
+        for view in views.commits(asked.limit, problems) if asked.all_commits else ():
+            there = _values_at(view, look(view, problems))
+            if there.files:
+                found.append(there)
+    if asked.all_commits:
+        problems = [one for one in problems if one.kind != MISSING or not one.rev]
+    check_found(targets, {file.path for one in found for file in one.files}, problems)
+    return ValuesShown(tuple(found), tuple(dict.fromkeys(problems)))
+
+
+def _values_at(view: View, found: Mapping[str, Values]) -> RevisionValues:
+    return RevisionValues(view.rev, view.commit, _files(found))
 
 
 def _files(found: Mapping[str, Values]) -> tuple[FileValues, ...]:
@@ -285,40 +355,19 @@ def compared(
     *,
     all: bool,
     directions: Mapping[str, Mapping[str, str]] | None = None,
-) -> Compared:
-    """The differences of two sets of files. A file one side cannot give, though it has it, is left out."""
+) -> ValuesCompared:
+    """The differences of two sets of files, with `directions` of metrics. A file one side has and cannot give is left out."""
     broken = {item.path for item in problems if item.kind == BROKEN}
     rows = [
         row
         for path in sorted({*old, *new})
         if path not in broken
-        for row in compare(path, old.get(path), new.get(path), (directions or {}).get(path))
+        for row in compare(path, old.get(path), new.get(path), None if directions is None else directions.get(path, {}))
         if all or row.state != UNCHANGED
     ]
     finite = [replace(row, old=plain(row.old), new=plain(row.new)) for row in rows]
     told = [item for item in problems if item.kind == BROKEN or item.path not in {*old, *new}]
-    return Compared(a, b, tuple(finite), tuple(told))
-
-
-def _from_git(project: Project, commit: str, paths: list[str], limit: int) -> dict[str, Found]:
-    if not paths:
-        return {}
-    assert project.git is not None
-    found: dict[str, Found] = {}
-    try:
-        found.update(git.read_at(project.git, commit, paths))
-    except DvcxError as error:
-        if len(paths) == 1:
-            return {paths[0]: error}
-        # One that cannot be had must not hide the others.
-        for path in paths:
-            found.update(_from_git(project, commit, [path], limit))
-    for path in paths:
-        data = found.get(path)
-        found[path] = data
-        if isinstance(data, bytes) and len(data) > limit:
-            found[path] = UnsafeInput(f"{display(path)}: it is larger than {amount(limit)}", "keep less in it")
-    return found
+    return ValuesCompared(a, b, tuple(finite), tuple(told))
 
 
 def _inside(project: Project, path: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,14 +15,16 @@ from dvcx.core.changes import as_entry, files_below
 from dvcx.core.objects import TREE, Content, Entry
 from dvcx.core.packing import SMALL
 from dvcx.core.paths import parent
+from dvcx.core.pipeline.dependencies import externals
 from dvcx.core.pipeline.params import same, select
 from dvcx.core.pipeline.schema import Stage
 from dvcx.core.plans import Placement, plan_placement
 from dvcx.core.records import Action, LockEntry, lines_of
+from dvcx.core.scheduling import Capacity
 from dvcx.core.staleness import Reason, Snapshot, action_key, lock_entry, read_files
 from dvcx.errors import Busy, DvcxError, IntegrityError, NotFound, StageFailed, UnsafeInput, display
 from dvcx.events import Emit, Noted, StageBegan
-from dvcx.io import git, lock, machine, place, processes, runs
+from dvcx.io import git, lock, machine, place, processes, runs, shares
 from dvcx.io.files import atomic_write, open_parent, private_directory
 from dvcx.io.hashing import seal
 from dvcx.io.interpreter import Fingerprints, Interpreter
@@ -36,7 +39,7 @@ from dvcx.ops.ledger import Ledger
 from dvcx.ops.listening import Listener
 from dvcx.ops.looking import observe, stored_trees, workspace_trees
 from dvcx.ops.placing import ASIDE, carry_out, find_strangers, keep, unsaved
-from dvcx.ops.snapshot import read_params
+from dvcx.ops.snapshot import LONG, read_params
 from dvcx.ops.transfer import holds
 
 if TYPE_CHECKING:
@@ -47,6 +50,7 @@ if TYPE_CHECKING:
     from dvcx.project import Project
 
 MARK = "DVCX_STAGE"
+GROUP = ".group"
 KEPT_FAILED = 10
 """So many failed attempts' outputs are kept for a look."""
 WAIT = 0.05
@@ -58,15 +62,16 @@ _TAKE_AGAIN = 3
 class Floor:
     """What the threads of one `repro` share. `lock` guards the workspace and the records among them, before the project's lock.
 
-    `several` tells whether stages may run side by side; if not, commands may have the `terminal`. `fresh` are the stages whose
-    outputs' ignore lines are still to be written, `results` what the cache is to know of actions. `remotes` are asked for
-    results, `pulling` says what need not be here, `errands` has stages run elsewhere. `facts` tells what run records say of the
-    machine and the command.
+    `capacity` is what there is to share out, `several` tells whether stages may run side by side; if not, commands may have the
+    `terminal`. `fresh` are the stages whose outputs' ignore lines are still to be written, `results` what the cache is to know of
+    actions. `remotes` are asked for results, `pulling` says what need not be here, `errands` has stages run elsewhere. `facts`
+    tells what run records say of the machine and the command. `asked` is what urls were when they were first asked in this run.
     """
 
     ledger: Ledger
     leash: Leash
     facts: Callable[[Sequence[str], str], runs.Facts]
+    capacity: Capacity
     several: bool = False
     terminal: Terminal | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -77,6 +82,7 @@ class Floor:
     pulling: Pulling | None = None
     errands: Errands | None = None
     reaped: bool = False
+    asked: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,26 +119,34 @@ class Done(NamedTuple):
     seconds: float
 
 
+class Waited(NamedTuple):
+    """Whether somebody else had the stage first, and whether there was any wait, also for what it shares with others."""
+
+    same: bool
+    at_all: bool
+
+
 @contextlib.contextmanager
-def alone_with(shop: Workshop, stage: Stage) -> Iterator[bool]:
-    """Hold a stage and its mutexes against every other `repro` in the project; whether somebody else had them first.
+def alone_with(shop: Workshop, stage: Stage) -> Iterator[Waited]:
+    """Hold a stage, its mutexes and its share of the rest against every other `repro` in the project.
 
     Raises `Stopped` when everything is to end while it waits, `Busy` when nobody wants to wait. What a killed `repro` left of
     the stage is ended and put back.
     """
     path = stage_file(shop.project, stage.address)
     with contextlib.ExitStack() as held:
-        waited = _take(shop, stage, path, held)
+        same = at_all = _take(shop, stage, path, held)
         for name in sorted(stage.execution.mutex):
-            _take(shop, stage, f"{shop.project.state_dir}/stages/mutex-{_short(name)}", held)
+            at_all |= _take(shop, stage, f"{shop.project.state_dir}/stages/mutex-{_short(name)}", held)
+        at_all |= _take_share(shop, stage, held)
         if shop.floor.stopping.is_set():
             raise Stopped(f"stage '{display(stage.address)}' was not started", "run dvcx repro again")
-        _end_orphan(stage, f"{path}.group")
+        _end_orphan(f"{path}{GROUP}")
         aside = aside_of(shop.project, stage.address)
         if os.path.lexists(aside):
             with shop.holding(stage):
                 bring_back(shop.project, aside, shop.emit)
-        yield waited
+        yield Waited(same, at_all)
 
 
 def _take(shop: Workshop, stage: Stage, path: str, held: contextlib.ExitStack) -> bool:
@@ -155,15 +169,62 @@ def _take(shop: Workshop, stage: Stage, path: str, held: contextlib.ExitStack) -
             raise Stopped(f"stage '{display(stage.address)}' was not started", "run dvcx repro again")
 
 
-def _end_orphan(stage: Stage, note: str) -> None:
-    """End a command that outlived a killed dvcx: it must not write beside the next one. Linux tells whether it is ours."""
+def _take_share(shop: Workshop, stage: Stage, held: contextlib.ExitStack) -> bool:
+    """Take memory, devices and tokens that all commands of the project share, as far as the stage names them; whether that
+    had to wait.
+    """
+    needs, there = stage.execution, shop.floor.capacity
+    devices = f"gpu {shop.environment.get('CUDA_VISIBLE_DEVICES', '')}"
+    wants = {"mem": float(needs.mem), devices: needs.gpu, **{f"token {name}": amount for name, amount in needs.tokens}}
+    if shop.floor.errands is not None and shop.floor.errands.takes(stage):
+        # What a runner shares out is the runner's.
+        wants["mem"] = wants[devices] = 0.0
+    wants = {name: amount for name, amount in wants.items() if amount}
+    if wants or needs.mutex:
+        end_orphans(shop.project)
+    if not wants:
+        return False
+    amounts = {"mem": float(there.mem or math.inf), devices: there.gpu}
+    amounts.update({f"token {name}": amount for name, amount in there.tokens.items()})
+    directory = f"{shop.project.state_dir}/stages/shares"
+    ticket = held.enter_context(shares.take(directory, shares.Share(wants, amounts), f"dvcx repro ({stage.address})"))
+    told = False
+    while not ticket.may_go():
+        if not shop.project.config.get("core.lock_timeout"):
+            raise Busy(
+                f"stage '{display(stage.address)}': what it needs is in use by another dvcx repro",
+                "wait for that to finish and run the command again",
+            )
+        if not told:
+            shop.emit(Noted(f"{display(stage.address)}: waiting for what it needs, which another dvcx repro uses"))
+        told = True
+        if shop.floor.stopping.wait(WAIT):
+            raise Stopped(f"stage '{display(stage.address)}' was not started", "run dvcx repro again")
+    return told
+
+
+def end_orphans(project: Project) -> None:
+    """End every command that outlived a killed dvcx: it may hold what other stages now take."""
+    directory = f"{project.state_dir}/stages"
+    with contextlib.suppress(FileNotFoundError):
+        for name in os.listdir(directory):
+            guard, mark, _ = name.partition(GROUP)
+            if mark:
+                with contextlib.suppress(Busy), lock.hold(f"{directory}/{guard}", command="dvcx repro", timeout=0):
+                    _end_orphan(f"{directory}/{name}")
+
+
+def _end_orphan(note: str) -> None:
+    """End the command noted here, which must not write beside the next one. Linux tells whether it is still ours."""
     try:
-        with open(note, encoding="ascii") as file:
-            group = int(file.read(32))
-    except (OSError, ValueError):
+        with open(note, encoding="utf-8", errors="surrogateescape") as file:
+            group, address = file.read().split("\n")[:2]
+        if processes.belongs(int(group), f"{MARK}={address}"):
+            end_group(int(group))
+    except FileNotFoundError:
         return
-    if processes.belongs(group, f"{MARK}={stage.address}"):
-        end_group(group)
+    except (OSError, ValueError):
+        pass
     with contextlib.suppress(OSError):
         os.unlink(note)
 
@@ -337,7 +398,7 @@ def _attempts(
 
 def _command(shop: Workshop, stage: Stage, commands: Sequence[str], directory: str, listener: Listener) -> Outcome:
     """Run the commands. Their process group is noted meanwhile, so that it can be found when dvcx itself is killed."""
-    note = f"{stage_file(shop.project, stage.address)}.group"
+    note = f"{stage_file(shop.project, stage.address)}{GROUP}"
     try:
         outcome = run_commands(
             commands,
@@ -346,7 +407,7 @@ def _command(shop: Workshop, stage: Stage, commands: Sequence[str], directory: s
             hear=listener.hear,
             leash=shop.floor.leash,
             timeout=stage.execution.timeout,
-            started=lambda pid: _note_group(note, pid),
+            started=lambda pid: _note_group(note, pid, stage),
             terminal=shop.floor.terminal,
         )
     finally:
@@ -356,9 +417,9 @@ def _command(shop: Workshop, stage: Stage, commands: Sequence[str], directory: s
     return outcome
 
 
-def _note_group(path: str, pid: int) -> None:
-    with contextlib.suppress(OSError), open(path, "w", encoding="ascii") as file:
-        file.write(f"{pid}\n")
+def _note_group(path: str, pid: int, stage: Stage) -> None:
+    with contextlib.suppress(OSError), open(path, "w", encoding="utf-8", errors="surrogateescape") as file:
+        file.write(f"{pid}\n{stage.address}\n")
 
 
 def _failure(stage: Stage, outcome: Outcome, *, interrupted: bool) -> StageFailed:
@@ -538,6 +599,7 @@ def _short(address: str) -> str:
 
 def recover(project: Project, stages: Sequence[Stage], emit: Emit) -> None:
     """Put back outputs that a killed `repro` had moved aside; not those of stages that run now. Hold the project's lock."""
+    end_orphans(project)
     records.reap(project, [path for stage in stages for path in (stage.file, *(out.path for out in stage.outs))])
     try:
         names = [name for name in os.listdir(project.staging_dir) if name.startswith(ASIDE)]
@@ -581,11 +643,22 @@ def _unchanged_inputs(shop: Workshop, stage: Stage, before: Snapshot) -> None:
         was, now = before.params.get(of.file), read_params(shop.project, of.file)
         if was is not None and (now is None or not same(select(now, of.keys), select(was, of.keys))):
             changed.append(of.file)
+    if before.external:
+        changed += _changed_outside(shop, stage, before)
     for path in changed:
         raise StageFailed(
             f"stage '{display(stage.address)}': its dependency {display(path)} changed while the command ran",
             "a command may not write what it reads: declare it as an output, or run again when nobody else writes it",
         )
+
+
+def _changed_outside(shop: Workshop, stage: Stage, before: Snapshot) -> list[str]:
+    """External inputs that are not what they were; one that does not answer now is taken to be."""
+    from dvcx.ops.externals import ask
+
+    addresses = [want.value for want in externals(stage)]
+    found = ask(shop.project, addresses, index=shop.index, patience=LONG).found
+    return [address for address in addresses if found.get(address, before.external.get(address)) != before.external.get(address)]
 
 
 def _take_outputs(shop: Workshop, stage: Stage, before: Snapshot, key: str) -> LockEntry:

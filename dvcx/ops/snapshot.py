@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from dvcx.core.changes import differences, file_changes, summarise
 from dvcx.core.objects import BLOB, TREE, Content
+from dvcx.core.pipeline.dependencies import externals
 from dvcx.core.pipeline.schema import Stage
 from dvcx.core.records import LockEntry
 from dvcx.core.staleness import Snapshot
 from dvcx.errors import DvcxError
-from dvcx.events import Emit
+from dvcx.events import Emit, Warned
 from dvcx.io import files
 from dvcx.io.statindex import StatIndex
 from dvcx.io.workspace import Rules
@@ -25,6 +27,9 @@ from dvcx.project import command_environment
 if TYPE_CHECKING:
     from dvcx.project import Project
 
+SHORT, LONG = 5.0, 60.0
+"""Seconds that urls have to answer: where nobody should wait for long, and where what they say will be recorded."""
+NOTHING_ASKED: Mapping[str, str] = MappingProxyType({})
 MAX_PARAMS = 1 << 20
 MAX_LINES = 1 << 20
 """Larger files are not compared line by line."""
@@ -47,8 +52,14 @@ def snapshot(
     emit: Emit,
     parts: Parts,
     seen: Mapping[str, Content | None] | None = None,
+    patience: float = SHORT,
+    asked: Mapping[str, str] = NOTHING_ASKED,
 ) -> Snapshot:
-    """What stages are judged by: parts that were never pulled count as recorded. `seen` spares looking at paths twice."""
+    """What stages are judged by: parts that were never pulled count as recorded. `seen` spares looking at paths twice.
+
+    Urls that stages read have `patience` seconds to answer. Which did not is told, and in the snapshot's `unasked`. What was
+    `asked` before is not asked again; nor is what frozen stages read, as long as somebody only looks.
+    """
     chosen = tuple(stages)
     known = dict(seen or {})
     known.update(
@@ -92,7 +103,30 @@ def snapshot(
             env=environment_digests((name for stage in chosen for name in stage.execution.env), command_environment()),
             unwanted=unwanted(gated, params),
         )
+        read_outside = [stage for stage in chosen if stage.address not in now.unwanted and (patience == LONG or not stage.frozen)]
+        outside = [want.value for stage in read_outside for want in externals(stage)]
+        if outside:
+            now = _with_external(project, now, outside, asked, index, patience, emit)
     return now
+
+
+def _with_external(
+    project: Project,
+    now: Snapshot,
+    addresses: Sequence[str],
+    asked: Mapping[str, str],
+    index: StatIndex,
+    patience: float,
+    emit: Emit,
+) -> Snapshot:
+    # Only who has such inputs pays for what asks for them.
+    from dvcx.ops.externals import ask
+
+    answers = ask(project, [address for address in addresses if address not in asked], index=index, patience=patience)
+    if patience == SHORT:
+        for error in answers.unasked.values():
+            emit(Warned(f"not asked, and taken as recorded: {error.message}", error.hint))
+    return now._replace(external={**asked, **answers.found}, unasked=answers.unasked)
 
 
 def is_table(path: str) -> bool:

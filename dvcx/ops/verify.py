@@ -21,7 +21,7 @@ from dvcx.io.comparing import is_table, table_difference
 from dvcx.io.hashing import seal
 from dvcx.io.store.store import Store, wanted
 from dvcx.ops import records
-from dvcx.ops.exec_action import store_inputs
+from dvcx.ops.exec_action import refuse_external, store_inputs
 from dvcx.ops.executing import Room, check_inputs, environment_of, furnished, run_in, take
 from dvcx.project import command_environment
 
@@ -86,6 +86,7 @@ def _verify(
     project: Project, cache: Store, stage: Stage, entry: LockEntry, tolerance: float, emit: Emit
 ) -> Verified:
     asked = recorded_request(stage, entry)
+    refuse_external(asked, f"stage '{display(stage.address)}'")
     beside = {path: file.content for files in entry.used.values() for path, file in files.items() if path in asked.code}
     store_inputs(project, cache, {**asked.deps, **beside})
     environment = environment_of(asked, command_environment())

@@ -38,7 +38,8 @@ def test_flatten(values: Any, flat: dict[str, Any]) -> None:
         (0.5, 0.25, "modified", -0.25, "lower", "better"),
         (0.5, 0.25, "modified", -0.25, "", ""),
         (1, 1, "unchanged", None, "higher", ""),
-        (1, 1.0, "modified", 0.0, "higher", ""),
+        (1, 1.0, "unchanged", None, "higher", ""),
+        (1, True, "modified", None, "higher", ""),
         (True, False, "modified", None, "higher", ""),
         ("a", 1, "modified", None, "higher", ""),
         (1.0, NAN, "modified", None, "higher", "worse"),
@@ -54,6 +55,10 @@ def test_compare(old: Any, new: Any, state: str, delta: Any, direction: str, ver
     declared = {"": direction} if direction else {}
     [row] = compare("m.json", {"k": old}, {"k": new}, declared)
     assert (row.state, row.delta, row.verdict) == (state, delta, verdict)
+
+
+def test_a_parameter_is_of_a_type() -> None:
+    assert [compare("p", {"k": 1}, {"k": 1.0}, more)[0].state for more in (None, {})] == ["modified", "unchanged"]
 
 
 def test_what_came_and_what_went() -> None:

@@ -10,7 +10,7 @@ from dvcx.core import plots, vega
 from dvcx.core.documents import Document
 from dvcx.core.page import Picture, Section, data_block, page
 from dvcx.core.pipeline.schema import parse_pipeline
-from dvcx.core.plots import Changes, Definition, Line, Point, Series, Table, defined, line, records_of, spec
+from dvcx.core.plots import Changes, Definition, Line, Point, Series, Table, defined, line, spec, table_of
 from dvcx.errors import UsageError
 
 Record = dict[str, Any]
@@ -45,6 +45,23 @@ def test_plots_at_the_top() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("x", "y", "series"),
+    [
+        ({"b.csv": "e"}, {"a.csv": ["l", "m"]}, [("a.csv", "l", "e", "b.csv"), ("a.csv", "m", "e", "b.csv")]),
+        ({"a.csv": "e"}, "l", [("p", "l", "e", "a.csv")]),
+        ({"p": "e"}, ["l", "m"], [("p", "l", "e", ""), ("p", "m", "e", "")]),
+        ({"b.csv": "f", "a.csv": "e"}, {"a.csv": "l", "b.csv": "m"}, [("a.csv", "l", "e", ""), ("b.csv", "m", "f", "")]),
+        ({"c.csv": "e", "d.csv": "f"}, {"a.csv": ["l", "m"]}, [("a.csv", "l", "e", "c.csv"), ("a.csv", "m", "f", "d.csv")]),
+    ],
+)
+def test_x_of_another_file(x: Any, y: Any, series: list[tuple[str, ...]]) -> None:
+    [one] = definitions({"plots": [{"p": {"x": x, "y": y}}]})
+    assert [tuple(item) for item in one.series] == series
+    with pytest.raises(UsageError, match="x names 2 fields, and y 1"):
+        definitions({"plots": [{"p": {"x": {"c": "e", "d": "f"}, "y": "l"}}]})
+
+
 def test_plots_of_stages_and_of_subdirectories() -> None:
     outs = stage("a.csv", {"b.csv": {"x": "e", "header": False}}, {"c.csv": [{"y": "1"}, {"y": "2"}]})
     assert definitions({"stages": outs}) == [
@@ -73,19 +90,21 @@ def test_the_command_line_comes_first() -> None:
         ([{"a": 1}], [{"a": 1}]),
         ({"meta": {"n": 1}, "deep": {"curve": [{"a": 1}]}}, [{"a": 1}]),
         ({"labels": [[1]], "rows": [{"a": 1}]}, [{"a": 1}]),
+        ({"t": [{"a": 1}, {"a": 2}], "n": [5], "v": [{"b": 3}]}, [{"a": 1, "b": 3}, {"a": 2}]),
+        ([{"a": 1}, {"b": 2}], [{"a": 1}, {"b": 2}]),
         ([0.5, 0.25], [{"value": 0.5}, {"value": 0.25}]),
         ([], []),
         (None, []),
     ],
 )
 def test_records(value: Any, rows: list[Record]) -> None:
-    assert records_of(value, "f") == rows
+    assert table_of(value, "f").rows == rows
 
 
 @pytest.mark.parametrize("value", [{"a": 1}, 3, "text", [[1], [2]]])
 def test_no_records(value: Any) -> None:
     with pytest.raises(UsageError, match="f: it holds no list of records"):
-        records_of(value, "f")
+        table_of(value, "f")
 
 
 def test_points() -> None:
@@ -100,6 +119,18 @@ def test_points() -> None:
         line("", Series("f", "los"), table, "HEAD:f.csv")
     assert "loss" in caught.value.hint
     assert line("", Series("f", "any"), Table([]), "f").points == []
+
+
+def test_x_and_y_of_two_tables() -> None:
+    ys, xs = Table([{"l": 1}, {"l": 2}]), Table([{"e": "5"}, {"e": "6"}], True)
+    found = line("", Series("a", "l", "e", "b"), ys, "a", xs)
+    assert [tuple(point) for point in found.points] == [(5, 1), (6, 2)]
+    with pytest.raises(UsageError, match="a: 2 rows, and b, which has 'e', 1"):
+        line("", Series("a", "l", "e", "b"), ys, "a", Table([{"e": 1}]))
+    with pytest.raises(UsageError, match="b: no field 'f'"):
+        line("", Series("a", "l", "f", "b"), ys, "a", xs)
+    side = table_of({"t": [{"a": 1, "z": 2}], "v": [{"b": 3}]}, "f")
+    assert line("", Series("f"), side, "f").y == "z"
 
 
 def test_rows_are_mappings() -> None:

@@ -49,6 +49,7 @@ entries = st.builds(
         max_size=2,
     ),
     env=st.dictionaries(words, st.sampled_from(["", KEY]), max_size=2),
+    external=st.dictionaries(st.sampled_from(["/x", "../y", "s3://b/k é"]), st.sampled_from(["", 'etag "1" 3']), max_size=2),
 )
 
 

@@ -60,7 +60,8 @@ def test_read_only_project(world: World) -> None:
         for verb in ASKING:
             # `doctor` calls it a problem.
             assert world.run(*verb.split()).code == (1 if verb == "doctor" else answers[verb]), verb
-        for words in (("add", "x.txt"), ("checkout", "--force"), ("repro",), ("remove", "x.txt")):
+        setting = ("config", "set", "core.autostage", "false")
+        for words in (("add", "x.txt"), ("checkout", "--force"), ("repro",), ("remove", "x.txt"), setting):
             world.fails(8, *words, says=("read-only",))
     assert tree_of(world.root) == before
 

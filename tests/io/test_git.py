@@ -44,6 +44,38 @@ def committed(repo: Path, git: Run) -> Path:
 RECORDS = ["sub/dvcx.lock", "sub/dvcx.yaml", "sub/y.dvcx", "x.dvcx"]
 
 
+def test_snapshots_are_what_single_questions_say(committed: Path, git: Run) -> None:
+    make(committed, "sub/deep/z.dvcx", "sub/.dvcx/config.toml", "a/odd\nname.dvcx", "a/config.toml")
+    (committed / "link.dvcx").symlink_to("x.dvcx")
+    git("add", "--all")
+    git("commit", "-qm", "second")
+    for root in (committed, committed / "sub"):
+        found = opened(root)
+        commits = g.commits(found)
+        assert len(commits) == 2 and g.commits(found, 1) == commits[:1]
+        with g.Snapshots(found) as snapshots:
+            for commit in commits:
+                names = g.record_files_at(found, commit)
+                assert snapshots.records(commit) == names
+                assert {name: snapshots.read(commit, name, 100) for name in names} == g.read_at(found, commit, names)
+    with g.Snapshots(opened(committed)) as snapshots:
+        new, old = commits
+        assert snapshots.read(new, "none", 9) is None and snapshots.read(new, "sub", 9) is None
+        assert sorted(snapshots.files(new, "sub/deep")) == ["sub/deep/z.dvcx"] and snapshots.files(old, "sub/deep") == []
+        assert snapshots.blob(old, "x.dvcx") == snapshots.blob(new, "readme") != ""
+        with pytest.raises(UnsafeInput, match="larger than 1 B"):
+            snapshots.read(new, "readme", 1)
+        with pytest.raises(UnsafeInput, match="symbolic link"):
+            snapshots.read(new, "link.dvcx", 100)
+        with pytest.raises(NotFound, match="partial or damaged"):
+            snapshots.read("0" * 40, "x", 100)
+        assert snapshots.read(new, "readme", 2) == b"{}"
+
+
+def test_commits_of_an_empty_repository(repo: Path) -> None:
+    assert g.commits(opened(repo)) == []
+
+
 def test_no_repository(tmp_path: Path) -> None:
     assert g.open_git(str(tmp_path)) is None
     (tmp_path / ".git").mkdir()

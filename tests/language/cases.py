@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from dvcx.core.pipeline.dependencies import externals
 from dvcx.core.pipeline.schema import Out, Pipeline, Stage
 from dvcx.errors import DvcxError
 from dvcx.ops.records import read_pipeline
@@ -85,7 +86,7 @@ def _pipeline(pipeline: Pipeline) -> Any:
     return {
         "stages": {stage.name: _stage(stage) for stage in pipeline.stages},
         "params": list(pipeline.params),
-        "metrics": list(pipeline.metrics),
+        "metrics": [metric.path for metric in pipeline.metrics],
         "plots": [plot.name if plot.properties == "{}" else {plot.name: json.loads(plot.properties)} for plot in pipeline.plots],
         "artifacts": {one.name: _noted(one._asdict()) for one in pipeline.artifacts},
         "datasets": [json.loads(one.properties) for one in pipeline.datasets],
@@ -101,7 +102,7 @@ def _stage(stage: Stage) -> Any:
     return {
         "cmd": stage.cmd if isinstance(stage.cmd, str) else list(stage.cmd),
         "wdir": stage.wdir or ".",
-        "deps": list(stage.deps),
+        "deps": [*stage.deps, *(want.value for want in externals(stage))],
         "params": {of.file: list(of.keys) for of in stage.params},
         "outs": [_out(out) for out in stage.outs],
         "frozen": stage.frozen,

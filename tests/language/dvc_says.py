@@ -66,11 +66,15 @@ def _stage(stage, base: str) -> object:  # type: ignore[no-untyped-def]
     def short(path: str) -> str:
         return os.path.relpath(path, base)
 
+    def read(dep) -> str:  # type: ignore[no-untyped-def]
+        # What is elsewhere stays as it is written.
+        return str(dep.def_path) if "://" in dep.def_path or os.path.isabs(dep.def_path) else short(dep.fs_path)
+
     params = {short(dep.fs_path): dep.params for dep in stage.deps if isinstance(dep, ParamsDependency)}
     return {
         "cmd": stage.cmd,
         "wdir": short(stage.wdir),
-        "deps": [short(dep.fs_path) for dep in stage.deps if not isinstance(dep, ParamsDependency)],
+        "deps": [read(dep) for dep in stage.deps if not isinstance(dep, ParamsDependency)],
         "params": {path: list(dict.fromkeys(keys)) for path, keys in params.items()},
         "outs": [_out(out, short(out.fs_path)) for out in stage.outs],
         "frozen": bool(stage.frozen),

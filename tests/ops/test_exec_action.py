@@ -116,6 +116,7 @@ VALUES: dict[str, Any] = {
     "name": "yes: 'é' \"q\" \n #",
     "flags": [True, False, -1.5, 1e20, "0x1", "1e3", "2020-01-01"],
     "deep": {"a": {"b c": 1}, "t": "true"},
+    "levels": {"0": 0.5, "2": 0.9},
 }
 
 
@@ -123,6 +124,7 @@ VALUES: dict[str, Any] = {
 def test_params_files_hold_the_values(file: str) -> None:
     tree = nested(VALUES)
     assert tree["train"] == {"lr": 1e-05, "layers": [{"size": 3}, {"size": 4}]}
+    assert tree["levels"] == VALUES["levels"], "a mapping that is a value stays one, whatever its keys"
     assert load_params(params_text(file, VALUES).encode(), file) == tree
 
 

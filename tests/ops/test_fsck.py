@@ -22,6 +22,7 @@ from dvcx.ops.remote import add as remote_add
 from dvcx.project import Project, open_project
 from tests import servers
 from tests.faults.forge import forge
+from tests.io.store import recipes
 from tests.io.store.faulty import FaultyBackend
 from tests.ops.trying import again, commit_all, pointer, run_git, setting, wipe_cache, write
 from tests.servers import S3Server
@@ -367,6 +368,57 @@ def test_a_forged_record_that_stands_alone(place: Place, name: str) -> None:
     assert "forged" in [item.problem for item in place.check().findings]
     path.write_text(right)
     place.sound()
+
+
+def _reversed(told: recipes.Told) -> recipes.Told:
+    return told[0], told[1], told[2][::-1]
+
+
+def _one_twice(told: recipes.Told) -> recipes.Told:
+    return told[0], told[1], [told[2][0], *told[2][:-1]]
+
+
+def _other_seal(told: recipes.Told) -> recipes.Told:
+    return told[0], bytes(32), told[2]
+
+
+@pytest.mark.parametrize("change", [_reversed, _one_twice, _other_seal])
+def test_a_wrong_recipe(place: Place, tmp_path: Path, change: Callable[[recipes.Told], recipes.Told]) -> None:
+    """All chunks of the blob are there and right, and make up something else than its recipe says."""
+    if not place.remote:
+        pytest.skip("a cache holds large blobs whole")
+    backend = place.backend()
+    recipes.change_recipes(backend, tmp_path, change)
+    backend.close()
+    bad = {name: place.read(name) for name in place.names("packs")}
+    assert place.check(quick=True).verdict == "damaged" if change is _other_seal else True
+    for options in ({}, {"sample": 1.0}):
+        found = only(place.check(**options), "forged" if change is _other_seal else "corrupt")
+        assert found.needed_by[0].path == "huge" and [need.revision for need in found.needed_by] == ["", "main"]
+    done = place.repaired(found.problem)
+    (finding,) = done.findings
+    assert finding.repaired == "from the cache" and place.read(finding.kept) == bad[finding.file]
+    assert finding.file not in place.names("packs")
+
+
+@pytest.mark.parametrize("change", [_reversed, _other_seal])
+def test_a_wrong_recipe_and_no_copy(place: Place, tmp_path: Path, change: Callable[[recipes.Told], recipes.Told]) -> None:
+    """The pack goes to quarantine, and every other object of it stays; of right bytes under a wrong seal so does the blob."""
+    if not place.remote:
+        pytest.skip("a cache holds large blobs whole")
+    backend = place.backend()
+    recipes.change_recipes(backend, tmp_path, change)
+    backend.close()
+    Place(place.project, "").change(place.object("huge"), None)
+    done = place.check(repair=True)
+    (finding,) = done.findings
+    assert done.verdict == "damaged" and not finding.repaired and finding.kept.startswith("quarantine/packs-")
+    later = place.check()
+    if change is _other_seal:
+        assert later.verdict == "sound"
+        place.everything_is_there()
+    else:
+        assert later.verdict == "lacking" and [item.needed_by[0].path for item in later.findings] == ["huge"]
 
 
 def test_a_missing_object(place: Place) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from dvcx.core.pipeline.schema import Metric
 from dvcx.errors import Conflict, DvcxError, NotFound, UnsafeInput, UsageError
 from dvcx.ops import records, stage
 from dvcx.ops.repro import repro
@@ -35,7 +36,7 @@ def test_included_stages_are_stages_of_the_file(project: Project, put: Put) -> N
     assert status(project).clean
     tracked = records.load(project)
     assert [(one.address, one.wdir) for one in tracked.stages] == [("last", ""), ("middle", "parts"), ("begin", "parts/deep")]
-    assert tracked.pipelines["dvcx.yaml"].metrics == ("parts/m.json",)
+    assert tracked.pipelines["dvcx.yaml"].metrics == (Metric("parts/m.json"),)
     # What was remembered of the whole is given up when a part changes.
     put({"parts/deep/params.yaml": "word: bye\n"})
     assert [found.stage for found in status(project).stages if found.state == "stale"] == ["begin"]

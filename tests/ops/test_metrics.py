@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
 from dvcx.errors import NotFound, UsageError
-from dvcx.ops.metrics import diff, show
+from dvcx.ops.metrics import metrics_diff as diff
+from dvcx.ops.metrics import metrics_show as show
 from dvcx.ops.push import push
 from dvcx.ops.repro import repro
 from dvcx.project import Project
@@ -113,8 +116,8 @@ def test_what_is_better_is_declared(trained: Project) -> None:
     text = text.replace("- log.csv\n", "- log.csv: {meta: {better: {loss: lower}}}\n")
     text = text.replace("{cache: false}", "{cache: false, meta: {better: higher, owner: ada}}")
     write(trained, {"dvcx.yaml": text + "metrics: [in.json]\n"})
-    rows = {(row.path, row.key): (row.direction, row.verdict) for row in diff(trained, "one").differences}
-    assert rows == {
+    directions = {(row.path, row.key): (row.direction, row.verdict) for row in diff(trained, "one").differences}
+    assert directions == {
         ("in.json", "acc"): ("", ""),
         ("in.json", "f1"): ("", ""),
         ("log.csv", "epoch"): ("", ""),
@@ -122,6 +125,43 @@ def test_what_is_better_is_declared(trained: Project) -> None:
         ("plain.yaml", "acc"): ("higher", "better"),
         ("plain.yaml", "f1"): ("higher", ""),
     }
+    top = text + "metrics: [in.json: {meta: {better: {acc: higher}}}]\n"
+    write(trained, {"dvcx.yaml": top})
+    rows = {(row.path, row.key): (row.state, row.verdict) for row in diff(trained, "one", targets=["in.json"]).differences}
+    assert rows == {("in.json", "acc"): ("modified", "better"), ("in.json", "f1"): ("added", "")}
     write(trained, {"dvcx.yaml": text.replace("better: higher", "better: up")})
     with pytest.raises(UsageError, match="'better' must be higher or lower, not 'up'"):
         diff(trained, "one")
+
+
+@pytest.mark.nightly
+def test_a_thousand_commits_take_two_seconds(project: Project, tmp_path: Path) -> None:
+    """Every one with its own metrics, params and lock of eleven stages; sixty runs of git would take as long."""
+    text = "stages:\n" + "".join(f"  s{n}: {{cmd: echo > o{n}, params: [lr], outs: [o{n}]}}\n" for n in range(10))
+    write(project, {"dvcx.yaml": text + "metrics: [m.json]\n", "params.yaml": "lr: 123456\n"})
+    repro(project)
+    files = {"dvcx.yaml": Path(project.root, "dvcx.yaml").read_text(), "dvcx.lock": Path(project.root, "dvcx.lock").read_text()}
+    feed = ""
+    for count in range(1000):
+        files |= {"m.json": f'{{"acc": {count}}}\n', "params.yaml": f"lr: {count}\n"}
+        feed += f"commit refs/heads/main\ncommitter A <a@b> {1700000000 + count} +0000\ndata 1\nx\n"
+        for path, data in files.items():
+            data = data.replace("123456", str(count))
+            feed += f"M 100644 inline {path}\ndata {len(data.encode())}\n{data}\n"
+    subprocess.run(["git", "fast-import", "--quiet"], cwd=project.root, input=feed.encode(), check=True)
+    began = time.perf_counter()
+    found = show(project, all_commits=True)
+    assert time.perf_counter() - began < 2
+    assert [one.files[0].values["acc"] for one in found.revisions[1:]] == list(range(999, -1, -1))
+
+
+def test_a_directory_is_its_files(trained: Project) -> None:
+    write(trained, {"dvcx.yaml": "metrics: [scores: {meta: {better: higher}}]\n", "scores/a.json": "1", "scores/d/b.json": "2"})
+    commit_all(trained, "scores")
+    write(trained, {"scores/a.json": "3"})
+    assert flat(show(trained, rev=["HEAD", "workspace"])) == {
+        "HEAD": {"scores/a.json:": 1, "scores/d/b.json:": 2},
+        "": {"scores/a.json:": 3, "scores/d/b.json:": 2},
+    }
+    [row] = diff(trained, "HEAD", "workspace").differences
+    assert (row.path, row.verdict) == ("scores/a.json", "better")

@@ -18,6 +18,7 @@ from dvcx.errors import Busy, NotFound
 from dvcx.events import Noted, StageOutput
 from dvcx.io import processes
 from dvcx.io import runs as run_records
+from dvcx.ops import config
 from dvcx.ops.log import log
 from dvcx.ops.repro import Reproduced, repro
 from dvcx.ops.runs import runs
@@ -228,6 +229,40 @@ def test_two_at_once_run_each_stage_once(project: Project) -> None:
     assert text(project, "end") == "a\nb\nc\n" and sorted(lock(project)) == sorted(bodies)
 
 
+def test_two_at_once_share_what_there_is(project: Project) -> None:
+    """Mutexes, tokens and GPUs hold among all commands of the project."""
+    config.set_(project, "resources.gpu", "2", local=True)
+    needs: dict[str, dict[str, Any]] = {
+        "mutex": {"mutex": "db"},
+        "token": {"resources": {"licence": 1}},
+        "gpu": {"resources": {"gpu": 1.5}},
+    }
+    bodies = {f"{name}{side}": {"cmd": timed(f"{name}{side}"), **need} for name, need in needs.items() for side in "ab"}
+    project = stages(project, **bodies)
+    both = [start(project, "-j", "9", *(f"{name}{side}" for name in needs)) for side in "ab"]
+    said = [running.communicate(timeout=60)[0] for running in both]
+    assert [running.returncode for running in both] == [0, 0], said
+    assert not any(overlap(*spans(project, f"{name}a", f"{name}b")) for name in needs)
+    assert not [name for name in os.listdir(f"{project.state_dir}/stages/shares") if name.isdecimal()]
+
+
+def test_what_a_killed_one_held_is_free(project: Project) -> None:
+    """Also what its command would hold on: that is ended."""
+    held = {"mutex": "db", "resources": {"licence": 1}}
+    project = stages(project, a={"cmd": "echo $$ > a.pid; sleep 60", **held}, b={"cmd": "echo > b", **held})
+    running = start(project, "a")
+    wait_for(project, "a.pid")
+    with pytest.raises(Busy):
+        repro(setting(project, core_lock_timeout=0), ["b"])
+    waiting = start(project, "b")
+    time.sleep(0.5)
+    running.kill()
+    running.communicate()
+    said, _ = waiting.communicate(timeout=30)
+    assert waiting.returncode == 0 and b"waiting for" in said, said
+    assert not processes.belongs(int(text(project, "a.pid")), "DVCX_STAGE=a")
+
+
 def test_who_does_not_want_to_wait_is_told(project: Project) -> None:
     project = stages(project, a={"cmd": "echo > began; sleep 60"})
     running = start(project)
@@ -266,7 +301,8 @@ def test_a_stage_that_takes_too_long_is_ended(project: Project) -> None:
 
 def test_what_is_remembered_of_a_run(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_TOKEN", "canary-76")
-    write(project, {"work.py": "import sys; print('out'); print('err', file=sys.stderr); b = bytearray(60 << 20)\n"})
+    work = "import sys, time; print('out'); print('err', file=sys.stderr); b = bytearray(70 << 20); time.sleep(0.2)\n"
+    write(project, {"work.py": work})
     write(project, {"in": "1"})
     run_git(project, "add", "-A")
     run_git(project, "commit", "-qm", "x")

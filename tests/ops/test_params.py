@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from dvcx.errors import NotFound, UnsafeInput
-from dvcx.ops.params import diff, show
-from dvcx.ops.revisions import Shown
+from dvcx.ops.params import params_diff as diff
+from dvcx.ops.params import params_show as show
+from dvcx.ops.revisions import ValuesShown
 from dvcx.project import Project
 from tests.ops.trying import commit_all, write
 
@@ -43,7 +44,7 @@ def tag(project: Project, name: str) -> None:
     run_git(project, "tag", name)
 
 
-def flat(result: Shown) -> dict[str, dict[str, object]]:
+def flat(result: ValuesShown) -> dict[str, dict[str, object]]:
     """All values by revision and `file:key`."""
     return {
         one.rev: {f"{file.path}:{key}": value for file in one.files for key, value in file.values.items()}
@@ -58,7 +59,6 @@ def test_what_stages_use_is_shown(tuned: Project) -> None:
             "params.yaml:train.epochs": 4,
             "params.yaml:train.seed": "NaN",
             "conf/model.toml:size": 1,
-            "conf/model.toml:x": 2,
             "other.json:list": (1,),
         }
     }
@@ -75,6 +75,23 @@ def test_revisions_and_targets(tuned: Project) -> None:
         show(tuned, ["none.yaml"])
     with pytest.raises(NotFound, match="no revision 'nope'"):
         show(tuned, rev=["HEAD", "nope"])
+
+
+def test_all_commits(tuned: Project) -> None:
+    commit_all(tuned, "three")
+    found = show(tuned, ["params.yaml"], all_commits=True)
+    assert [one.files[0].values.get("train.epochs") for one in found.revisions] == [4, 4, 3, 3]
+    assert [one.commit.startswith(one.rev) for one in found.revisions] == [True] * 4 and not found.problems
+    assert [one.rev for one in show(tuned, all_commits=True, limit=1).revisions] == ["", found.revisions[1].rev]
+    named = show(tuned, rev=["one"], all_commits=True, all_tags=True)
+    assert [one.rev for one in named.revisions][:2] == ["", "one"] and len(named.revisions) == 5
+    write(tuned, {"dvcx.yaml": "stages: [\n"})
+    commit_all(tuned, "bad")
+    write(tuned, {"dvcx.yaml": PIPELINE})
+    [problem] = show(tuned, all_commits=True).problems
+    assert problem.kind == "broken" and f"{problem.rev}:dvcx.yaml:2:1" in problem.message
+    with pytest.raises(NotFound, match=r"none\.yaml is at none"):
+        show(tuned, ["none.yaml"], all_commits=True)
 
 
 def test_what_differs(tuned: Project) -> None:

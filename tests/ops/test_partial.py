@@ -113,6 +113,20 @@ def test_what_a_glob_names(
     assert files(there) == expected and status(there).data == before
 
 
+def test_a_file_that_a_wildcard_does_not_name_stays_away(project: Project, tmp_path_factory: pytest.TempPathFactory) -> None:
+    write(project, {"data/x/1.txt": "one", "big.bin": "big"})
+    add(project, ["data", "big.bin"])
+    project = with_remote(project, tmp_path_factory.mktemp("remote"))
+    push(project)
+    commit_all(project)
+    there = clone(project, tmp_path_factory.mktemp("clone") / "c")
+    assert fetch(there, globs=["**/*.txt"]).objects == 3  # the file and two listings
+    assert pull(there, globs=["**/*.txt"]).fetched.objects == 0
+    assert not os.path.exists(f"{there.root}/big.bin")
+    with pytest.raises(NotFound, match="no recorded path matches"):
+        fetch(there, globs=["**/*.jpg"])
+
+
 def test_only_listings_that_can_hold_a_match_are_read(there: Project, traffic: Traffic) -> None:  # noqa: F811
     done = fetch(there, globs=["data/notes/*.txt"])
     assert done.objects == 4  # two files, the root's listing and that of notes

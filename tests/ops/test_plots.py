@@ -11,7 +11,10 @@ import pytest
 from dvcx.core.plots import Changes
 from dvcx.errors import IntegrityError, NotFound, UnsafeInput, UsageError
 from dvcx.io import plots as io
-from dvcx.ops.plots import Plotted, diff, show, templates
+from dvcx.ops.plots import Plotted
+from dvcx.ops.plots import plots_diff as diff
+from dvcx.ops.plots import plots_show as show
+from dvcx.ops.plots import plots_templates as templates
 from dvcx.ops.repro import repro
 from dvcx.project import Project
 from tests.ops.test_params import tag
@@ -68,16 +71,24 @@ def test_revisions_lie_over_one_another(drawn: Project, tmp_path: Path) -> None:
     result = diff(drawn, ["one"], page=False)
     assert result.revisions == ("workspace", "one") and result.page == ""
     assert values(result, "losses") == [
-        ("workspace", "curve.json", 1, 3),
         ("workspace", "log.in.csv", 1, 0.25),
-        ("one", "curve.json", 1, 3),
+        ("workspace", "curve.json", 1, 3),
         ("one", "log.in.csv", 1, 0.9),
+        ("one", "curve.json", 1, 3),
     ]
     cached = diff(drawn, ["one", "HEAD"], targets=["out"], out=str(tmp_path / "new/p.html"))
     assert values(cached, "out/log.csv") == [("one", "loss", 0, 0.9), ("HEAD", "loss", 0, 0.5)]
     assert [image.rev for image in cached.plots[0].images] == ["one", "HEAD"]
     assert Path(cached.page).stat().st_size > 500_000
     assert diff(drawn, page=False).revisions == ("workspace", "HEAD")
+
+
+def test_the_nearest_directory_says_how(drawn: Project) -> None:
+    plots = "plots:\n- logs: {y: a}\n- logs/deep: {y: b}\n- other: {x: {logs/x.csv: a}, y: {logs/deep/y.csv: b}}\n"
+    write(drawn, {"dvcx.yaml": plots, "logs/x.csv": "a,b\n1,2\n", "logs/deep/y.csv": "a,b\n3,4\n"})
+    result = show(drawn, page=False)
+    found = {plot.name: values(result, plot.name)[0][2:] for plot in result.plots}
+    assert found == {"logs/x.csv": (0, 1), "logs/deep/y.csv": (0, 4), "other": (1, 4)}
 
 
 def test_any_file_can_be_drawn(drawn: Project) -> None:

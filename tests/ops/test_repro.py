@@ -254,6 +254,10 @@ def test_persist_leaves_the_old_output_for_the_command(project: Project) -> None
     write(project, {"in": "2"})
     repro(project)
     assert text(project, "log") == "12" and status(project).clean
+    write(project, {"in": "1"})
+    assert hows(repro(project)) == {"s": "ran"} and text(project, "log") == "121", "its first result came of another past"
+    Path(project.root, "log").unlink()
+    assert hows(repro(project)) == {"s": "restored"} and text(project, "log") == "121"
     write(project, {"in": "3", "dvcx.yaml": stage("cmd: cat in >> log; false\ndeps: [in]\nouts:\n- log: {persist: true}")})
     assert repro(again(project)).failed == 1
 

@@ -74,7 +74,7 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"name": "a b"}, UsageError, "cannot name a stage"),
     ({"name": ""}, UsageError, "cannot name a stage"),
     ({"outs": ["../outside"]}, UnsafeInput, "leaves the project"),
-    ({"deps": ["/etc/passwd"]}, UnsafeInput, "absolute"),
+    ({"outs": ["/etc/passwd"]}, UnsafeInput, "leaves the project"),
     ({"outs": [".git/x"]}, UnsafeInput, ".git"),
     ({"wdir": "../.."}, UnsafeInput, "leaves the project"),
     ({"outs": ["tracked"]}, Conflict, "two owners"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import posixpath
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,12 +11,15 @@ from typing import Any
 from dvcx.core.documents import Document
 from dvcx.core.paths import resolve
 from dvcx.core.spelling import did_you_mean
-from dvcx.errors import DvcxError, UsageError, display
+from dvcx.errors import DvcxError, UnsafeInput, UsageError, display
 
 # Most paths: nothing in them that the path rule would change or refuse.
 _PART = r"(?!tmp-dvcx-)[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,150}[A-Za-z0-9_-])?"
 _SIMPLE = re.compile(rf"{_PART}(?:/{_PART}){{0,20}}").fullmatch
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://").match
+
+# What stages write: it stays inside the project.
+_WRITTEN = ("outs", "metrics", "plots")
 
 # Where a value stands: the keys and indexes that lead to it.
 Place = tuple[str | int, ...]
@@ -108,15 +112,24 @@ def path(document: Document, at: Place, written: object, base: str, where: str =
     where = f"{where or document.where(*at, value=True)}: {field(at)}"
     if not isinstance(written, str):
         raise UsageError(f"{where} must be a path, not {kind(written)}", "put it in quotes if it is a file's name")
-    if _URL(written):
-        raise UsageError(
-            f"{where}: URLs are not supported yet by this version: '{display(written[:200])}'",
-            "download it in a stage of its own, or track a local copy with dvcx add",
-        )
+    if _URL(written) or (any(step in _WRITTEN for step in at) and _leaves(base, written)):
+        raise _outside(at, written, where)
     found = resolve(base, written, where)
     if not found and at[-1] != "wdir":
         raise UsageError(f"{where} is the project itself: '{display(written)}'", "name the files or directories it is about")
     return found
+
+
+def _leaves(base: str, written: str) -> bool:
+    return written.startswith("/") or posixpath.normpath(posixpath.join(base, written)).startswith("..")
+
+
+def _outside(at: Place, written: str, where: str) -> DvcxError:
+    shown = display(written.partition("?")[0][:200])
+    if not any(step in _WRITTEN for step in at):
+        return UsageError(f"{where}: '{shown}' is a url, where a path in the project is needed", "only deps may be urls")
+    hint = "write it to a path in the project, and let dvcx push send it (the output's remote: NAME says where to)"
+    return UnsafeInput(f"{where}: unsafe path '{shown}': an output leaves the project", hint)
 
 
 def kind(value: object) -> str:

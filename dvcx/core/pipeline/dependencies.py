@@ -6,13 +6,13 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
 from dvcx.core.globs import Globs, fixed_part
-from dvcx.core.paths import contains
+from dvcx.core.paths import contains, path_problem
 from dvcx.core.pipeline.schema import FILE_NAME, Stage, Want, address
 from dvcx.core.records import is_record
 from dvcx.core.spelling import did_you_mean
-from dvcx.errors import NotFound, display
+from dvcx.errors import NotFound, UnsafeInput, display
 
-GLOB, CODE, STAGE = "glob", "py", "stage"
+GLOB, CODE, STAGE, EXTERNAL = "glob", "py", "stage", "external"
 PASSED_OVER = frozenset({".git", ".dvcx", "__pycache__"})
 """Directories whose files no wildcard names: they change whenever something runs."""
 
@@ -25,6 +25,16 @@ def spec(want: Want) -> str:
 def files_wanted(stage: Stage) -> tuple[Want, ...]:
     """Those dependencies of a stage that stand for files nobody listed."""
     return tuple(want for want in stage.wants if want.kind in (GLOB, CODE))
+
+
+def externals(stage: Stage) -> tuple[Want, ...]:
+    """The inputs of a stage that lie outside the project."""
+    return tuple(want for want in stage.wants if want.kind == EXTERNAL)
+
+
+def inside(stages: Sequence[Stage], root: str) -> tuple[Stage, ...]:
+    """Stages whose external paths that do lie in the project at `root`, an absolute path, are plain dependencies."""
+    return tuple(_inside(stage, root) if externals(stage) else stage for stage in stages)
 
 
 def link(stages: Sequence[Stage]) -> tuple[Stage, ...]:
@@ -104,3 +114,25 @@ def _linked(stage: Stage, known: Mapping[str, Stage], groups: Mapping[str, Seque
                 if want.optional and out.path not in stage.deps:
                     optional.setdefault(out.path)
     return dataclasses.replace(stage, deps=tuple(deps), optional=tuple(optional))
+
+
+def _inside(stage: Stage, root: str) -> Stage:
+    import posixpath
+
+    from dvcx.core.pipeline.externals import is_url
+
+    deps, wants, optional = dict.fromkeys(stage.deps), list[Want](), dict.fromkeys(stage.optional)
+    for want in stage.wants:
+        path = posixpath.normpath(posixpath.join(root, want.value))
+        if want.kind != EXTERNAL or is_url(want.value) or not contains(root, path):
+            wants.append(want)
+            continue
+        name = path[len(root) + 1 :]
+        problem = path_problem(name)
+        if problem:
+            where = f"{stage.file}:{stage.line}: stage '{stage.address}'"
+            raise UnsafeInput(f"{display(where)}: unsafe path '{display(want.value)}': {problem}", "name a file of the project")
+        deps[name] = None
+        if want.optional:
+            optional[name] = None
+    return dataclasses.replace(stage, deps=tuple(deps), wants=tuple(wants), optional=tuple(optional))

@@ -83,7 +83,7 @@ def joined(found: Sequence[Part]) -> Pipeline:
     return Pipeline(
         tuple(stage for _, stage in stages.values()),
         tuple(dict.fromkeys(path for one in pipelines for path in one.params)),
-        tuple(dict.fromkeys(path for one in pipelines for path in one.metrics)),
+        tuple(dict.fromkeys(metric for one in pipelines for metric in one.metrics)),
         tuple(plot for one in pipelines for plot in one.plots),
         tuple(artifact for one in pipelines for artifact in one.artifacts),
         tuple(dataset for one in pipelines for dataset in one.datasets),

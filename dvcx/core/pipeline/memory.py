@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from dvcx.core.pipeline.execution import Execution
-from dvcx.core.pipeline.schema import Artifact, Dataset, Out, ParamsOf, Pipeline, Plot, Stage, Want
+from dvcx.core.pipeline.schema import Artifact, Dataset, Metric, Out, ParamsOf, Pipeline, Plot, Stage, Want
 
 # Bump it whenever the same dvcx.yaml would become other stages: it makes what is remembered unknown.
-_FORM = 2
+_FORM = 3
 
 
 def dump_pipeline(pipeline: Pipeline) -> bytes:
@@ -31,7 +31,7 @@ def load_pipeline(data: bytes, file: str) -> Pipeline | None:
         pipeline = Pipeline(
             tuple([_load_stage(row) for row in _typed(stages, list)]),
             _texts(params),
-            _texts(metrics),
+            tuple(Metric(*_texts(row)) for row in metrics),
             tuple(Plot(*_texts(row)) for row in plots),
             tuple(_load_artifact(*row) for row in artifacts),
             tuple(Dataset(*_texts(row)) for row in datasets),

@@ -89,6 +89,7 @@ STAGE: Keys = {
     "timeout": (_AMOUNT, "How long it may run: 90 (seconds), 30m, 1h30m."),
     "when": (_SOME, "Conditions on parameters, for example: model.kind == 'forest'. The stage is skipped while one is false."),
 }  # fmt: skip
+METRIC: Keys = {"meta": (_ANY, "Anything; better: {loss: lower} says which way is up.")}
 ARTIFACT: Keys = {
     "path": (_TEXT, "Where it is."),
     **{key: OUT[key] for key in ("desc", "type", "labels", "meta")},
@@ -103,7 +104,7 @@ TOP: Keys = {
     "include": (_SOME, "Other YAML files whose stages are part of this one; paths in them are relative to them."),
     "vars": (_of("vars"), "Values for templates: mappings, files, or FILE:key,key."),
     "params": (_TEXTS, "Files of parameters that dvcx params shows."),
-    "metrics": (_TEXTS, "Files of metrics that dvcx metrics shows."),
+    "metrics": (_list(_TEXT, _mapping(_or_nothing(_of("metric")))), "Files of metrics that dvcx metrics shows."),
     "plots": (_list(_TEXT, _mapping(_or_nothing(_of("plot")))), "Plots that dvcx plots shows."),
     "artifacts": (_mapping(_of("artifact")), "Named paths, for people and registries."),
     "datasets": (_list(_of("dataset")), "Data sets, as DVC has them."),
@@ -116,6 +117,7 @@ _PARTS: tuple[tuple[str, str, Keys, bool, tuple[str, ...]], ...] = (
     ("plot_out", "Properties of a plot that a stage writes", {**PLOT, **OUT}, False, ()),
     ("resources", "Resources", RESOURCES, True, ()),
     ("plot", "Properties of a plot of the list at the top", PLOT, False, ()),
+    ("metric", "Properties of a metric of the list at the top", METRIC, False, ()),
     ("artifact", "An artifact", ARTIFACT, False, ("path",)),
     ("dataset", "A data set", DATASET, True, ("name", "type", "url")),
 )

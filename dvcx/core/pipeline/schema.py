@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -40,6 +41,7 @@ STAGE_KEYS = (
 _ANNOTATIONS = ("desc", "type", "labels", "meta")
 # DVC accepts `checkpoint` and does nothing with it any more; so do we.
 OUT_KEYS = ("cache", "persist", "push", "remote", *_ANNOTATIONS, "checkpoint")
+METRIC_KEYS = ("meta",)
 PLOT_TEXTS = ("x", "y", "x_label", "y_label", "title", "template")
 PLOT_KEYS = (*PLOT_TEXTS, "header")
 DEP_KEYS = ("optional", "exact")
@@ -77,7 +79,8 @@ class ParamsOf(NamedTuple):
 
 
 class Want(NamedTuple):
-    """A dependency that is no plain path. `value` is a wildcard or a script's path in the project, or a stage's address."""
+    """A dependency that is no plain path. `value` is a wildcard or a script's path in the project, a stage's address, or a
+    url or path outside the project (absolute, or as seen from the project's root)."""
 
     kind: str
     value: str
@@ -136,6 +139,13 @@ class Plot(NamedTuple):
     properties: str = "{}"
 
 
+class Metric(NamedTuple):
+    """A file of metrics of the list at the top, by its path in the project; `meta` is JSON, "" for none."""
+
+    path: str
+    meta: str = ""
+
+
 class Artifact(NamedTuple):
     """A named path of the list at the top; `meta` is JSON."""
 
@@ -156,11 +166,11 @@ class Dataset(NamedTuple):
 
 
 class Pipeline(NamedTuple):
-    """All that one dvcx.yaml says. `params` and `metrics` are paths in the project."""
+    """All that one dvcx.yaml says. `params` are paths in the project."""
 
     stages: tuple[Stage, ...] = ()
     params: tuple[str, ...] = ()
-    metrics: tuple[str, ...] = ()
+    metrics: tuple[Metric, ...] = ()
     plots: tuple[Plot, ...] = ()
     artifacts: tuple[Artifact, ...] = ()
     datasets: tuple[Dataset, ...] = ()
@@ -216,8 +226,8 @@ def parse_pipeline(
     base = parent(file)
     return Pipeline(
         tuple(_stage(document, name, stages[name], file, used.get(name, ())) for name in stages),
-        _top_paths(document, "params", base),
-        _top_paths(document, "metrics", base),
+        _top_params(document, base),
+        _top_metrics(document, base),
         _top_plots(document),
         _artifacts(document, base),
         _datasets(document),
@@ -359,6 +369,14 @@ def _dep(document: Document, at: Place, written: object, flags: Mapping[str, Any
         found = _WANT(written)
     if exact and (found is None or found[1] != "py"):
         raise UsageError(f"{where}: {field(at)}: 'exact' is for 'py:' only", "other files are compared byte by byte anyway")
+    if found is None and isinstance(written, str) and (written[:1] == "/" or ".." in written or "://" in written):
+        from dvcx.core.pipeline.externals import address_of
+
+        meant, base = (_dataset(document, at, written, where), parent(file)) if written[:5] == "ds://" else (written, wdir)
+        outside = address_of(meant, base, f"{where}: {field(at)}")
+        if outside:
+            needs.wants[Want("external", outside, optional)] = None
+            return
     if found is None:
         found_path = path(document, at, written, wdir, where)
         needs.paths[found_path] = None
@@ -371,6 +389,21 @@ def _dep(document: Document, at: Place, written: object, flags: Mapping[str, Any
     elif ":" not in value:
         value = address(file, value)
     needs.wants[Want(found[1], value, optional, exact)] = None
+
+
+def _dataset(document: Document, at: Place, written: str, where: str) -> str:
+    """The url of the data set that `ds://NAME` names."""
+    found = {one.name: one for one in _datasets(document)}
+    name = written[5:].strip("/")
+    if name not in found:
+        hint = did_you_mean(name, found) or "list it under datasets, in the same file"
+        raise UsageError(f"{where}: {field(at)}: there is no data set '{display(name[:80])}'", hint)
+    if found[name].type != "url":
+        raise UsageError(
+            f"{where}: {field(at)}: the data set '{display(name[:80])}' is of type '{found[name].type}', which only DVC reads",
+            "let a stage of its own fetch it (dvc get, dvc import), and depend on what that writes; type url is read as it is",
+        )
+    return str(json.loads(found[name].properties)["url"])
 
 
 def _outs(document: Document, at: Place, items: object, wdir: str) -> list[Out]:
@@ -439,8 +472,25 @@ def _top_list(document: Document, key: str) -> list[Any]:
     return items
 
 
-def _top_paths(document: Document, key: str, base: str) -> tuple[str, ...]:
-    return tuple(path(document, (key, number), item, base) for number, item in enumerate(_top_list(document, key)))
+def _top_params(document: Document, base: str) -> tuple[str, ...]:
+    return tuple(path(document, ("params", number), item, base) for number, item in enumerate(_top_list(document, "params")))
+
+
+def _top_metrics(document: Document, base: str) -> tuple[Metric, ...]:
+    metrics = []
+    for number, item in enumerate(_top_list(document, "metrics")):
+        at: Place = ("metrics", number)
+        if not isinstance(item, dict):
+            metrics.append(Metric(path(document, at, item, base)))
+            continue
+        for written, body in item.items():
+            inner = (*at, written)
+            body = {} if body is None else body
+            expect(document, inner, body, dict)
+            check_keys(document, inner, body, METRIC_KEYS)
+            found = path(document, inner, written, base, document.where(*inner))
+            metrics.append(Metric(found, plain(document, inner, body, "meta")))
+    return tuple(metrics)
 
 
 def _top_plots(document: Document) -> tuple[Plot, ...]:
@@ -459,7 +509,7 @@ def _top_plots(document: Document) -> tuple[Plot, ...]:
                 _check_axis(document, (*at, key), written.get(key))
             for key in PLOT_TEXTS[2:]:
                 text(document, at, written, key)
-            plots.append(Plot(name, canonical_text(written)))
+            plots.append(Plot(name, json.dumps(written, separators=(",", ":"), ensure_ascii=False)))
     return tuple(plots)
 
 

@@ -85,6 +85,19 @@ class FsspecBackend:
                 return None
             return int(info["size"]) if info["type"] == "file" else None
 
+    def version(self, name: str) -> str:
+        """What tells this version of a file from others, its tag or time, and its size; "" for what has none, or is absent."""
+        path = self._path(name)
+        with self._in_words("looking at", name), self._connection() as system:
+            try:
+                info = system.info(path)
+            except (FileNotFoundError, NotADirectoryError):
+                return ""
+        tag, modified = info.get("ETag") or info.get("etag"), _modified(info)
+        if info["type"] != "file" or not (tag or modified):
+            return ""
+        return display(f"etag {tag} {info['size']}" if tag else f"modified {modified:.6f} {info['size']}")
+
     def read(self, name: str, start: int = 0, length: int = -1) -> bytes:
         """See `Backend.read`."""
         check_range(start, length)

@@ -127,6 +127,18 @@ class ObjectBackend:
 
     def size(self, name: str) -> int | None:
         """See `Backend.size`."""
+        found = self._head(name)
+        return None if found is None else int(found["size"])
+
+    def version(self, name: str) -> str:
+        """What the service calls this version of the object, and its size; "" when it is absent."""
+        found = self._head(name)
+        if found is None:
+            return ""
+        told = f"etag {found['e_tag']}" if found.get("e_tag") else f"modified {found['last_modified'].timestamp():.6f}"
+        return display(f"{told} {found['size']}")
+
+    def _head(self, name: str) -> Any:
         check_name(name, self.url)
         with self._in_words("reading", name):
             try:
@@ -135,9 +147,9 @@ class ObjectBackend:
                 found = None
         if found is None:
             self._check_bucket()  # the answer to a HEAD does not tell a missing object from a missing bucket
-            return None
-        self._bucket_seen = True
-        return int(found["size"])
+        else:
+            self._bucket_seen = True
+        return found
 
     def read(self, name: str, start: int = 0, length: int = -1) -> bytes:
         """See `Backend.read`."""

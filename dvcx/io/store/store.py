@@ -73,6 +73,10 @@ Held = Callable[[int, bytes, bytes, int], "tuple[bytes, bool] | None"]
 """Asked for the chunk at an offset of a blob (raw id, raw seal, size): its bytes when they are here, and whether in place."""
 
 
+def _none_held(offset: int, key: bytes, sealed: bytes, size: int) -> None:
+    return None
+
+
 class Wanted(NamedTuple):
     """An object somebody needs: both names, its length in bytes, and whether it is a tree."""
 
@@ -138,7 +142,8 @@ class _Wholes:
 class Store:
     """Objects by id. `label` names it in messages: "the cache" or "remote 'origin'". Reads may run in several threads.
 
-    `listed_at` is the moment (unix seconds) before the last listing began; what it showed was there then.
+    `listed_at` is the moment (unix seconds) before the last listing began; what it showed was there then. `marks_before`: the
+    marks of collections that were known by then.
     """
 
     def __init__(
@@ -159,6 +164,7 @@ class Store:
         self.label = label
         self.is_cache = is_cache
         self.listed_at = 0.0
+        self.marks_before = ""
         self.warn = warn
         self.local = backend if isinstance(backend, LocalBackend) else None
         self._loose: dict[bytes, int] = {}
@@ -202,6 +208,7 @@ class Store:
 
     def _sync(self, broken: Callable[[str, DvcxError], None] | None) -> None:
         began = time.time()
+        self.marks_before = "" if self.is_cache else self.catalog.marks()
         indexes = {item.name: item.size for item in self.backend.list("index")}
         listed_packs = {item.name: item for item in self.backend.list("packs")}
         packs = {name: item.size for name, item in listed_packs.items()}
@@ -678,7 +685,7 @@ class Store:
         key = digest_bytes(item.id)
         return not self.is_cache and key not in self._find([key]) and key in self.recipes([key])
 
-    def assemble(self, item: Wanted, held: Held = lambda *asked: None) -> Iterator[tuple[memoryview | bytes, bool]]:
+    def assemble(self, item: Wanted, held: Held = _none_held) -> Iterator[tuple[memoryview | bytes, bool]]:
         """The chunks of a blob in order, each verified, and whether `held` had it in place. The last comes when all was verified.
 
         What `held` has is not fetched. The rest is read ahead in threads, in ranges of packs; memory does not grow with the blob.
@@ -695,24 +702,40 @@ class Store:
             )
         hasher = Hasher(self.algorithm)
         last: tuple[memoryview | bytes, bool] | None = None
-        pack = next((place.pack for place in self._find([recipe.chunks[: len(key)]]).values() if place.pack), "")
-        depth = AHEAD if not pack or self._has_ranges(pack_name(pack)) else AHEAD_WHOLE
-        for pieces in ahead(self._read_part, self._parts(recipe, held), depth=depth):
-            for piece in pieces:
-                hasher.update(piece[0])
-                if last is not None:
-                    yield last
-                last = piece
+        for piece in self._pieces(recipe, held, {}):
+            hasher.update(piece[0])
+            if last is not None:
+                yield last
+            last = piece
         found = hasher.digest()
         if found != (item.id, item.seal):
             raise mismatch(found, Digest(item.id, item.seal), f"{self.label}: object {item.id}, made of its chunks")
         if last is not None:
             yield last
 
-    def _parts(self, recipe: Recipe, held: Held) -> Iterator[_Part]:
-        """Runs of chunks that one read brings, or that are held."""
+    def names_of(self, recipe: Recipe, places: Mapping[bytes, Place]) -> Digest:
+        """Id and seal of what the chunks of a recipe make up, read like `assemble`. `places` go before what the indexes say."""
+        hasher = Hasher(self.algorithm)
+        for data, _ in self._pieces(recipe, _none_held, places):
+            hasher.update(data)
+        return hasher.digest()
+
+    def _pieces(
+        self, recipe: Recipe, held: Held, places: Mapping[bytes, Place]
+    ) -> Iterator[tuple[memoryview | bytes, bool]]:
+        """The chunks of a blob in order, each verified, and whether `held` had it in place."""
         chunks = self._chunks(recipe)
-        places = self._find([key for key, _ in chunks])
+        known = self._find([key for key, _ in chunks])
+        known.update((key, places[key]) for key, _ in chunks if key in places)
+        pack = known[chunks[0][0]].pack if chunks[0][0] in known else ""
+        depth = AHEAD if not pack or self._has_ranges(pack_name(pack)) else AHEAD_WHOLE
+        for pieces in ahead(self._read_part, self._parts(recipe, chunks, known, held), depth=depth):
+            yield from pieces
+
+    def _parts(
+        self, recipe: Recipe, chunks: Sequence[tuple[bytes, int]], places: Mapping[bytes, Place], held: Held
+    ) -> Iterator[_Part]:
+        """Runs of chunks that one read brings, or that are held."""
         run: list[tuple[bytes, Place]] = []
         start = end = size = offset = 0
         for key, length in chunks:

@@ -5,17 +5,19 @@ No records here: who needs an object is asked elsewhere, of the `Ledger` this ma
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat as stat_module
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
+from types import MappingProxyType
 from typing import NamedTuple
 
 from dvcx.core.chunking import Recipe, decode_recipe, packed, unpacked
-from dvcx.core.objects import ALGORITHMS, TREE_HEADER, decode_tree
+from dvcx.core.objects import ALGORITHMS, TREE_HEADER, Digest, decode_tree, digest_bytes
 from dvcx.core.packing import (
     FOOTER_SIZE,
     HEADER_SIZE,
@@ -36,6 +38,7 @@ from dvcx.events import Advanced, Began, Emit, Ended
 from dvcx.io import pool
 from dvcx.io.hashing import Hasher, digest, digest_fd, seal, unchanged, xxh128
 from dvcx.io.store.backend import TEMPORARY, Backend
+from dvcx.io.store.catalog import Place
 from dvcx.io.store.store import (
     MAX_STORE_JSON,
     READ_GAP,
@@ -104,16 +107,23 @@ class Fault(NamedTuple):
 
 
 class Ledger:
-    """Objects that are here and right, by raw id: seal (b"" where only reading could tell) and length, in little memory."""
+    """Objects that are here and right, by raw id: seal (b"" where only reading could tell) and length, in little memory.
 
-    __slots__ = ("_rows",)
+    `disputed` are ids that came with two seals or lengths.
+    """
+
+    __slots__ = ("_rows", "disputed")
 
     def __init__(self) -> None:
         self._rows: dict[bytes, bytes] = {}
+        self.disputed: set[bytes] = set()
 
     def add(self, key: bytes, sealed: bytes, size: int) -> None:
         """An object is here."""
-        self._rows[key] = size.to_bytes(8, "little") + sealed
+        row = size.to_bytes(8, "little") + sealed
+        if self._rows.setdefault(key, row) != row:
+            self._rows[key] = row
+            self.disputed.add(key)
 
     def drop(self, key: bytes) -> None:
         """It is not, after all."""
@@ -144,7 +154,8 @@ class Survey:
 
     `good` is what readers find there, `spare` what no index names. `broken` packs, with the frames of them that are right.
     `named`: indexes by the pack they name. `stale` are sound indexes that say what is not so. `rows` are the (seal, length) that
-    indexes give loose objects. `recipes` by the pack they are in.
+    indexes give loose objects. `recipes` by the pack they are in; `spoiled` packs are broken only since records or the chunks of
+    a recipe say so. `names` are those of blobs that were hashed while their chunks came by.
     """
 
     depth: Depth
@@ -155,10 +166,12 @@ class Survey:
     packs: dict[str, int] = field(default_factory=dict)
     loose: dict[bytes, int] = field(default_factory=dict)
     rows: Ledger = field(default_factory=Ledger)
-    recipes: dict[Recipe, str] = field(default_factory=dict)
-    spare_recipes: dict[Recipe, str] = field(default_factory=dict)
+    recipes: dict[str, Sequence[Recipe]] = field(default_factory=dict)
+    spare_recipes: dict[str, Sequence[Recipe]] = field(default_factory=dict)
+    names: dict[Recipe, Digest] = field(default_factory=dict)
     named: dict[str, list[str]] = field(default_factory=dict)
     broken: dict[str, list[Frame]] = field(default_factory=dict)
+    spoiled: set[str] = field(default_factory=set)
     bad_indexes: set[str] = field(default_factory=set)
     stale: set[str] = field(default_factory=set)
     spare_packs: set[str] = field(default_factory=set)
@@ -187,16 +200,16 @@ def survey(store: Store, depth: Depth, *, jobs: int, emit: Emit) -> Survey:
     total = sum(found.packs.values()) + sum(found.loose.values()) if depth.mode == FULL else 0
     emit(Began(phase, len(found.packs) + len(found.loose), total))
     _indexes(store, found, tables, jobs)
-    _packs(store, found, tables, jobs, emit)
-    _loose(store, found, jobs, emit)
-    emit(Ended(phase))
-    _recipes(store, found)
-    _actions(store, found, jobs)
-    _leftovers(store, found)
-    found.faults = [_classified(fault, found) for fault in found.faults if not _made_good(fault, found)]
     if found.catalog_was_wrong:
         store.catalog.clear()
         store.sync(again=True, broken=lambda name, error: None)
+    _packs(store, found, tables, jobs, emit)
+    _loose(store, found, jobs, emit)
+    emit(Ended(phase))
+    _recipes(store, found, emit)
+    _actions(store, found, jobs)
+    _leftovers(store, found)
+    found.faults = [_classified(fault, found) for fault in found.faults if not _made_good(fault, found)]
     return found
 
 
@@ -208,15 +221,20 @@ def condemn(store: Store, found: Survey, key: bytes, seal: bytes, text: str) -> 
         found.faults.append(Fault(FORGED, _loose_name(store, key), text, key, seal))
     for pack in store.catalog.frames([key]):
         if pack and pack in found.packs and known is not None:
-            frames = found.broken.get(pack)
-            if frames is None:
-                frames = read_table(store, pack, found.packs[pack])
-                found.stale.update(found.named.get(pack, ()))
-            found.broken[pack] = [frame for frame in frames if frame.id != key]
+            _without(store, found, pack, lambda frame: frame.id == key)
             found.faults.append(Fault(FORGED, pack_name(pack), text, key, seal))
-    for recipe, pack in found.recipes.items():
-        if recipe.id == key:
+    for pack, recipes in found.recipes.items():
+        if any(recipe.id == key for recipe in recipes):
             found.faults.append(Fault(FORGED, pack_name(pack), text, key, seal))
+
+
+def _without(store: Store, found: Survey, pack: str, bad: Callable[[Frame], bool]) -> None:
+    """A pack whose bytes are those of its name counts as broken: some of its frames must not be used."""
+    frames = found.broken.get(pack)
+    if frames is None:
+        frames = read_table(store, pack, found.packs[pack])
+        found.stale.update(found.named.get(pack, ()))
+    found.broken[pack] = [frame for frame in frames if not bad(frame)]
 
 
 def check_store_json(backend: Backend, algorithm: str, label: str) -> Fault | None:
@@ -395,11 +413,49 @@ class _Report(NamedTuple):
     gone: bool = False
     recipes: tuple[Recipe, ...] = ()
     objects: int = 0
+    names: Mapping[Recipe, Digest] = MappingProxyType({})
+
+
+class _Passing:
+    """Hashes blobs whose chunks come by in their order, so that they need not be read again. For one pack and one thread.
+
+    `starts`: recipes by their first chunk.
+    """
+
+    def __init__(self, starts: Mapping[bytes, Sequence[Recipe]], algorithm: str) -> None:
+        self._starts = starts
+        self._algorithm = algorithm
+        self._waiting: dict[bytes, list[_Course]] = {}
+        self.names: dict[Recipe, Digest] = {}
+
+    def take(self, key: bytes, data: memoryview) -> None:
+        """The bytes of a chunk, verified."""
+        courses = self._waiting.pop(key, [])
+        for recipe in self._starts.get(key, ()):
+            chunks = unpacked(recipe.chunks, ALGORITHMS[self._algorithm])
+            courses.append(_Course(recipe, [chunk for chunk, _ in reversed(chunks)], Hasher(self._algorithm)))
+        for course in courses:
+            while course.left and course.left[-1] == key:  # as often as it comes in a row
+                course.hasher.update(data)
+                course.left.pop()
+            if course.left:
+                self._waiting.setdefault(course.left[-1], []).append(course)
+            else:
+                self.names[course.recipe] = course.hasher.digest()
+
+
+class _Course(NamedTuple):
+    """How far the hashing of a blob is: the chunks that are still to come, the next one last."""
+
+    recipe: Recipe
+    left: list[bytes]
+    hasher: Hasher
 
 
 def _packs(store: Store, found: Survey, tables: _Tables, jobs: int, emit: Emit) -> None:
     for pack in tables.by_pack.keys() - found.packs.keys():
         _lost_pack(store, found, pack, tables.by_pack[pack])
+    starts, chunks = _chosen_recipes(found.depth, tables, ALGORITHMS[store.algorithm])
 
     def check(item: tuple[str, int]) -> _Report:
         pack, size = item
@@ -410,7 +466,7 @@ def _packs(store: Store, found: Survey, tables: _Tables, jobs: int, emit: Emit) 
             report = _Report(pack, False, [], [fault], 0)
         else:
             try:
-                report = _check_pack(store, pack, size, said[0][2] if said else 0, found.depth)
+                report = _check_pack(store, pack, size, said[0][2] if said else 0, found.depth, starts, chunks)
                 found.refused = 0
             except RemoteFailed as error:
                 fault = _refused(found, pack_name(pack), error)
@@ -419,11 +475,14 @@ def _packs(store: Store, found: Survey, tables: _Tables, jobs: int, emit: Emit) 
                 return _Report(pack, True, [], [fault], 0)
             if report.faults and not store.is_cache:
                 # It may have been the network: what is wrong twice is wrong.
-                report = _check_pack(store, pack, size, 0, found.depth)
+                report = _check_pack(store, pack, size, 0, found.depth, starts, chunks)
         emit(Advanced(1, size))
         return report
 
+    unread: set[str] = set()
     for report in pool.run(check, sorted(found.packs.items()), workers=jobs, ordered=False):
+        if not report.table:
+            unread.add(report.pack)
         if report.gone:
             continue
         found.objects_read += report.objects
@@ -448,12 +507,39 @@ def _packs(store: Store, found: Survey, tables: _Tables, jobs: int, emit: Emit) 
             found.stale.update(index for index, *_ in said)
         if not said:
             found.spare_packs.add(report.pack)
+        found.names.update(report.names)
         book, menu = (found.good, found.recipes) if said else (found.spare, found.spare_recipes)
         for frame in report.frames:
             if frame.kind != KIND_RECIPE:
                 book.add(frame.id, frame.seal, frame.size)
         recipes = report.recipes if found.depth.mode == FULL else _recipes_of(report, said, tables)
-        menu.update(dict.fromkeys(recipes, report.pack))
+        if recipes:
+            menu[report.pack] = recipes
+    if found.depth.mode == FULL:
+        _invented(found, tables, unread)
+
+
+def _chosen_recipes(depth: Depth, tables: _Tables, id_length: int) -> tuple[dict[bytes, list[Recipe]], set[bytes]]:
+    """The recipes whose blobs are to be hashed, by first chunk; of a sample also all their chunks, which have to be read."""
+    recipes = {recipe for known in tables.recipes.values() for recipe in known if depth.reads(recipe.id)}
+    starts: dict[bytes, list[Recipe]] = {}
+    for recipe in recipes:
+        starts.setdefault(recipe.chunks[:id_length], []).append(recipe)
+    if depth.mode != SAMPLE:
+        return starts, set()
+    return starts, {key for recipe in recipes for key, _ in unpacked(recipe.chunks, id_length)}
+
+
+def _invented(found: Survey, tables: _Tables, unread: set[str]) -> None:
+    """Indexes that tell recipes which no pack holds: a reader would follow them."""
+    unsure = {index for pack in unread for index, *_ in tables.by_pack.get(pack, ())}
+    held = {recipe for menu in (found.recipes, found.spare_recipes) for recipes in menu.values() for recipe in recipes}
+    for index, recipes in tables.recipes.items():
+        more = recipes - held
+        if more and index not in found.stale | unsure:
+            found.stale.add(index)
+            text = f"it tells a recipe of {min(more).id.hex()} that no pack it names holds"
+            found.faults.append(Fault(BROKEN, index, text))
 
 
 def _recipes_of(report: _Report, said: list[tuple[str, int, int, bytes]], tables: _Tables) -> list[Recipe]:
@@ -507,20 +593,31 @@ def _by_index(store: Store, found: Survey, report: _Report, said: list[tuple[str
         for frame in frames
         if frame.offset + frame.stored > size
     ]
+    recipes: list[Recipe] = []
     for frame, stored in _some(store, name, inside):
         if frame is None:
             continue
         if frame.kind == KIND_RECIPE:
-            _recipe(store, name, frame, stored, faults)
+            recipes += _recipe(store, name, frame, stored, faults)
         elif (fault := _check_frame(store, name, frame, stored)) is not None:
             faults.append(fault)
     bad = {(fault.id, fault.seal) for fault in faults}
     right = [frame for frame in inside if (frame.id, frame.seal) not in bad]
-    return report._replace(frames=right, faults=[*report.faults, *faults])
+    return report._replace(frames=right, faults=[*report.faults, *faults], recipes=tuple(recipes))
 
 
-def _check_pack(store: Store, pack: str, size: int, entries: int, depth: Depth) -> _Report:
+def _check_pack(
+    store: Store,
+    pack: str,
+    size: int,
+    entries: int,
+    depth: Depth,
+    starts: Mapping[bytes, Sequence[Recipe]],
+    chunks: Collection[bytes],
+) -> _Report:
+    """Read a pack as deep as `depth` says, and these `chunks` in any case; blobs that start with a key of `starts` are hashed."""
     name = pack_name(pack)
+    passing = _Passing(starts, store.algorithm) if starts else None
     try:
         frames = read_table(store, pack, size, entries)
     except NotFound:
@@ -532,7 +629,7 @@ def _check_pack(store: Store, pack: str, size: int, entries: int, depth: Depth) 
     table = _digest(PackInfo(bytes.fromhex(pack), size, frames), ALGORITHMS[store.algorithm])
     if depth.mode == QUICK:
         return _Report(pack, True, frames, [], 0, table)
-    chosen = [frame for frame in frames if depth.reads(frame.id)]
+    chosen = [frame for frame in frames if depth.reads(frame.id) or frame.id in chunks]
     faults: list[Fault] = []
     recipes: list[Recipe] = []
     digest_is_right = True
@@ -545,7 +642,7 @@ def _check_pack(store: Store, pack: str, size: int, entries: int, depth: Depth) 
             if frame.kind == KIND_RECIPE:
                 recipes += _recipe(store, name, frame, stored, faults)
                 continue
-            fault = _check_frame(store, name, frame, stored)
+            fault = _check_frame(store, name, frame, stored, passing)
             if fault is not None:
                 faults.append(fault)
     except NotFound:
@@ -557,12 +654,13 @@ def _check_pack(store: Store, pack: str, size: int, entries: int, depth: Depth) 
         faults.append(Fault(CORRUPT, name, "its bytes are not those of its name; the objects in it are all right"))
     read = size if depth.mode == FULL else sum(frame.stored for frame in chosen)
     right = [frame for frame in frames if (frame.id, frame.seal) not in bad]
-    return _Report(pack, not faults, right, faults, read, table, recipes=tuple(recipes), objects=len(chosen))
+    names = passing.names if passing is not None else {}
+    return _Report(pack, not faults, right, faults, read, table, False, tuple(recipes), len(chosen), names)
 
 
 def is_whole(store: Store, pack: str, size: int) -> bool:
     """Whether a pack is right to the last byte."""
-    report = _check_pack(store, pack, size, 0, Depth())
+    report = _check_pack(store, pack, size, 0, Depth(), {}, ())
     return report.whole and not report.gone
 
 
@@ -628,14 +726,19 @@ def recipes_in(store: Store, pack: str, frames: list[Frame]) -> list[Recipe]:
     return [recipe for frame, stored in _some(store, name, wanted) if frame for recipe in _recipe(store, name, frame, stored, [])]
 
 
-def _check_frame(store: Store, name: str, frame: Frame, stored: bytes | memoryview) -> Fault | None:
+def _check_frame(
+    store: Store, name: str, frame: Frame, stored: bytes | memoryview, passing: _Passing | None = None
+) -> Fault | None:
     try:
         data = store.decode(frame, memoryview(stored), name)
     except IntegrityError as error:
         return Fault(CORRUPT, name, error.message, frame.id, frame.seal)
     if len(data) != frame.size:
         return Fault(CORRUPT, name, f"it has {len(data)} bytes instead of {frame.size}", frame.id, frame.seal)
-    return _check_bytes(store, name, data, frame.id, frame.seal, tree=frame.kind == KIND_TREE)
+    fault = _check_bytes(store, name, data, frame.id, frame.seal, tree=frame.kind == KIND_TREE)
+    if fault is None and passing is not None:
+        passing.take(frame.id, data)
+    return fault
 
 
 def _check_bytes(store: Store, name: str, data: memoryview, key: bytes, sealed: bytes, *, tree: bool) -> Fault | None:
@@ -831,26 +934,114 @@ def _lost_loose(store: Store, found: Survey) -> None:
             found.faults.append(Fault(MISSING, _loose_name(store, row.id), text, row.id, row.seal))
 
 
-# Recipes: a blob is here when all its chunks are
+# Recipes: a blob is here when all its chunks are, and make up what the recipe says
 
 
-def _recipes(store: Store, found: Survey) -> None:
-    """Enter blobs with a recipe and all chunks as good; whoever lacks a chunk is a fault."""
+def _recipes(store: Store, found: Survey, emit: Emit) -> None:
+    """Enter blobs of which all chunks are here, and are what the recipe says, as good; other recipes are faults."""
     id_length = ALGORITHMS[store.algorithm]
-    lacking: dict[Recipe, Fault] = {}
+    lacking: list[Fault] = []
+    whole: dict[Recipe, list[tuple[str, Ledger]]] = {}
     bad = {fault.id: UNREADABLE if fault.problem == UNREADABLE else CORRUPT for fault in found.faults}
-    for recipe, pack in found.recipes.items():
-        absent = [key for key, size in unpacked(recipe.chunks, id_length) if (found.good.get(key) or (b"", -1))[1] != size]
-        if not absent:
-            found.good.add(recipe.id, recipe.seal, recipe.size)
-            continue
-        problem = bad.get(absent[0], MISSING)
-        text = f"{len(absent):,} of its chunks {'is' if len(absent) == 1 else 'are'} {problem}, {absent[0].hex()} first"
-        lacking[recipe] = Fault(problem, pack_name(pack), text, recipe.id, recipe.seal)
-    found.faults += [fault for recipe, fault in lacking.items() if recipe.id not in found.good]
-    for recipe in found.spare_recipes:
-        if all(key in found.good or key in found.spare for key, _ in unpacked(recipe.chunks, id_length)):
-            found.spare.add(recipe.id, recipe.seal, recipe.size)
+    for menu, book in ((found.recipes, found.good), (found.spare_recipes, found.spare)):
+        for pack, recipes in menu.items():
+            for recipe in recipes:
+                absent = _absent_chunk(recipe, id_length, (found.good, book))
+                if absent is None:
+                    whole.setdefault(recipe, []).append((pack, book))
+                elif book is found.good:
+                    count, first = absent
+                    problem = bad.get(first, MISSING)
+                    text = f"{count:,} of its chunks {'is' if count == 1 else 'are'} {problem}, {first.hex()} first"
+                    lacking.append(Fault(problem, pack_name(pack), text, recipe.id, recipe.seal))
+    wrong = _wrong_recipes(store, found, list(whole), emit)
+    for recipe, places in whole.items():
+        for pack, book in places:
+            fault = wrong.get(recipe)
+            if fault is None:
+                book.add(recipe.id, recipe.seal, recipe.size)
+                continue
+            found.faults.append(fault._replace(name=pack_name(pack)))
+            if fault.problem != UNREADABLE:
+                found.spoiled.add(pack)
+                _without(store, found, pack, _holds(recipe))
+    found.faults += [fault for fault in lacking if fault.id not in found.good]
+
+
+def _absent_chunk(recipe: Recipe, id_length: int, books: Iterable[Ledger]) -> tuple[int, bytes] | None:
+    """How many chunks are in none of the books, and the first of them; None when all are here."""
+    chunks = unpacked(recipe.chunks, id_length)
+    absent = [key for key, size in chunks if all((book.get(key) or (b"", -1))[1] != size for book in books)]
+    return (len(absent), absent[0]) if absent else None
+
+
+def _holds(recipe: Recipe) -> Callable[[Frame], bool]:
+    return lambda frame: frame.kind == KIND_RECIPE and (frame.id, frame.seal) == (recipe.id, recipe.seal)
+
+
+def _wrong_recipes(store: Store, found: Survey, recipes: list[Recipe], emit: Emit) -> dict[Recipe, Fault]:
+    """Recipes whose chunks, all here, make up something else. What was not hashed as its chunks came by is read again."""
+    id_length = ALGORITHMS[store.algorithm]
+    disputed = found.good.disputed | found.spare.disputed
+    if disputed:
+        # Readers get the one of two that the catalog names.
+        for recipe in [one for one in found.names if any(key in disputed for key, _ in unpacked(one.chunks, id_length))]:
+            del found.names[recipe]
+    chosen = [recipe for recipe in recipes if found.depth.reads(recipe.id)]
+    again = [recipe for recipe in chosen if recipe not in found.names]
+    places = _odd_places(store, found, {key for recipe in again for key, _ in unpacked(recipe.chunks, id_length)})
+    phase = f"checking large files of {store.label}"
+    if again:
+        emit(Began(phase, len(again), sum(recipe.size for recipe in again)))
+    wrong: dict[Recipe, Fault] = {}
+    for recipe in chosen:
+        fault = _wrong_recipe(store, found, recipe, places)
+        if fault is not None:
+            wrong[recipe] = fault
+        if recipe not in found.names:
+            found.bytes_read += recipe.size
+            emit(Advanced(1, recipe.size))
+    if again:
+        emit(Ended(phase))
+    return wrong
+
+
+def _odd_places(store: Store, found: Survey, chunks: Collection[bytes]) -> dict[bytes, Place]:
+    """Where chunks lie that no index names, or one that is not right."""
+    places: dict[bytes, Place] = {}
+    odd = {pack for pack, indexes in found.named.items() if not found.stale.isdisjoint(indexes)}
+    for pack in sorted((odd | found.spare_packs) & found.packs.keys()) if chunks else ():
+        frames = found.broken.get(pack)
+        with contextlib.suppress(IntegrityError, NotFound):
+            for frame in frames if frames is not None else read_table(store, pack, found.packs[pack]):
+                if frame.id in chunks and frame.kind != KIND_RECIPE:
+                    places[frame.id] = Place(frame.seal, frame.kind, frame.size, pack, frame.offset, frame.stored, frame.encoding)
+    return places
+
+
+def _wrong_recipe(store: Store, found: Survey, recipe: Recipe, places: Mapping[bytes, Place]) -> Fault | None:
+    fault = Fault(CORRUPT, "", "", recipe.id, recipe.seal)
+    try:
+        names = found.names.get(recipe) or _read_whole(store, recipe, places)
+    except NotFound as error:
+        return fault._replace(problem=MISSING, text=error.message)
+    except RemoteFailed as error:
+        return _refused(found, "", error)._replace(id=recipe.id, seal=recipe.seal)
+    except DiskRefused as error:
+        return fault._replace(problem=_kind_of(error), text=error.message)
+    except IntegrityError as error:
+        return fault._replace(text=error.message)
+    found.refused = 0
+    return _compare("", recipe.id, recipe.seal, digest_bytes(names.id), bytes.fromhex(names.seal))
+
+
+def _read_whole(store: Store, recipe: Recipe, places: Mapping[bytes, Place]) -> Digest:
+    try:
+        return store.names_of(recipe, places)
+    except NotFound:
+        # A collection wrote a pack anew since the last listing.
+        store.sync(again=True, broken=lambda name, error: None)
+        return store.names_of(recipe, {})
 
 
 # Actions, and what all share

@@ -9,7 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dvcx.core.pipeline.memory import dump_pipeline, load_pipeline
-from dvcx.core.pipeline.schema import Artifact, Dataset, Execution, Out, ParamsOf, Pipeline, Plot, Stage, Want, parse_pipeline
+from dvcx.core.pipeline.schema import (
+    Artifact,
+    Dataset,
+    Execution,
+    Metric,
+    Out,
+    ParamsOf,
+    Pipeline,
+    Plot,
+    Stage,
+    Want,
+    parse_pipeline,
+)
 from dvcx.io.yaml import load
 from tests.core.pipeline.test_schema import ALL
 
@@ -45,7 +57,7 @@ _pipelines = st.builds(
     Pipeline,
     st.lists(_stages, max_size=3).map(tuple),
     _lists,
-    _lists,
+    st.lists(st.builds(Metric, _texts, _texts), max_size=2).map(tuple),
     st.lists(st.builds(Plot, _texts, _texts), max_size=2).map(tuple),
     st.lists(st.builds(Artifact, _texts, _texts, _texts, _texts, _lists, _texts), max_size=2).map(tuple),
     st.lists(st.builds(Dataset, _texts, _texts, _texts), max_size=2).map(tuple),

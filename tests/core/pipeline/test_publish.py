@@ -67,7 +67,7 @@ def fits(rule: Mapping[str, Any], value: Any) -> bool:
 GOOD = """\
 vars: [{a: 1}, params.yaml, "p.json:x,y"]
 params: [params.yaml]
-metrics: [m.json]
+metrics: [m.json, {n.json: {meta: {better: lower}}}, {o.json: }]
 plots: [a.csv, {b.csv: {x: step, y: [loss, acc], title: B}}, {c.csv: }]
 artifacts: {model: {path: model.pkl, type: model, labels: [a], meta: {k: 1}}}
 datasets: [{name: d, type: url, url: "https://example.com/d"}]

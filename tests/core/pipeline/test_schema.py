@@ -11,6 +11,7 @@ from dvcx.core.pipeline.schema import (
     Artifact,
     Dataset,
     Execution,
+    Metric,
     Out,
     ParamsOf,
     Pipeline,
@@ -90,7 +91,7 @@ def test_every_key() -> None:
 
 ALL = """\
 params: [p.yaml]
-metrics: [sub/m.json]
+metrics: [sub/m.json, n.json: {meta: {better: {loss: lower}}}]
 plots:
 - curve.csv
 - roc: {x: fpr, y: {a.csv: tpr, b.csv: [tpr, fpr]}, title: ROC, template: linear, x_label: x, y_label: y}
@@ -124,12 +125,12 @@ def test_every_other_key() -> None:
     assert pipeline == Pipeline(
         (stage,),
         ("s/p.yaml",),
-        ("s/sub/m.json",),
+        (Metric("s/sub/m.json"), Metric("s/n.json", '{"better":{"loss":"lower"}}')),
         (
             Plot("curve.csv"),
             Plot(
                 "roc",
-                '{"template":"linear","title":"ROC","x":"fpr","x_label":"x","y":{"a.csv":"tpr","b.csv":["tpr","fpr"]},"y_label":"y"}',
+                '{"x":"fpr","y":{"a.csv":"tpr","b.csv":["tpr","fpr"]},"title":"ROC","template":"linear","x_label":"x","y_label":"y"}',
             ),
         ),
         (Artifact("churn", "s/model.pkl", "d", "model", ("a",), '{"b":1}'),),
@@ -223,7 +224,7 @@ def test_no_stages(text: str) -> None:
         ("stages: {a: {cmd: x, mutex: a b}}", "dvcx.yaml:1:29: stages.a.mutex: 'a b' is no name", ""),
         ("stages: {a: {cmd: x, deps: [{f: {exact: true}}]}}", "dvcx.yaml:1:30: stages.a.deps[0].f: 'exact' is for", "byte"),
         ("stages: {a: {cmd: x, deps: [{f: {optinal: true}}]}}", "dvcx.yaml:1:34: stages.a.deps[0].f: unknown key", "'optional'"),
-        ("stages: {a: {cmd: x, deps: ['s3://b/k']}}", "dvcx.yaml:1:29: stages.a.deps[0]: URLs are not supported yet", ""),
+        ("stages: {a: {cmd: x, deps: ['ds://k']}}", "dvcx.yaml:1:29: stages.a.deps[0]: there is no data set 'k'", "datasets"),
         ("stages: {a: {cmd: x, deps: [.]}}", "dvcx.yaml:1:29: stages.a.deps[0] is the project itself", ""),
         ("stages: {a: {cmd: 1}}", "dvcx.yaml:1:19: stages.a.cmd must be text, not a number", "quotes"),
         ("stages: {a: {cmd: ' '}}", "dvcx.yaml:1:14: stages.a.cmd is empty", ""),
@@ -266,6 +267,8 @@ _FIELDS = ["deps: [{}]", "outs: [{}]", "outs: [{{{}: {{cache: false}}}}]", "metr
 @pytest.mark.parametrize("path", _OUTSIDE)
 @pytest.mark.parametrize("field", _FIELDS)
 def test_paths_outside_are_unsafe(path: str, field: str) -> None:
+    if field.startswith("deps") and path in _OUTSIDE[:3]:
+        return  # an external input
     with pytest.raises(UnsafeInput) as caught:
         parse(f"stages:\n  a:\n    cmd: x\n    {field.format(path)}\n")
     assert caught.value.message.startswith("dvcx.yaml:4:")

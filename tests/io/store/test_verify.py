@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import product
 from pathlib import Path
 
 import pytest
 
 from dvcx.core.objects import Entry, digest_bytes
-from dvcx.io.hashing import seal
+from dvcx.core.packing import decode_index
+from dvcx.events import Began
+from dvcx.io.hashing import seal, xxh128
 from dvcx.io.store.local import LocalBackend
 from dvcx.io.store.quarantine import preserve, quarantine
-from dvcx.io.store.store import object_name
+from dvcx.io.store.store import Store, object_name
 from dvcx.io.store.verify import Depth, Ledger, Survey, check_store_json, condemn, is_whole, read_frames, read_table, survey
 from dvcx.io.store.writer import Writer
-from tests.io.store.shelves import Shelf, cache_shelf, thing, things, tree
+from tests.io.store import recipes
+from tests.io.store.shelves import Shelf, Thing, cache_shelf, thing, things, tree
 
 
 @pytest.fixture(params=["cache", "memory", "directory"])
@@ -135,6 +139,105 @@ def test_a_recipe_without_a_chunk(shelf: Shelf, filled: Shelf) -> None:
     told = [data is not None for _, data in read_frames(store, pack, frames)]
     assert told.count(False) == 1
     store.close()
+
+
+PARTS = [thing(f"chunk number {number}" * 5) for number in range(4)]
+OTHER = thing("chunk number 9" * 5)  # as long as the others
+WHOLE_BLOB = thing(b"".join(part.data for part in PARTS))
+OTHER_SEAL = thing("other").names.seal
+
+
+def remote_with(tmp_path: Path, orders: Sequence[Sequence[Thing]], *, sealed: str = "", split: int = 0) -> Shelf:
+    """A remote with chunks in one pack, or from `split` on in another, and recipes of one blob with these chunks."""
+    shelf = Shelf(tmp_path)
+    shelf.open(write=True).close()
+    key, sealed = bytes.fromhex(WHOLE_BLOB.names.id[7:]), sealed or WHOLE_BLOB.names.seal
+    told = [(key, bytes.fromhex(sealed), [recipes.chunk(part) for part in order]) for order in orders]
+    parts = [*PARTS, OTHER]
+    packs, known = [], []
+    for some, mine in ((parts[:split], []), (parts[split:], told)):
+        if some:
+            info, cooked = recipes.write_pack(shelf.backend, tmp_path, some, mine)
+            packs.append(info)
+            known += cooked
+    recipes.write_index(shelf.backend, packs, known)
+    return shelf
+
+
+@pytest.mark.parametrize("depth", [WHOLE, Depth("sample", 1.0, 3)], ids=["full", "sample"])
+@pytest.mark.parametrize("split", [0, 2], ids=["one pack", "two packs"])
+def test_every_other_order_of_chunks_is_found(tmp_path: Path, split: int, depth: Depth) -> None:
+    """Chunks in another order, one left out for another, one twice: only the recipe of the very blob counts."""
+    key = digest_bytes(WHOLE_BLOB.names.id)
+    for number, order in enumerate(product([*PARTS, OTHER], repeat=4)):
+        if number % 7 and sorted(order) != sorted(PARTS):
+            continue  # of those with other chunks a part will do
+        (tmp_path / str(number)).mkdir()
+        found = look(remote_with(tmp_path / str(number), [order], split=split), depth)
+        if list(order) == PARTS:
+            assert not found.faults and found.good.get(key) == (bytes.fromhex(WHOLE_BLOB.names.seal), len(WHOLE_BLOB.data))
+        else:
+            assert [(fault.problem, fault.id) for fault in found.faults] == [("corrupt", key)], order
+            assert key not in found.good and found.broken.keys() == found.spoiled
+
+
+@pytest.mark.parametrize("split", [0, 2, 4])
+def test_a_recipe_with_another_seal_is_forged(tmp_path: Path, split: int) -> None:
+    found = look(remote_with(tmp_path, [PARTS], sealed=OTHER_SEAL, split=split))
+    assert [fault.problem for fault in found.faults] == ["forged"] and digest_bytes(WHOLE_BLOB.names.id) not in found.good
+
+
+def test_the_right_one_of_two_recipes_counts(tmp_path: Path) -> None:
+    wrong = PARTS[::-1]
+    for number, orders in enumerate(([PARTS, wrong], [wrong, PARTS])):
+        (tmp_path / str(number)).mkdir()
+        found = look(remote_with(tmp_path / str(number), orders))
+        assert [fault.problem for fault in found.faults] == ["corrupt"]
+        assert digest_bytes(WHOLE_BLOB.names.id) in found.good
+
+
+def test_quick_reads_no_blob(tmp_path: Path) -> None:
+    assert not look(remote_with(tmp_path, [PARTS[::-1]]), Depth("quick", 0.0)).faults
+
+
+def test_a_recipe_that_only_the_index_tells(tmp_path: Path) -> None:
+    """A reader would follow it."""
+    shelf = remote_with(tmp_path, [PARTS])
+    (name,) = shelf.names("index")
+    content = decode_index(shelf.backend.read(name), 16, xxh128, name)
+    (right,) = content.recipes
+    rows = [right.chunks[at : at + 20] for at in range(0, len(right.chunks), 20)]
+    shelf.backend.delete(name)
+    wrong = recipes.write_index(shelf.backend, content.packs, [right, right._replace(chunks=b"".join(rows[::-1]))])
+    found = look(shelf)
+    assert [(fault.problem, fault.name) for fault in found.faults] == [("broken", wrong)] and found.stale == {wrong}
+
+
+def test_a_recipe_that_no_index_names(tmp_path: Path) -> None:
+    for number, order in enumerate((PARTS, PARTS[::-1])):
+        (tmp_path / str(number)).mkdir()
+        shelf = remote_with(tmp_path / str(number), [order], split=2)
+        for name in shelf.names("index"):
+            shelf.backend.delete(name)
+        found = look(shelf)
+        assert [fault.problem for fault in found.faults] == ["corrupt"][: number]
+        assert (digest_bytes(WHOLE_BLOB.names.id) in found.spare) == (number == 0)
+
+
+def test_blobs_in_one_pack_are_read_once(tmp_path: Path) -> None:
+    told: list[object] = []
+    for split in (0, 2):
+        (tmp_path / str(split)).mkdir()
+        store = remote_with(tmp_path / str(split), [PARTS], split=split).open()
+        told.append([event for event in _events(store) if isinstance(event, Began) and "large files" in event.phase])
+        store.close()
+    assert told == [[], [Began("checking large files of remote 'r'", 1, len(WHOLE_BLOB.data))]]
+
+
+def _events(store: Store) -> list[object]:
+    events: list[object] = []
+    survey(store, WHOLE, jobs=2, emit=events.append)
+    return events
 
 
 def test_misplaced_objects(filled: Shelf) -> None:
