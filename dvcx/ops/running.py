@@ -720,8 +720,7 @@ def fold(project: Project, floor: Floor, emit: Emit) -> None:
         floor.fresh, floor.results = [], []
         if results:
             _keep_results(project, results, emit)
-        if project.git is not None:
-            git.ignore_all(project.root, [out.path for stage in stages for out in stage.outs if out.cache])
+        records.ignore_outputs(project, stages, emit)
         floor.ledger.fold()
 
 
