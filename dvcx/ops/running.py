@@ -455,6 +455,7 @@ def _all_held(shop: Workshop, stage: Stage, entry: LockEntry) -> bool:
 
 
 def check_all_here(stage: Stage, now: Snapshot) -> None:
+    """Raise `NotFound` for a dependency of which a part was never pulled."""
     for path in read_files(stage, now):
         files = now.not_pulled.get(path)
         if files is not None:
