@@ -39,8 +39,16 @@ def gc(
         str, Option("--remote", "-r", metavar="NAME", help="Collect this remote instead of the cache.", show_default=False)
     ] = "",
     grace: Annotated[int, Option("--grace", min=0, metavar="DAYS", help="What was written or used since stays.")] = 14,
+    abort: Annotated[
+        bool, Option("--abort", help="With --remote: end a collection that was begun and left; what it moved comes back.")
+    ] = False,
     force: Annotated[
-        bool, Option("--force", "-f", help="Pass over records and listings of this project that cannot be read.")
+        bool,
+        Option(
+            "--force",
+            "-f",
+            help="Pass over records and listings of this project that cannot be read; with --abort, over signs of life.",
+        ),
     ] = False,
     dry_run: DryRun = False,
     yes: Yes = False,
@@ -51,7 +59,8 @@ def gc(
     It stays there for a week; --undo brings it back. When anything that has to be read cannot be read, nothing is moved.
 
     A remote is collected in two steps, --grace days apart: the first run marks what is unused, a later one moves what is
-    still unused. The remote must be this project's alone: dvcx remote modify NAME gc true.
+    still unused. The remote must be this project's alone: dvcx remote modify NAME gc true. One that was killed keeps others away
+    for a day; --abort ends it, unless it gave a sign of life in the last quarter of an hour.
 
     Examples:
       dvcx gc --dry-run
@@ -65,7 +74,7 @@ def gc(
 
     face: Face = ctx.obj
     project = face.project(no_wait=no_wait)
-    if not dry_run and not undo:
+    if not dry_run and not undo and not abort:
         where = f"remote '{display(remote)}'" if remote else display(project.cache_dir)
         face.confirm(f"Move what nothing needs from {where} to its trash?", yes=yes)
     result = op(
@@ -77,6 +86,7 @@ def gc(
         remote=remote,
         grace=grace,
         force=force,
+        abort=abort,
         emit=face.emit,
     )
     face.done(result, lambda: _lines(face, result, remote))
@@ -84,7 +94,11 @@ def gc(
 
 def _lines(face: Face, result: Collected, remote: str) -> Iterable[str]:
     would = "would be " if result.dry_run else ""
-    if result.restored:
+    for by in result.ended:
+        yield f"{would}ended: the collection by {display(by)}"
+    if result.ended and not result.restored:
+        yield "it had moved nothing" if not result.dry_run else "it moved nothing"
+    elif result.restored:
         verb = "would bring" if result.dry_run else "brought"
         files = output.plural(result.restored, "file")
         yield f"{verb} back {files} ({output.size(result.restored_bytes)}) from the trash of {result.day}"

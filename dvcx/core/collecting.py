@@ -20,7 +20,11 @@ TRASH_DAYS = 7
 MAX_SKEW = 300.0
 """Clocks of this machine and of a remote may differ by so many seconds."""
 ACTIVE = DAY
-"""A collection of a remote that began less than so many seconds ago may still be running."""
+"""A collection of a remote whose last sign of life is younger than so many seconds may still be running."""
+BEAT = 300.0
+"""Seconds between two signs of life."""
+ALIVE = 3 * BEAT
+"""One that gave a sign of life so many seconds ago is running; it has to have missed several before somebody ends it."""
 SMALL_INDEX = 1 << 20
 MANY_INDEXES = 32
 """Above so many small indexes they are written as one."""
@@ -190,7 +194,7 @@ def is_own(name: str) -> bool:
 class Mark:
     """What a collection of a remote found: when it began (unix seconds), by whom, how many ids its list has, their BLAKE3.
 
-    `state` is working while it runs, marked when its list is complete.
+    `state` is working while it runs, marked when its list is complete. While it runs `time` is that of its last sign of life.
     """
 
     state: str
@@ -198,6 +202,7 @@ class Mark:
     by: str
     candidates: int = 0
     digest: str = ""
+    began: float = 0.0
 
 
 def encode_mark(mark: Mark) -> bytes:
@@ -205,6 +210,8 @@ def encode_mark(mark: Mark) -> bytes:
     record = {"dvcx": VERSION, "state": mark.state, "time": mark.time, "by": mark.by}
     if mark.state == MARKED:
         record.update(candidates=mark.candidates, blake3=mark.digest)
+    else:
+        record.update(began=mark.began)
     return json.dumps(record).encode() + b"\n"
 
 
@@ -214,11 +221,12 @@ def decode_mark(data: bytes, where: str) -> Mark:
         record = json.loads(data)
         if record["dvcx"] != VERSION or record["state"] not in (MARKED, WORKING) or not isinstance(record["by"], str):
             raise ValueError("unknown version or state")
-        mark = Mark(record["state"], float(record["time"]), record["by"])
-        if not 0 <= mark.time < MAX_TIME:  # neither is NaN
+        moment = float(record["time"])
+        mark = Mark(record["state"], moment, record["by"], began=float(record.get("began", moment)))
+        if not (0 <= mark.time < MAX_TIME and 0 <= mark.began < MAX_TIME):  # neither is NaN
             raise ValueError("impossible time")
         if mark.state == MARKED:
-            mark = Mark(mark.state, mark.time, mark.by, int(record["candidates"]), check_seal(record["blake3"], where))
+            mark = Mark(MARKED, moment, mark.by, int(record["candidates"]), check_seal(record["blake3"], where))
         return mark
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise IntegrityError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from dvcx.core import vega
@@ -126,7 +127,8 @@ def _definition(name: str, series: Iterable[Series], properties: Mapping[str, An
     return Definition(name, tuple(series), template, title, x_label, y_label, properties.get("header") is not False)
 
 
-class Changes(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Changes:
     """What is said about every plot drawn, instead of what dvcx.yaml says; "" and () say nothing."""
 
     x: str = ""

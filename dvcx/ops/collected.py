@@ -32,7 +32,8 @@ class Collected:
     `objects` (`bytes`) went to the trash of `day`, from where they can come back before `until`; `needed` are reachable,
     `young` (`young_bytes`) unused ones within the grace, `sparse` unused ones in packs that are mostly needed. `expired_bytes`
     were deleted for good, `dropped` (`dropped_bytes`) left the cache since a remote holds them. Of a remote: `marked` unused
-    objects wait until the day `ripe`. `size` is what objects, packs and indexes take afterwards.
+    objects wait until the day `ripe`. `size` is what objects, packs and indexes take afterwards. `ended`: by whom the
+    collections were begun that were ended.
     """
 
     store: str
@@ -56,6 +57,7 @@ class Collected:
     ripe: str
     size: int
     files: tuple[CollectedFile, ...]
+    ended: tuple[str, ...] = ()
 
 
 def report(

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from dvcx.core.collecting import DAY, GRACE_DAYS, TRASH_DAYS, Sweep, decide, parse_size
-from dvcx.errors import IntegrityError, NotFound, UsageError, display
+from dvcx.core.collecting import DAY, GRACE_DAYS, TRASH_DAYS, decide, parse_size
+from dvcx.errors import UsageError, display
 from dvcx.events import Advanced, Began, Emit, Ended, Warned, ignore
 from dvcx.io.files import private_directory
 from dvcx.io.store import fresh, sweep
 from dvcx.io.store.store import Store
-from dvcx.ops import gc_actions, gc_remote, shrinking
-from dvcx.ops.collected import Collected, CollectedFile, report
+from dvcx.ops import gc_actions, gc_remote, shrinking, undoing
+from dvcx.ops.collected import Collected, report
 from dvcx.ops.reachable import Asked, find_roots, reach
 
 if TYPE_CHECKING:
@@ -31,14 +30,20 @@ def gc(
     remote: str = "",
     grace: int = GRACE_DAYS,
     force: bool = False,
+    abort: bool = False,
     emit: Emit = ignore,
 ) -> Collected:
     """Move objects that no record of any revision needs, and that are older than `grace` days, to the trash of the cache.
 
     `undo` brings the last day's trash back (`all_days`: all of it). `max_size` ("50G") then drops from the cache what was used
-    least recently and is on a remote, whether needed or not. `remote` collects that remote instead. Raises, with nothing
-    moved, when anything that records need cannot be read; `force` passes over unreadable records of this project.
+    least recently and is on a remote, whether needed or not. `remote` collects that remote instead; `abort` ends a collection of
+    it that was begun and left. Raises, with nothing moved, when anything that records need cannot be read; `force` passes over
+    unreadable records of this project, with `abort` over signs of life.
     """
+    if abort:
+        if not remote or undo or all_days or max_size:
+            raise UsageError("--abort goes with --remote, --force and --dry-run only", "dvcx gc --remote NAME --abort")
+        return undoing.abort(project, remote, force=force, dry_run=dry_run, emit=emit)
     if remote and (max_size or force):
         what = "--max-size is about the cache" if max_size else "a remote is never collected with --force"
         raise UsageError(what, f"dvcx gc --remote {display(remote)}")
@@ -46,7 +51,7 @@ def gc(
         raise UsageError("--undo goes with --remote, --all and --dry-run only", "dvcx gc --undo")
     limit = parse_size(max_size) if max_size else -1
     if undo:
-        return _undo(project, remote, all_days=all_days, dry_run=dry_run, emit=emit)
+        return undoing.undo(project, remote, all_days=all_days, dry_run=dry_run, emit=emit)
     if remote:
         return gc_remote.collect(project, remote, grace=grace, dry_run=dry_run, emit=emit)
     hold = project.cache_reader_lock if dry_run else project.cache_collector_lock
@@ -111,52 +116,3 @@ def _remotes(project: Project, emit: Emit) -> list[Asked]:
 
 def _opening(project: Project, name: str, emit: Emit) -> Callable[[], Store]:
     return lambda: project.remote(name, emit)
-
-
-def _undo(project: Project, remote: str, *, all_days: bool, dry_run: bool, emit: Emit) -> Collected:
-    if remote:
-        store = project.remote(remote, emit)
-        try:
-            return _bring_back(store, project.remote_name(remote), all_days=all_days, dry_run=dry_run, emit=emit)
-        finally:
-            store.close()
-    hold = project.cache_reader_lock if dry_run else project.cache_collector_lock
-    with hold("dvcx gc --undo", emit):
-        store = project.cache(emit)
-        try:
-            return _bring_back(store, project.cache_dir, all_days=all_days, dry_run=dry_run, emit=emit)
-        finally:
-            store.close()
-
-
-def _bring_back(store: Store, name: str, *, all_days: bool, dry_run: bool, emit: Emit) -> Collected:
-    now = time.time()
-    there = sweep.inventory(store)
-    days = sorted({file.name.split("/")[1] for file in there.trash})
-    if not days:
-        raise NotFound(f"the trash of {store.label} is empty", "there is nothing to bring back")
-    chosen = [file for file in there.trash if all_days or file.name.split("/")[1] == days[-1]]
-    size = sum(file.size for file in chosen)
-    restored = [file.name.split("/", 2)[2] for file in chosen]
-    corrupt: list[str] = []
-    if not dry_run:
-        emit(Began("bringing back", len(chosen), size))
-        restored, corrupt = sweep.bring_back(store, chosen, lambda count: emit(Advanced(1, count)))
-        emit(Ended("bringing back"))
-    if corrupt:
-        raise IntegrityError(
-            f"{store.label}: {len(corrupt):,} of {len(chosen):,} files in the trash are corrupt and stay there: {corrupt[0]}",
-            "the others are back; get what is missing again: dvcx fetch",
-        )
-    sizes = {file.name.split("/", 2)[2]: file.size for file in chosen}
-    back = sum(sizes[item] for item in restored)
-    result = report(store, name, Sweep(), (), (), there, now=now, dry_run=dry_run)
-    return replace(
-        result,
-        day=days[-1],
-        restored=len(restored),
-        restored_bytes=back,
-        trash_bytes=result.trash_bytes - back,
-        size=result.size + back,
-        files=tuple(CollectedFile(item, sizes[item], 0, "restored") for item in sorted(restored)),
-    )

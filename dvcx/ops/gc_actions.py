@@ -12,9 +12,18 @@ from dvcx.io.store.store import Store, action_name
 from dvcx.io.store.sweep import File, Inventory
 
 
-def unusable(store: Store, there: Inventory, stays: Callable[[bytes], bool], *, before: float, jobs: int) -> list[File]:
+def unusable(
+    store: Store,
+    there: Inventory,
+    stays: Callable[[bytes], bool],
+    *,
+    before: float,
+    jobs: int,
+    beat: Callable[[], None] = lambda: None,
+) -> list[File]:
     """Files of actions older than `before` (unix seconds): a result when one of its outputs (raw id) does not stay, with its
     request; a request that has no result when one of its inputs does not. Broken ones stay: `dvcx fsck` tells of them.
+    `beat` is called as it goes on.
     """
     by_key: dict[str, list[File]] = {}
     for file in there.actions:
@@ -28,10 +37,15 @@ def unusable(store: Store, there: Inventory, stays: Callable[[bytes], bool], *, 
                 action = read_action(store.backend, key, store.label)
                 contents: Iterable[Content] = action.outs.values() if action is not None else ()
             else:
-                contents = read_request(store.backend, key, store.label).deps.values()
+                asked = read_request(store.backend, key, store.label)
+                contents = (*asked.request.deps.values(), *asked.terms.code.values())
         except (IntegrityError, UnsafeInput, NotFound):
             return []
         return files if any(not stays(digest_bytes(content.id)) for content in contents) else []
 
     workers = 1 if store.local is not None else jobs
-    return [file for files in pool.run(check, old, workers=workers) for file in files]
+    found: list[File] = []
+    for files in pool.run(check, old, workers=workers):
+        found += files
+        beat()
+    return found

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from dvcx.core.collecting import ACTIVE, DAY, GRACE_DAYS, MARKED, MAX_SKEW, TRASH_DAYS, Packed, Sweep, decide, ripe
+from dvcx.core.collecting import ACTIVE, BEAT, DAY, GRACE_DAYS, MARKED, MAX_SKEW, TRASH_DAYS, Packed, Sweep, decide, ripe
 from dvcx.core.packing import Frame
-from dvcx.errors import Conflict, DvcxError, NotFound, RemoteFailed, UsageError, display
+from dvcx.errors import Busy, Conflict, DvcxError, NotFound, RemoteFailed, UsageError, display
 from dvcx.events import Advanced, Began, Emit, Ended
 from dvcx.io.files import private_directory
 from dvcx.io.store import fresh, marks, sweep
@@ -21,8 +21,6 @@ from dvcx.ops.reachable import find_roots, reach
 
 if TYPE_CHECKING:
     from dvcx.project import Project
-
-BEAT = 3600.0  # seconds between two signs of life
 
 
 def collect(project: Project, remote: str, *, grace: int, dry_run: bool, emit: Emit) -> Collected:
@@ -62,9 +60,9 @@ def collect(project: Project, remote: str, *, grace: int, dry_run: bool, emit: E
 def _collect(project: Project, name: str, store: Store, live: set[bytes], *, grace: int, dry_run: bool, emit: Emit) -> Collected:
     now = time.time()
     own = marks.fresh_name(now)
-    with _at_work(store, own, now, dry_run=dry_run) as touched:
+    with at_work(store, own, now, dry_run=dry_run) as (touched, beat):
         emit(Began("looking at the remote"))
-        there = sweep.inventory(store)
+        there = sweep.inventory(store, beat)
         dead = {item.id for item in there.loose} | {key for _, key, _, _ in store.catalog.everything()}
         present = frozenset(dead)
         held = len(dead)
@@ -84,11 +82,14 @@ def _collect(project: Project, name: str, store: Store, live: set[bytes], *, gra
             weighed = sweep.weigh(store, there.packs, stays)
             # What was written after the mark was used again since.
             chosen = decide(there.loose, weighed, live, before=since - MAX_SKEW, only=going)
-            chosen, kept = sweep.examine(store, chosen, stays)
+            chosen, kept = sweep.examine(store, chosen, stays, beat)
         left = _left_by_pushes(store, there, now - max(grace, GRACE_DAYS) * DAY)
         chosen = replace(chosen, live=held - len(dead), packs=(*chosen.packs, *left))
         actions = gc_actions.unusable(
-            store, there, lambda key: key in present and key not in going, before=now - grace * DAY, jobs=project.jobs
+            *(store, there, lambda key: key in present and key not in going),
+            before=now - grace * DAY,
+            jobs=project.jobs,
+            beat=beat,
         )
         expired = sweep.expired(there, fresh.day(now - TRASH_DAYS * DAY))
         emit(Ended("looking at the remote"))
@@ -101,10 +102,10 @@ def _collect(project: Project, name: str, store: Store, live: set[bytes], *, gra
             private_directory(private)
             emit(Began("moving to the trash", len(result.files)))
             touched.add(own)
-            beat = _heart(store, own, now)
 
             def moved(files: int, size: int) -> None:
-                emit(Advanced(files, size))
+                if files:
+                    emit(Advanced(files, size))
                 beat()
 
             sweep.carry_out(
@@ -135,43 +136,55 @@ def _others(going: set[bytes]) -> Callable[[bytes], bool]:
     return lambda key: key not in going
 
 
-def _heart(store: Store, own: str, began: float) -> Callable[[], None]:
-    """What says again, at most once an hour, that this collection is at work: after a day of silence it counts as killed."""
+def _heart(store: Store, own: str, began: float, but: Collection[str]) -> Callable[[], None]:
+    """What says again, every few minutes, that this collection is at work; raises `Busy` when another one took its place.
+
+    After a day of silence it counts as killed, and anybody may end it once it has missed some of them.
+    """
     last = began
 
     def beat() -> None:
         nonlocal last
         now = time.time()
-        if abs(now - last) > BEAT:
-            last = now
-            marks.begin(store, own, now)
+        if abs(now - last) < BEAT:
+            return
+        last = now
+        known = marks.read(store)
+        if f"{own}.json" not in known.records:
+            raise Busy(f"{store.label}: this collection was ended: dvcx gc --abort", "run it again")
+        other = marks.active(known, but, now)
+        if other is not None:
+            raise marks.busy(store, other)
+        marks.begin(store, own, now, began)
 
-    beat()
     return beat
 
 
 @contextmanager
-def _at_work(store: Store, own: str, now: float, *, dry_run: bool) -> Iterator[set[str]]:
-    """Say on the remote that a collection is at work, unless another one is, or the clocks differ; taken back after a failure.
+def at_work(
+    store: Store, own: str, now: float, *, dry_run: bool, but: Collection[str] = ()
+) -> Iterator[tuple[set[str], Callable[[], None]]]:
+    """Say on the remote that a collection is at work, unless another one (`but` these) is, or the clocks differ.
 
-    Once it puts its name into the set it is given, a failure leaves a trace instead: pushes that listed the remote before
-    look again.
+    Taken back after a failure. Once it puts its name into the set it is given, a failure leaves a trace instead: pushes that
+    listed the remote before look again. The other thing it is given is to be called now and then: a sign of life.
     """
     touched: set[str] = set()
     if dry_run:
-        other = marks.active(marks.read(store), "", now)
+        other = marks.active(marks.read(store), but, now)
         if other is not None:
-            raise marks.busy(store, *other)
-        yield touched
+            raise marks.busy(store, other)
+        yield touched, _nothing
         return
+    but = {own, *but}
     try:
         marks.begin(store, own, now)
         known = marks.read(store)
-        other = marks.active(known, own, now)
+        other = marks.active(known, but, now)
         if other is not None:
-            raise marks.busy(store, *other)
+            raise marks.busy(store, other)
         _compare_clocks(store, own)
-        yield touched
+        yield touched, _heart(store, own, now, but)
     except BaseException:
         # What cannot be written stays at work in everybody's eyes for a day: that is the safe side.
         with suppress(DvcxError):
@@ -180,6 +193,10 @@ def _at_work(store: Store, own: str, now: float, *, dry_run: bool) -> Iterator[s
             else:
                 marks.remove(store, own)
         raise
+
+
+def _nothing() -> None:
+    """No sign of life is needed."""
 
 
 def _compare_clocks(store: Store, own: str) -> None:

@@ -29,6 +29,7 @@ from dvcx.core.records import (
     encode_pointer,
 )
 from dvcx.errors import Conflict, DvcxError, IntegrityError, NotFound, UnsafeInput, UsageError, display
+from dvcx.events import Emit, Warned
 from dvcx.io import files, git
 
 if TYPE_CHECKING:
@@ -501,6 +502,17 @@ def autostage(project: Project, paths: Iterable[str]) -> None:
     names = sorted(set(paths))
     if project.git is not None and names and project.config.get("core.autostage"):
         git.add(project.git, names)
+
+
+def ignore_outputs(project: Project, stages: Iterable[Stage], emit: Emit) -> None:
+    """Have git ignore the cached outputs of stages. New ones that it keeps all the same, since it tracks them, are told."""
+    outs = [out.path for stage in stages for out in stage.outs if out.cache]
+    if project.git is None or not git.ignore_all(project.root, outs):
+        return
+    for path in sorted(git.tracked(project.git, outs)):
+        shown = display(path)
+        hint = f"let one of them keep it: git rm -r --cached {shown}; or write cache: false below the output in dvcx.yaml"
+        emit(Warned(f"{shown}: git tracks this output as well", hint))
 
 
 def unsafe_root(path: str) -> None:

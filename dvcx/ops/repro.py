@@ -67,6 +67,8 @@ from dvcx.ops.snapshot import LONG, snapshot
 from dvcx.project import command_environment
 
 if TYPE_CHECKING:
+    from dvcx.io.runners.protocol import Runner
+    from dvcx.ops.errands import Errands
     from dvcx.project import Project
 
 
@@ -75,6 +77,8 @@ SYNC_EVERY = 0.5
 FOLD_SHARE = 10
 """dvcx.lock lags behind its journal for so many times the seconds that writing it takes, and at least for SYNC_EVERY."""
 LOOKED_AT = 200
+MANY = 64
+"""So many stages may be at a runner at a time, where the user names no number: it is the runner that shares out its machines."""
 KNOWN = "known"
 """How the turn of a stage ends whose result is known, and whose outputs stay where they are."""
 
@@ -120,6 +124,7 @@ def repro(
     jobs: int = 0,
     pull: bool = False,
     interactive: bool = False,
+    runner: Runner | str = "",
     emit: Emit = ignore,
 ) -> Reproduced:
     """Judge each stage when its turn comes and run the stale ones, up to `jobs` side by side (0: one for each core).
@@ -128,6 +133,7 @@ def repro(
     of other stages stay away where their content is known. `force` runs fresh ones too. A stage's failure lets those that run
     finish and starts no more, unless `keep_going`; it is in the result, and so is that of a remote when it was asked to `pull`.
     `interactive` runs one stage at a time and gives its command this process's terminal, if it is in the foreground of one.
+    `runner` runs stages elsewhere: one that speaks the protocol, or the name of one ("" is that of the settings, "here" none).
     `emit` is called from several threads, one at a time. Raises what records and the workspace raise, `Busy` when it should
     not wait; a dry run with `pull` also `RemoteFailed`.
     """
@@ -144,17 +150,21 @@ def repro(
     emit = one_at_a_time(emit)
     runs: dict[str, StageRun] = {}
     codes: set[int] = set()
-    while True:
-        plan = _plan(project, targets, runs, emit, downstream=downstream, single_item=single_item, whole=pull)
-        work = _Repro(project, plan.tracked, environment, emit, force=force, keep_going=keep_going)
-        with contextlib.closing(Results(project, keys=len(plan.now), patient=pull, emit=emit)) as results:
-            work.use(results, Pulling(plan.tracked, plan.graph, plan.now, targets, results) if pull else None)
-            work.work(plan.graph, plan.now, 1 if interactive else jobs, interactive=interactive)
-        runs.update(work.runs)
-        codes |= work.codes
-        failed = sum(run.how in ("failed", "skipped") for run in runs.values())
-        if plan.last or (failed and not keep_going):
-            break
+    with contextlib.ExitStack() as held:
+        errands = None if interactive else _errands(project, runner, force=force, emit=emit)
+        if errands is not None:
+            held.callback(errands.close)
+        while True:
+            plan = _plan(project, targets, runs, emit, downstream=downstream, single_item=single_item, whole=pull)
+            work = _Repro(project, plan.tracked, environment, emit, force=force, keep_going=keep_going)
+            with contextlib.closing(Results(project, keys=len(plan.now), patient=pull, emit=emit)) as results:
+                work.use(results, Pulling(plan.tracked, plan.graph, plan.now, targets, results) if pull else None, errands)
+                work.work(plan.graph, plan.now, 1 if interactive else jobs, interactive=interactive)
+            runs.update(work.runs)
+            codes |= work.codes
+            failed = sum(run.how in ("failed", "skipped") for run in runs.values())
+            if plan.last or (failed and not keep_going):
+                break
     _tell_unseen(project, plan, emit)
     ordered = [runs.pop(stage.address) for stage in plan.chosen if stage.address in runs]
     code = RemoteFailed.exit_code if codes == {RemoteFailed.exit_code} else StageFailed.exit_code
@@ -208,6 +218,17 @@ def _tell_unseen(project: Project, plan: _Plan, emit: Emit) -> None:
             emit(Noted(f"{display(name)}: {what} came up meanwhile ({display(new[0])}): run dvcx repro again"))
 
 
+def _errands(project: Project, runner: Runner | str, *, force: bool, emit: Emit) -> Errands | None:
+    """What has stages run elsewhere; None when they run here."""
+    if (runner or project.config.get("core.runner")) == "here":
+        return None
+    # Only who has a runner pays for what talks to it.
+    from dvcx.ops.errands import Errands, runner_named
+
+    found = runner_named(project, runner) if isinstance(runner, str) else runner
+    return Errands(project, found, force=force, emit=emit) if found is not None else None
+
+
 class _Repro:
     """One `repro` while it runs: what its threads share, and what came of each stage."""
 
@@ -231,20 +252,22 @@ class _Repro:
         self._floor = Floor(Ledger(project), Leash(), facts_of(project, environment), Capacity(1))
         self._crew: Crew
 
-    def use(self, results: Results, pulling: Pulling | None) -> None:
-        """Ask these remotes; with `pulling` leave away what need not be here."""
-        self._floor.remotes, self._floor.pulling = results, pulling
+    def use(self, results: Results, pulling: Pulling | None, errands: Errands | None) -> None:
+        """Ask these remotes; with `pulling` leave away what need not be here; with `errands` have stages run elsewhere."""
+        self._floor.remotes, self._floor.pulling, self._floor.errands = results, pulling, errands
 
     def work(self, graph: Graph, chosen: Sequence[Stage], jobs: int, *, interactive: bool) -> None:
         """Give every stage its turn; `runs` tells what came of it."""
-        jobs = max(1, min(jobs or machine.cores(), len(chosen)))
+        errands = self._floor.errands
+        jobs = max(1, min(jobs or (machine.cores() if errands is None else MANY), len(chosen)))
         self._floor.several = jobs > 1
         if interactive:
             from dvcx.io.runners.terminal import find_terminal
 
             self._floor.terminal = find_terminal()
         self._floor.capacity = _capacity(self._project, self._environment, jobs)
-        queue = Queue(chosen, graph.upstream, self._floor.capacity)
+        # What a runner shares out is the runner's; tokens and mutexes are this project's.
+        queue = Queue(chosen, graph.upstream, self._floor.capacity, here=errands is None)
         self._crew = Crew(
             queue,
             jobs=jobs,
@@ -410,7 +433,9 @@ class _Repro:
                 how = KNOWN if restored.away else "restored"
                 return StageRun(stage.address, how, words, time.monotonic() - started, remote=restored.remote)
             seen = self._ready(shop, stage, seen)
-            entry, seconds = run(shop, stage, seen.now, seen.reasons)
+            errands = shop.floor.errands
+            away = errands is not None and errands.takes(stage)
+            entry, seconds = (errands.run if away and errands is not None else run)(shop, stage, seen.now, seen.reasons)
             self._lock[stage.address] = entry
             return StageRun(stage.address, "ran", words or ("--force",), seconds)
 

@@ -137,7 +137,7 @@ def test_many_small_indexes_are_better_one() -> None:
 
 
 def test_marks_read_as_they_were_written() -> None:
-    for mark in (Mark(WORKING, 12.5, "me"), Mark(MARKED, 12.5, "me", 3, "a" * 64)):
+    for mark in (Mark(WORKING, 12.5, "me", began=2.5), Mark(MARKED, 12.5, "me", 3, "a" * 64)):
         assert decode_mark(encode_mark(mark), "here") == mark
     ids = {key(3), key(1), key(2)}
     assert decode_ids(encode_ids(ids), 16, "here") == ids

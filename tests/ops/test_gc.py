@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -943,12 +944,156 @@ def test_a_long_collection_says_that_it_is_at_work(alone: Project, monkeypatch: 
     began = time.time() - 2 * DAY
     marks.begin(remote, name := marks.fresh_name(began), began)
     assert marks.active(marks.read(remote), "", time.time()) is None
-    beat = gc_remote._heart(remote, name, began)
+    beat = gc_remote._heart(remote, name, began, {name})
+    beat()
     active = marks.active(marks.read(remote), "", time.time())
-    assert active is not None and active[1].time > time.time() - 60
-    monkeypatch.setattr(marks, "begin", lambda *args: pytest.fail("twice in an hour"))
+    assert active is not None and active.time > time.time() - 60 and active.began == began
+    monkeypatch.setattr(marks, "begin", lambda *args: pytest.fail("twice in five minutes"))
     beat()
     remote.close()
+
+
+@pytest.mark.parametrize("count", [8, 200])
+@pytest.mark.parametrize("phase", ["_repack", "_reindex", "move", "purge", "complete"])
+def test_a_collection_that_was_killed_is_ended(
+    alone: Project, monkeypatch: pytest.MonkeyPatch, phase: str, count: int
+) -> None:
+    """Wherever it was: everything is back, nobody is kept away any more, and a later collection does its work."""
+    monkeypatch.setattr("dvcx.io.store.fresh.newest", lambda found: max(found.st_mtime, found.st_ctime))
+    _, gone = _unused_there(alone, count)
+    everything = store_objects(_remote(alone))
+    monkeypatch.setattr("dvcx.ops.gc_remote.decide", _as_if_old)
+    gc(again(alone), remote="origin")
+    with monkeypatch.context() as patch:
+        _kill_in(patch, phase)
+        with pytest.raises(SystemExit):
+            gc(again(alone), remote="origin", grace=0)
+    assert phase not in ("purge", "complete") or store_objects(_remote(alone)).keys() < everything.keys()
+    for work in (gc, lambda *args, **options: push(args[0])):
+        with pytest.raises(Busy, match="last sign of life") as raised:
+            write(alone, {"d/0": f"0 {BIG}"})
+            add(again(alone), ["d"])
+            work(again(alone), remote="origin")
+        assert raised.value.hint.endswith("dvcx gc --remote 'origin' --abort")
+    with pytest.raises(Busy, match="gave a sign of life 0 min ago"):
+        gc(again(alone), remote="origin", abort=True)
+    before = sorted(_remote(alone).rglob("*"))
+    planned = gc(again(alone), remote="origin", abort=True, force=True, dry_run=True)
+    assert sorted(_remote(alone).rglob("*")) == before
+    done = gc(again(alone), remote="origin", abort=True, force=True)
+    assert replace(planned, dry_run=False) == done and done.ended[0].startswith("pid ")
+    assert store_objects(_remote(alone)) == everything
+    assert not any(mark.state == "working" for mark in _marks(alone).records.values())
+    with pytest.raises(NotFound, match="no collection of it was begun and left"):
+        gc(again(alone), remote="origin", abort=True)
+    Path(alone.root, "d/0").unlink()
+    add(again(alone), ["d"])
+    assert gc(again(alone), remote="origin", grace=0).objects >= len(gone)
+
+
+def _marks(project: Project) -> marks.Marks:
+    remote = project.remote("origin", lambda event: None)
+    try:
+        return marks.read(remote)
+    finally:
+        remote.close()
+
+
+def _kill_in(patch: pytest.MonkeyPatch, phase: str) -> None:
+    """The process ends there: nothing cleans up behind it."""
+
+    def die(*args: Any, **options: Any) -> None:
+        raise SystemExit
+
+    if phase == "move":
+        from dvcx.io.store.local import LocalBackend
+
+        real, count = LocalBackend.move, iter(range(100))
+        patch.setattr(LocalBackend, "move", lambda *args: die() if next(count) == 1 else real(*args))
+    else:
+        patch.setattr(f"dvcx.io.store.{'marks' if phase == 'complete' else 'sweep'}.{phase}", die)
+    patch.setattr(marks, "remove", lambda *args: None)
+    patch.setattr(marks, "give_up", lambda *args: None)
+
+
+def test_killed_before_any_change_of_a_remote(
+    alone: Project, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """kill -9: the next gc does it all, or says how the killed one is ended; then nothing is missing, and it does it all."""
+    monkeypatch.setattr("dvcx.io.store.fresh.newest", lambda found: max(found.st_mtime, found.st_ctime))
+    monkeypatch.setattr("dvcx.ops.gc_remote.decide", _as_if_old)
+    needed, _ = _unused_there(alone, 200)
+    write(alone, {"loose": "l" * (2 << 20)})
+    add(again(alone), ["loose"])
+    push(again(alone))
+    remove(again(alone), ["loose"], keep_data=False)
+    everything = store_objects(_remote(alone))
+    gc(again(alone), remote="origin")
+    template = shutil.copytree(_remote(alone), tmp_path_factory.mktemp("template") / "remote", symlinks=True)
+    number, ended, killed = 0, 0, True
+    while killed:
+        shutil.rmtree(_remote(alone))
+        shutil.copytree(template, _remote(alone), symlinks=True)
+        killed = _killed_before(number, lambda: gc(again(alone), remote="origin", grace=0))
+        try:
+            gc(again(alone), remote="origin", grace=0)
+        except Busy as busy:
+            assert "--abort" in busy.hint
+            gc(again(alone), remote="origin", abort=True, force=True)
+            assert store_objects(_remote(alone)) == everything, number
+            gc(again(alone), remote="origin", grace=0)
+            ended += 1
+        assert store_objects(_remote(alone)).keys() == needed, number
+        number += 1
+    assert number > 8 and ended >= number - 4
+
+
+def _killed_before(number: int, work: Callable[[], object]) -> bool:
+    """Do this in another process, killed before its change of this number to a directory; whether it was."""
+    child = os.fork()
+    if child == 0:
+        from dvcx.io.store.local import LocalBackend
+
+        left = iter(range(number))
+        for name in ("write", "upload", "move", "delete"):
+            real = getattr(LocalBackend, name)
+
+            def changing(*args: Any, real: Any = real, **options: Any) -> Any:
+                if next(left, None) is None:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return real(*args, **options)
+
+            setattr(LocalBackend, name, changing)
+        try:
+            work()
+        finally:
+            os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+
+def test_a_collection_that_was_killed_passes_after_a_day(alone: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    _unused_there(alone, 8)
+    gc(again(alone), remote="origin")
+    with monkeypatch.context() as patch:
+        _kill_in(patch, "purge")
+        with pytest.raises(SystemExit):
+            gc(again(alone), remote="origin")
+    (name,) = marks.at_work(_marks(alone))
+    path = _remote(alone) / name
+    path.write_text(json.dumps({**json.loads(path.read_text()), "time": time.time() - DAY - 60}))
+    gc(again(alone), remote="origin")
+    assert name not in _marks(alone).names
+    with pytest.raises(NotFound):
+        gc(again(alone), remote="origin", abort=True)
+
+
+def test_what_abort_goes_with(alone: Project) -> None:
+    for options in ({}, {"remote": "origin", "undo": True}, {"remote": "origin", "max_size": "1G"}):
+        with pytest.raises(UsageError, match="--abort goes with"):
+            gc(again(alone), abort=True, **options)
+    _unused_there(alone, 8)
+    with pytest.raises(NotFound, match="no collection"):
+        gc(again(alone), remote="origin", abort=True)
 
 
 def test_a_collection_while_a_push_sends_is_seen(

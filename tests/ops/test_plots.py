@@ -11,7 +11,10 @@ import pytest
 from dvcx.core.plots import Changes
 from dvcx.errors import IntegrityError, NotFound, UnsafeInput, UsageError
 from dvcx.io import plots as io
-from dvcx.ops.plots import Plotted, diff, show, templates
+from dvcx.ops.plots import Plotted
+from dvcx.ops.plots import plots_diff as diff
+from dvcx.ops.plots import plots_show as show
+from dvcx.ops.plots import plots_templates as templates
 from dvcx.ops.repro import repro
 from dvcx.project import Project
 from tests.ops.test_params import tag

@@ -91,6 +91,15 @@ class Catalog:
         """Remember what was listed."""
         self._write(lambda db: db.execute("INSERT OR REPLACE INTO meta VALUES ('listing', ?)", (fingerprint,)))
 
+    def marks(self) -> str:
+        """The marks of collections this client saw there last, as somebody put them into one text; "" for none."""
+        rows = self._rows("SELECT value FROM meta WHERE key = 'marks'")
+        return str(rows[0][0]) if rows else ""
+
+    def set_marks(self, told: str) -> None:
+        """Remember marks that were seen."""
+        self._write(lambda db: db.execute("INSERT OR REPLACE INTO meta VALUES ('marks', ?)", (told,)))
+
     def indexes(self) -> set[str]:
         """Names of the index files that were read."""
         return {row[0] for row in self._rows("SELECT name FROM indexes")}

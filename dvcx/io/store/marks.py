@@ -67,9 +67,10 @@ def fresh_name(now: float) -> str:
     return f"gc/{fresh.day(now)}-{secrets.token_hex(8)}"
 
 
-def begin(store: Store, name: str, now: float) -> None:
-    """Say that a collection is at work."""
-    store.backend.write(f"{name}.json", encode_mark(Mark(WORKING, now, _myself())))
+def begin(store: Store, name: str, now: float, began: float = -1.0) -> None:
+    """Say that a collection is at work, or (`began`) still is."""
+    mark = Mark(WORKING, now, _myself(), began=began if began >= 0 else now)
+    store.backend.write(f"{name}.json", encode_mark(mark))
 
 
 def complete(store: Store, name: str, now: float, ids: Iterable[bytes]) -> None:
@@ -92,21 +93,32 @@ def give_up(store: Store, name: str) -> None:
     store.backend.delete(f"{name}.json")
 
 
-def active(marks: Marks, own: str, now: float) -> tuple[str, Mark] | None:
-    """Another collection that is at work, as far as its mark tells: not one of a day that is long past or far ahead."""
-    for name, mark in marks.records.items():
-        if mark.state == WORKING and name != f"{own}.json" and now - ACTIVE < mark.time < now + ACTIVE:
-            return name, mark
+def at_work(marks: Marks) -> dict[str, Mark]:
+    """Collections that began and neither ended nor failed: running, or killed."""
+    return {name: mark for name, mark in marks.records.items() if mark.state == WORKING}
+
+
+def active(marks: Marks, but: Collection[str], now: float) -> Mark | None:
+    """A collection that is at work, as far as its mark tells: not one of a day that is long past or far ahead."""
+    for name, mark in at_work(marks).items():
+        if name.removesuffix(".json") not in but and now - ACTIVE < mark.time < now + ACTIVE:
+            return mark
     return None
 
 
-def busy(store: Store, name: str, mark: Mark) -> Busy:
+def busy(store: Store, mark: Mark) -> Busy:
     """The error while another collection of a remote is at work."""
-    since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(mark.time))
+    remote = store.label.removeprefix("remote ")  # in quotes
     return Busy(
-        f"{store.label}: a collection of it is under way, by {display(mark.by)} since {since}",
-        f"wait for it to end; if that one was killed, this passes a day after it began, or remove {name} from the remote",
+        f"{store.label}: a collection of it is under way, by {display(mark.by)} since {moment(mark.began)}; its last sign of "
+        f"life is of {moment(mark.time)}",
+        f"wait for it to end; if it was killed: dvcx gc --remote {remote} --abort",
     )
+
+
+def moment(seconds: float) -> str:
+    """A moment in words."""
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
 
 
 def seen(store: Store, marks: Marks) -> list[Seen]:
@@ -149,12 +161,16 @@ def hold(store: Store, ids: Collection[bytes], *, unnamed: Collection[bytes] = (
     for mark in seen(store, marks):
         listed |= set(mark.ids)
     counted = listed.intersection(ids)
+    told = _told(marks)
+    if not counted and told == store.marks_before:
+        return  # no collection wrote anything since before the store was listed
     began = time.time()
     used = f"{fresh_name(began)}.used"
     store.backend.write(used, encode_ids(counted))
     # Written before this look: either that collection sees it, or we see that collection.
     marks = read(store)
     _refuse(store, marks)
+    store.catalog.set_marks(_told(marks))
     apart = marks.used.get(used, began) - began  # of the remote's clock and this one
     if not counted:
         with suppress(DvcxError):  # whoever may not delete leaves an empty list to the next collection
@@ -169,10 +185,15 @@ def hold(store: Store, ids: Collection[bytes], *, unnamed: Collection[bytes] = (
             )
 
 
+def _told(marks: Marks) -> str:
+    """What collections wrote, told by names that no two of them give."""
+    return " ".join(sorted(marks.names - marks.used.keys()))
+
+
 def _refuse(store: Store, marks: Marks) -> None:
-    other = active(marks, "", time.time())
+    other = active(marks, (), time.time())
     if other is not None:
-        raise busy(store, *other)
+        raise busy(store, other)
 
 
 def _myself() -> str:

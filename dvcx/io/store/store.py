@@ -142,7 +142,8 @@ class _Wholes:
 class Store:
     """Objects by id. `label` names it in messages: "the cache" or "remote 'origin'". Reads may run in several threads.
 
-    `listed_at` is the moment (unix seconds) before the last listing began; what it showed was there then.
+    `listed_at` is the moment (unix seconds) before the last listing began; what it showed was there then. `marks_before`: the
+    marks of collections that were known by then.
     """
 
     def __init__(
@@ -163,6 +164,7 @@ class Store:
         self.label = label
         self.is_cache = is_cache
         self.listed_at = 0.0
+        self.marks_before = ""
         self.warn = warn
         self.local = backend if isinstance(backend, LocalBackend) else None
         self._loose: dict[bytes, int] = {}
@@ -206,6 +208,7 @@ class Store:
 
     def _sync(self, broken: Callable[[str, DvcxError], None] | None) -> None:
         began = time.time()
+        self.marks_before = "" if self.is_cache else self.catalog.marks()
         indexes = {item.name: item.size for item in self.backend.list("index")}
         listed_packs = {item.name: item for item in self.backend.list("packs")}
         packs = {name: item.size for name, item in listed_packs.items()}

@@ -39,6 +39,10 @@ _SHARD = re.compile(r"[0-9a-f]{2}")
 GAP, MOST = 1 << 20, 16 << 20
 
 
+def _nobody() -> None:
+    """Nobody waits for signs of life."""
+
+
 class File(NamedTuple):
     """One file of a store: its name there, bytes, when it was last written or used."""
 
@@ -64,27 +68,28 @@ class Inventory:
         return sum(item.size for item in self.loose) + packs + sum(self.indexes.values())
 
 
-def inventory(store: Store) -> Inventory:
-    """What is in the store. Raises when a listing fails: it never reads as empty."""
+def inventory(store: Store, beat: Callable[[], None] = _nobody) -> Inventory:
+    """What is in the store; `beat` is called as it goes on. Raises when a listing fails: it never reads as empty."""
     store.sync(again=True)
+    beat()
     used = fresh.used(store)
-    loose = list(_loose(store) if store.local is None else _loose_here(store))
+    loose = list(_loose(store, beat) if store.local is None else _loose_here(store))
     if used:
         loose = [item._replace(newest=max(item.newest, used.get(item.id.hex(), 0.0))) for item in loose]
     packs = {}
-    for file in _files(store, "packs"):
+    for file in _files(store, "packs", beat):
         if is_own(file.name):
             digits = file.name[9:-5]
             packs[digits] = file._replace(newest=max(file.newest, used.get(digits, 0.0)))
-    indexes = {file.name: file.size for file in _files(store, "index") if is_own(file.name)}
-    actions = [file for file in _files(store, "actions") if is_own(file.name)]
-    trash = [file for file in _files(store, "trash") if trashed(file.name)]
+    indexes = {file.name: file.size for file in _files(store, "index", beat) if is_own(file.name)}
+    actions = [file for file in _files(store, "actions", beat) if is_own(file.name)]
+    trash = [file for file in _files(store, "trash", beat) if trashed(file.name)]
     return Inventory(loose, packs, indexes, actions, trash)
 
 
-def _loose(store: Store) -> Iterator[Alone]:
+def _loose(store: Store, beat: Callable[[], None]) -> Iterator[Alone]:
     width = 2 * ALGORITHMS[store.algorithm]
-    for file in _files(store, "objects"):
+    for file in _files(store, "objects", beat):
         digits = file.name[8:10] + file.name[11:]
         if len(digits) == width and is_own(file.name):
             yield Alone(bytes.fromhex(digits), file.size, file.newest)
@@ -123,9 +128,11 @@ def _names(directory: str) -> list[str]:
         raise disk_refused(error, "listing", directory) from None
 
 
-def _files(store: Store, prefix: str) -> Iterator[File]:
+def _files(store: Store, prefix: str, beat: Callable[[], None]) -> Iterator[File]:
     if store.local is None:
-        for item in store.backend.list(prefix):
+        for number, item in enumerate(store.backend.list(prefix)):
+            if not number % 1000:
+                beat()
             if item.modified <= 0:
                 raise RemoteFailed(
                     f"{store.label}: its listing does not tell when {item.name} was written",
@@ -172,7 +179,9 @@ def weigh(store: Store, packs: Mapping[str, File], stays: Callable[[bytes], bool
     ]
 
 
-def examine(store: Store, sweep: Sweep, stays: Callable[[bytes], bool]) -> tuple[Sweep, dict[str, list[Frame]]]:
+def examine(
+    store: Store, sweep: Sweep, stays: Callable[[bytes], bool], beat: Callable[[], None] = _nobody
+) -> tuple[Sweep, dict[str, list[Frame]]]:
     """The same decision after reading the tables of the packs that go: what in each has to be copied.
 
     The catalog is only a memory: no pack goes before its own table was read. A pack that holds more than was thought
@@ -184,6 +193,7 @@ def examine(store: Store, sweep: Sweep, stays: Callable[[bytes], bool]) -> tuple
     whole: list[Packed] = []
     again: list[Packed] = []
     for pack in (*sweep.packs, *sweep.repack):
+        beat()
         frames = _table(store, pack)
         needed = [frame for frame in frames if stays(frame.id)]
         places = store.catalog.find([frame.id for frame in needed if frame.kind != KIND_RECIPE])
@@ -229,13 +239,15 @@ def carry_out(
 ) -> list[str]:
     """Do what was decided; names of the files that were moved away. `discard` takes them instead of the trash.
 
+    `moved` hears how many files and bytes went, and of none at all now and then while packs are written anew.
+
     Raises `IntegrityError` when something to be copied is corrupt: then nothing was moved.
     """
     going = {pack_name(pack.name) for pack in (*sweep.packs, *sweep.repack)}
     loose = [object_name(f"{store.algorithm}:{item.id.hex()}") for item in sweep.loose]
     indexes = _affected(store, there, {pack.name for pack in (*sweep.packs, *sweep.repack)}, {item.id for item in sweep.loose})
     recipes = {(recipe.id, recipe.seal): recipe for content in indexes.values() for recipe in content.recipes}
-    fresh_packs = _repack(store, kept, recipes, scratch, fsync)
+    fresh_packs = _repack(store, kept, recipes, scratch, fsync, lambda: moved(0, 0))
     for pack in fresh_packs:
         going.discard(pack_name(pack.name.hex()))
     old = set(indexes)
@@ -309,7 +321,8 @@ def _reindex(
 
 
 def _repack(
-    store: Store, kept: Mapping[str, list[Frame]], recipes: dict[tuple[bytes, bytes], Recipe], scratch: str, fsync: str
+    store: Store, kept: Mapping[str, list[Frame]], recipes: dict[tuple[bytes, bytes], Recipe], scratch: str, fsync: str,
+    beat: Callable[[], None],
 ) -> list[PackInfo]:
     """Copy frames into new packs, each verified on its way; where recipes lie they are read for the index."""
     made: list[PackInfo] = []
@@ -318,6 +331,7 @@ def _repack(
     try:
         for name in sorted(kept):
             for frame, stored in _frames(store, name, kept[name]):
+                beat()
                 _check(store, name, frame, stored, recipes)
                 if pack is None:
                     directory = store.local.path("packs") if store.local is not None else scratch
