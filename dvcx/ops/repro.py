@@ -65,6 +65,8 @@ from dvcx.ops.snapshot import LONG, snapshot
 from dvcx.project import command_environment
 
 if TYPE_CHECKING:
+    from dvcx.io.runners.protocol import Runner
+    from dvcx.ops.errands import Errands
     from dvcx.project import Project
 
 
@@ -73,6 +75,8 @@ SYNC_EVERY = 0.5
 FOLD_SHARE = 10
 """dvcx.lock lags behind its journal for so many times the seconds that writing it takes, and at least for SYNC_EVERY."""
 LOOKED_AT = 200
+MANY = 64
+"""So many stages may be at a runner at a time, where the user names no number: it is the runner that shares out its machines."""
 KNOWN = "known"
 """How the turn of a stage ends whose result is known, and whose outputs stay where they are."""
 
@@ -118,6 +122,7 @@ def repro(
     jobs: int = 0,
     pull: bool = False,
     interactive: bool = False,
+    runner: Runner | str = "",
     emit: Emit = ignore,
 ) -> Reproduced:
     """Judge each stage when its turn comes and run the stale ones, up to `jobs` side by side (0: one for each core).
@@ -126,6 +131,7 @@ def repro(
     of other stages stay away where their content is known. `force` runs fresh ones too. A stage's failure lets those that run
     finish and starts no more, unless `keep_going`; it is in the result, and so is that of a remote when it was asked to `pull`.
     `interactive` runs one stage at a time and gives its command this process's terminal, if it is in the foreground of one.
+    `runner` runs stages elsewhere: one that speaks the protocol, or the name of one ("" is that of the settings, "here" none).
     `emit` is called from several threads, one at a time. Raises what records and the workspace raise, `Busy` when it should
     not wait; a dry run with `pull` also `RemoteFailed`.
     """
@@ -146,9 +152,24 @@ def repro(
     if _record_sources(project, tracked, graph, chosen, emit):
         tracked = records.load(project)
     work = _Repro(project, tracked, environment, emit, force=force, keep_going=keep_going)
-    with contextlib.closing(Results(project, keys=len(chosen), patient=pull, emit=emit)) as results:
-        work.use(results, Pulling(tracked, graph, chosen, targets, results) if pull else None)
+    with contextlib.ExitStack() as held:
+        results = held.enter_context(contextlib.closing(Results(project, keys=len(chosen), patient=pull, emit=emit)))
+        errands = None if interactive else _errands(project, runner, force=force, emit=emit)
+        if errands is not None:
+            held.callback(errands.close)
+        work.use(results, Pulling(tracked, graph, chosen, targets, results) if pull else None, errands)
         return work.work(graph, chosen, 1 if interactive else jobs, interactive=interactive)
+
+
+def _errands(project: Project, runner: Runner | str, *, force: bool, emit: Emit) -> Errands | None:
+    """What has stages run elsewhere; None when they run here."""
+    if (runner or project.config.get("core.runner")) == "here":
+        return None
+    # Only who has a runner pays for what talks to it.
+    from dvcx.ops.errands import Errands, runner_named
+
+    found = runner_named(project, runner) if isinstance(runner, str) else runner
+    return Errands(project, found, force=force, emit=emit) if found is not None else None
 
 
 class _Repro:
@@ -173,20 +194,22 @@ class _Repro:
         self._floor = Floor(Ledger(project), Leash(), facts_of(project, environment), Capacity(1))
         self._crew: Crew
 
-    def use(self, results: Results, pulling: Pulling | None) -> None:
-        """Ask these remotes; with `pulling` leave away what need not be here."""
-        self._floor.remotes, self._floor.pulling = results, pulling
+    def use(self, results: Results, pulling: Pulling | None, errands: Errands | None) -> None:
+        """Ask these remotes; with `pulling` leave away what need not be here; with `errands` have stages run elsewhere."""
+        self._floor.remotes, self._floor.pulling, self._floor.errands = results, pulling, errands
 
     def work(self, graph: Graph, chosen: Sequence[Stage], jobs: int, *, interactive: bool) -> Reproduced:
         """Give every stage its turn."""
-        jobs = max(1, min(jobs or machine.cores(), len(chosen)))
+        errands = self._floor.errands
+        jobs = max(1, min(jobs or (machine.cores() if errands is None else MANY), len(chosen)))
         self._floor.several = jobs > 1
         if interactive:
             from dvcx.io.runners.terminal import find_terminal
 
             self._floor.terminal = find_terminal()
         self._floor.capacity = _capacity(self._project, self._environment, jobs)
-        queue = Queue(chosen, graph.upstream, self._floor.capacity)
+        # What a runner shares out is the runner's; tokens and mutexes are this project's.
+        queue = Queue(chosen, graph.upstream, self._floor.capacity, here=errands is None)
         self._crew = Crew(
             queue,
             jobs=jobs,
@@ -356,7 +379,9 @@ class _Repro:
                 how = KNOWN if restored.away else "restored"
                 return StageRun(stage.address, how, words, time.monotonic() - started, remote=restored.remote)
             seen = self._ready(shop, stage, seen)
-            entry, seconds = run(shop, stage, seen.now, seen.reasons)
+            errands = shop.floor.errands
+            away = errands is not None and errands.takes(stage)
+            entry, seconds = (errands.run if away and errands is not None else run)(shop, stage, seen.now, seen.reasons)
             self._lock[stage.address] = entry
             return StageRun(stage.address, "ran", words or ("--force",), seconds)
 

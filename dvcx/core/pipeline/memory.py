@@ -11,7 +11,7 @@ from dvcx.core.pipeline.execution import Execution
 from dvcx.core.pipeline.schema import Artifact, Dataset, Metric, Out, ParamsOf, Pipeline, Plot, Stage, Want
 
 # Bump it whenever the same dvcx.yaml would become other stages: it makes what is remembered unknown.
-_FORM = 3
+_FORM = 4
 
 
 def dump_pipeline(pipeline: Pipeline) -> bytes:

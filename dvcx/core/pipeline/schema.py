@@ -187,11 +187,6 @@ def split_address(address: str) -> tuple[str, str]:
     return (address[: at + len(FILE_NAME) + 1], address[at + len(FILE_NAME) + 2 :]) if at >= 0 else (FILE_NAME, address)
 
 
-def file_name(name: str) -> str:
-    """The stage's `name` as one component of a path: what may not be there is written as `%` and two hex digits."""
-    return re.sub(r"[^\w@+,=.-]|^\.", lambda found: "".join(f"%{byte:02x}" for byte in found.group().encode()), name)[:200]
-
-
 def parse_stages(document: Document, file: str) -> tuple[Stage, ...]:
     """The stages of the dvcx.yaml at `file`; see `parse_pipeline`."""
     return parse_pipeline(document, file).stages
