@@ -175,7 +175,7 @@ stages:
     assert "neither ETag nor Last-Modified" in warned.message
     assert f"{url}: not asked" in [cause.text for cause in why(project, ["a"]).stages[0].causes]
     # What else changed is told all the same.
-    put({"dvcx.yaml": "stages:" + "".join(f"\n  {name}: {{cmd: touch {name}, deps: ['{url}'], outs: [{name}]}}" for name in "ac")})
+    put({"dvcx.yaml": "stages:" + "".join(f"\n  {it}: {{cmd: touch {it}, deps: ['{url}'], outs: [{it}]}}" for it in "ac")})
     assert [(stage.state, stage.reasons) for stage in status(project).stages] == [("fresh", ()), ("stale", ("never run",))]
     assert "neither ETag nor Last-Modified" in failure(project, 6)
     del web.headers["/x.csv"]
