@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from dvcx.core.holding import Holding as Holding
     from dvcx.core.holding import Lacked as Lacked
     from dvcx.core.holding import PathLacking as PathLacking
+    from dvcx.core.metrics import Difference as Difference
+    from dvcx.core.plots import Changes as Changes
     from dvcx.errors import AnswerIsNo as AnswerIsNo
     from dvcx.errors import Busy as Busy
     from dvcx.errors import Conflict as Conflict
@@ -67,10 +69,22 @@ if TYPE_CHECKING:
     from dvcx.ops.list import list_ as list_
     from dvcx.ops.log import Log as Log
     from dvcx.ops.log import log as log
+    from dvcx.ops.metrics import metrics_diff as metrics_diff
+    from dvcx.ops.metrics import metrics_show as metrics_show
     from dvcx.ops.move import Moved as Moved
     from dvcx.ops.move import move as move
     from dvcx.ops.open import open as open
+    from dvcx.ops.params import params_diff as params_diff
+    from dvcx.ops.params import params_show as params_show
     from dvcx.ops.placing import Kept as Kept
+    from dvcx.ops.plots import Image as Image
+    from dvcx.ops.plots import Plot as Plot
+    from dvcx.ops.plots import Plotted as Plotted
+    from dvcx.ops.plots import Template as Template
+    from dvcx.ops.plots import Templates as Templates
+    from dvcx.ops.plots import plots_diff as plots_diff
+    from dvcx.ops.plots import plots_show as plots_show
+    from dvcx.ops.plots import plots_templates as plots_templates
     from dvcx.ops.pull import Pulled as Pulled
     from dvcx.ops.pull import pull as pull
     from dvcx.ops.push import Pushed as Pushed
@@ -81,6 +95,11 @@ if TYPE_CHECKING:
     from dvcx.ops.repro import Reproduced as Reproduced
     from dvcx.ops.repro import StageRun as StageRun
     from dvcx.ops.repro import repro as repro
+    from dvcx.ops.revisions import FileValues as FileValues
+    from dvcx.ops.revisions import Problem as Problem
+    from dvcx.ops.revisions import RevisionValues as RevisionValues
+    from dvcx.ops.revisions import ValuesCompared as ValuesCompared
+    from dvcx.ops.revisions import ValuesShown as ValuesShown
     from dvcx.ops.run import Ran as Ran
     from dvcx.ops.run import run as run
     from dvcx.ops.runs import RunInfo as RunInfo
@@ -108,6 +127,8 @@ if TYPE_CHECKING:
 _NAMES = {
     "core.changes": ("Change",),
     "core.holding": ("Holding", "Lacked", "PathLacking"),
+    "core.metrics": ("Difference",),
+    "core.plots": ("Changes",),
     "errors": (
         *("AnswerIsNo", "Busy", "Conflict", "DiskRefused", "DvcxError", "IntegrityError", "NoProject", "NotFound"),
         *("RemoteFailed", "StageFailed", "UnsafeInput", "UsageError"),
@@ -128,13 +149,17 @@ _NAMES = {
     "ops.init": ("Initialized", "init"),
     "ops.list": ("Listed", "Listing", "list_"),
     "ops.log": ("Log", "log"),
+    "ops.metrics": ("metrics_diff", "metrics_show"),
     "ops.move": ("Moved", "move"),
     "ops.open": ("open",),
+    "ops.params": ("params_diff", "params_show"),
     "ops.placing": ("Kept",),
+    "ops.plots": ("Image", "Plot", "Plotted", "Template", "Templates", "plots_diff", "plots_show", "plots_templates"),
     "ops.pull": ("Pulled", "pull"),
     "ops.push": ("Pushed", "push"),
     "ops.remove": ("Removed", "RemovedItem", "remove"),
     "ops.repro": ("Reproduced", "StageRun", "repro"),
+    "ops.revisions": ("FileValues", "Problem", "RevisionValues", "ValuesCompared", "ValuesShown"),
     "ops.run": ("Ran", "run"),
     "ops.runs": ("RunInfo", "Runs", "runs"),
     "ops.show": ("RunDetails", "show"),

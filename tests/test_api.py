@@ -17,6 +17,7 @@ from tests.cli.runner import environment
 PROMISED = (
     *("open_project", "init", "add", "status", "diff", "commit", "checkout", "remove", "move", "unprotect", "list_"),
     *("push", "fetch", "pull", "run", "repro", "check", "dag", "open", "Project", "DvcxError"),
+    *("params_show", "params_diff", "metrics_show", "metrics_diff", "plots_show", "plots_diff", "plots_templates"),
 )
 
 

@@ -53,7 +53,7 @@ def show(
 
     Exits: 3 4 5 9
     """
-    from dvcx.ops.metrics import show as op
+    from dvcx.ops.metrics import metrics_show as op
 
     face: Face = ctx.obj
     layout = Layout(face, md=md, csv=csv, precision=precision, default=PRECISION)
@@ -95,7 +95,7 @@ def diff(
 
     Exits: 3 4 5 9
     """
-    from dvcx.ops.metrics import diff as op
+    from dvcx.ops.metrics import metrics_diff as op
 
     face: Face = ctx.obj
     layout = Layout(face, md=md, csv=csv, precision=precision, default=PRECISION)

@@ -52,7 +52,7 @@ def show(
 
     Exits: 3 4 5 9
     """
-    from dvcx.ops.params import show as op
+    from dvcx.ops.params import params_show as op
 
     face: Face = ctx.obj
     layout = Layout(face, md=md, csv=csv, precision=precision)
@@ -93,7 +93,7 @@ def diff(
 
     Exits: 3 4 5 9
     """
-    from dvcx.ops.params import diff as op
+    from dvcx.ops.params import params_diff as op
 
     face: Face = ctx.obj
     layout = Layout(face, md=md, csv=csv, precision=precision)

@@ -80,7 +80,7 @@ def show(
     Exits: 3 4 5 8 9
     """
     from dvcx.ops.plots import collect
-    from dvcx.ops.plots import show as op
+    from dvcx.ops.plots import plots_show as op
 
     face: Face = ctx.obj
     project = face.project()
@@ -122,7 +122,7 @@ def diff(
     Exits: 3 4 5 8 9
     """
     from dvcx.ops.plots import collect, compared
-    from dvcx.ops.plots import diff as op
+    from dvcx.ops.plots import plots_diff as op
 
     face: Face = ctx.obj
     project = face.project()
@@ -150,7 +150,7 @@ def templates(
 
     Exits: 3 4 5 9
     """
-    from dvcx.ops.plots import templates as op
+    from dvcx.ops.plots import plots_templates as op
 
     face: Face = ctx.obj
     result = op(face.project(), name)

@@ -86,7 +86,8 @@ def _result(module: str, name: str) -> Any:
         operations = import_module(f"dvcx.ops.{module.replace('-', '_')}")
     except ModuleNotFoundError:
         return None
-    operation = getattr(operations, _OPERATIONS.get(name, name.rpartition(" ")[2]), None)
+    names = (_OPERATIONS.get(name, name.rpartition(" ")[2]), name.replace(" ", "_"))
+    operation = next((found for found in (getattr(operations, one, None) for one in names) if found), None)
     # The annotation is text, and get_type_hints would stumble over names imported for type checking only.
     returned = getattr(operations, str(operation.__annotations__.get("return")), None) if operation else None
     return returned if is_dataclass(returned) else None

@@ -15,7 +15,7 @@ from dvcx.errors import UsageError, display
 from dvcx.events import Warned
 
 if TYPE_CHECKING:
-    from dvcx.ops.revisions import Compared, Problem, RevisionValues, Shown
+    from dvcx.ops.revisions import Problem, RevisionValues, ValuesCompared, ValuesShown
 
 Files = Annotated[
     list[str] | None,
@@ -73,13 +73,13 @@ class Layout:
         return text(value, self.precision)
 
 
-def show(face: Face, result: Shown, layout: Layout, nothing: str, *, changes: bool = False) -> None:
+def show(face: Face, result: ValuesShown, layout: Layout, nothing: str, *, changes: bool = False) -> None:
     """Print values: one revision key by key, several as rows of one table; with `changes` only commits that changed them."""
     _tell(face, result.problems)
     face.answer(result, lambda: _shown(face, _changing(result) if changes else result, layout, nothing))
 
 
-def compare(face: Face, result: Compared, layout: Layout, *, change: bool, noun: str) -> None:
+def compare(face: Face, result: ValuesCompared, layout: Layout, *, change: bool, noun: str) -> None:
     """Print differences, with a column of what numbers changed by when `change`."""
     _tell(face, result.problems)
     face.answer(result, lambda: _compared(face, result, layout, change, noun))
@@ -92,7 +92,7 @@ def _tell(face: Face, problems: Sequence[Problem]) -> None:
         face.emit(Warned(f"{len(problems) - _TOLD:,} more problems like these", "--json names all of them"))
 
 
-def _changing(result: Shown) -> Shown:
+def _changing(result: ValuesShown) -> ValuesShown:
     """What has a name, and of commits in their order, newest first, those whose values are not those of the one before."""
     later = [*result.revisions[1:], None]
     kept = [one for one, older in zip(result.revisions, later, strict=True) if not (older and _is_same(one, older))]
@@ -103,7 +103,7 @@ def _is_same(one: RevisionValues, older: RevisionValues) -> bool:
     return bool(one.commit) and one.commit.startswith(one.rev) and older.commit.startswith(older.rev) and one.files == older.files
 
 
-def _shown(face: Face, result: Shown, layout: Layout, nothing: str) -> Iterator[str]:
+def _shown(face: Face, result: ValuesShown, layout: Layout, nothing: str) -> Iterator[str]:
     many = len(result.revisions) > 1
     if not any(file.values for one in result.revisions for file in one.files) and not layout.csv:
         yield nothing
@@ -123,7 +123,7 @@ def _shown(face: Face, result: Shown, layout: Layout, nothing: str) -> Iterator[
     yield from _table(face, rows, layout)
 
 
-def _compared(face: Face, result: Compared, layout: Layout, change: bool, noun: str) -> Iterator[str]:
+def _compared(face: Face, result: ValuesCompared, layout: Layout, change: bool, noun: str) -> Iterator[str]:
     old, new = result.a, result.b or "workspace"
     if not result.differences and not layout.csv:
         yield f"no {noun} differ from {display(old)} to {display(result.b) or 'the workspace'}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from dvcx.core import vega
@@ -126,7 +127,8 @@ def _definition(name: str, series: Iterable[Series], properties: Mapping[str, An
     return Definition(name, tuple(series), template, title, x_label, y_label, properties.get("header") is not False)
 
 
-class Changes(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Changes:
     """What is said about every plot drawn, instead of what dvcx.yaml says; "" and () say nothing."""
 
     x: str = ""
@@ -361,26 +363,31 @@ def thinned(count: int, step: int) -> list[int]:
 
 def _counts(lines: Sequence[Line], labels: Mapping[Series, str]) -> list[dict[str, Any]]:
     """How often each pair of x and y occurs, with its share among those of the same y; pairs that never occur are 0."""
-    rows: list[dict[str, Any]] = []
     names = sorted({str(value) for line in lines for point in line.points for value in (point.x, point.y)})
     pairs = [(x, y) for y in names for x in names] if len(names) ** 2 * len(lines) <= MAX_POINTS else []
-    for one in lines:
-        counted = dict.fromkeys(pairs, 0)
-        for point in one.points:
-            pair = (str(point.x), str(point.y))
-            counted[pair] = counted.get(pair, 0) + 1
-        if len(counted) > MAX_POINTS:
-            message = f"{display(one.series.file)}: {len(counted):,} different pairs are too many for a matrix"
-            raise UsageError(message, "draw it with another template: --template scatter")
+    counted = [_counted(line, pairs) for line in lines]
+    most = max((max(counts.values(), default=0) for counts in counted), default=0)
+    rows: list[dict[str, Any]] = []
+    for one, counts in zip(lines, counted, strict=True):
         sums: dict[str, int] = {}
-        for (_, y), count in counted.items():
+        for (_, y), count in counts.items():
             sums[y] = sums.get(y, 0) + count
-        most = max(counted.values(), default=0)
-        for (x, y), count in counted.items():
+        for (x, y), count in counts.items():
             share = count / sums[y] if sums[y] else 0.0
             row = {"x": x, "y": y, "rev": one.rev, "series": labels[one.series], "count": count, "share": round(share, 6)}
             rows.append({**row, "dark": count * 2 > most})
     return rows
+
+
+def _counted(line: Line, pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], int]:
+    counts = dict.fromkeys(pairs, 0)
+    for point in line.points:
+        pair = (str(point.x), str(point.y))
+        counts[pair] = counts.get(pair, 0) + 1
+    if len(counts) > MAX_POINTS:
+        message = f"{display(line.series.file)}: {len(counts):,} different pairs are too many for a matrix"
+        raise UsageError(message, "draw it with another template: --template scatter")
+    return counts
 
 
 def _common(names: Iterable[str], otherwise: str) -> str:

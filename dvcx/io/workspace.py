@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import stat as stat_module
 import time
 from array import array
@@ -46,6 +47,10 @@ TEMPORARY = "tmp-dvcx-"
 _HEX = frozenset("0123456789abcdef")
 
 Found = tuple[str, int, os.stat_result]
+
+
+# How DVC, and other projects of dvcx, name a file in a cache. To track such a link is to lose the data with that cache.
+_CACHED = rb"/[0-9a-f]{2}/[0-9a-f]{30}$"
 
 
 class Sink(Protocol):
@@ -353,6 +358,11 @@ class _Walker:
             target = os.fsencode(os.readlink(name, dir_fd=fd))
         except OSError as error:
             raise disk_refused(error, "reading the link", join(path, name)) from None
+        if self._sink.checks and re.search(_CACHED, target):
+            raise UnsafeInput(
+                f"{display(join(path, name))}: it links into a cache, to {display(os.fsdecode(target))}: the data is not here",
+                f"put the data itself there first; where DVC made the link: dvc unprotect {display(path)}",
+            )
         return self._sink.link(target), len(target)
 
 

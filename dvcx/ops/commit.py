@@ -15,7 +15,6 @@ from dvcx.core.pipeline.schema import Stage
 from dvcx.core.staleness import Snapshot, judge, lock_entry
 from dvcx.errors import Conflict, NotFound, display
 from dvcx.events import Began, Emit, Ended, ignore
-from dvcx.io import git
 from dvcx.io.store.intake import Intake
 from dvcx.io.workspace import look
 from dvcx.ops import placed, records
@@ -119,8 +118,7 @@ def _record(project: Project, stages: Sequence[Stage], emit: Emit, *, exact: boo
             writer.commit()
         emit(Ended("recording"))
         index.flush()
-        if project.git is not None:
-            git.ignore_all(project.root, [out.path for stage in stages for out in stage.outs if out.cache])
+        records.ignore_outputs(project, stages, emit)
         records.write_lock(project, entries)
         records.autostage(project, staged_records(stages))
         marks = {out.path: mark_of(contents[out.path]) for stage in stages for out in stage.outs}

@@ -10,7 +10,19 @@ from dvcx.core.metrics import Values, directions_of, flatten, last_row
 from dvcx.core.paths import contains, several
 from dvcx.core.pipeline.schema import Metric
 from dvcx.errors import UsageError, display
-from dvcx.ops.revisions import Asked, Compared, Problem, Shown, View, Views, check_found, compared, plain_name, shown, values
+from dvcx.ops.revisions import (
+    Asked,
+    Problem,
+    ValuesCompared,
+    ValuesShown,
+    View,
+    Views,
+    check_found,
+    compared,
+    plain_name,
+    shown,
+    values,
+)
 
 if TYPE_CHECKING:
     from dvcx.project import Project
@@ -20,7 +32,7 @@ TABLE_LIMIT = 64 << 20
 TABLES = (".csv", ".tsv")
 
 
-def show(
+def metrics_show(
     project: Project,
     targets: Sequence[str] = (),
     *,
@@ -30,7 +42,7 @@ def show(
     all_commits: bool = False,
     limit: int = 0,
     remote: str = "",
-) -> Shown:
+) -> ValuesShown:
     """The metrics in every file that is declared as such, or in `targets`, flat; of the workspace or of revisions.
 
     Of `all_commits` the newest `limit`, 0 for all. A cached file of a revision is read from the cache, else from `remote`. One
@@ -41,9 +53,9 @@ def show(
     return shown(project, asked, targets, remote, lambda view, problems: _values(view, targets, problems))
 
 
-def diff(
+def metrics_diff(
     project: Project, a: str = "HEAD", b: str = "", *, targets: Sequence[str] = (), all: bool = False, remote: str = ""
-) -> Compared:
+) -> ValuesCompared:
     """Which metrics differ from revision `a` to `b`, or to the workspace; with `all` those that are the same, too.
 
     What is better is as the newer side declares it, else the older one.

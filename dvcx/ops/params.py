@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING
 from dvcx.core.metrics import Values, flatten
 from dvcx.core.paths import several
 from dvcx.core.pipeline.params import select
-from dvcx.ops.revisions import Asked, Compared, Problem, Shown, View, Views, check_found, compared, plain_name, shown, values
+from dvcx.ops.revisions import (
+    Asked,
+    Problem,
+    ValuesCompared,
+    ValuesShown,
+    View,
+    Views,
+    check_found,
+    compared,
+    plain_name,
+    shown,
+    values,
+)
 
 if TYPE_CHECKING:
     from dvcx.project import Project
@@ -17,7 +29,7 @@ LIMIT = 1 << 20
 DEFAULT = "params.yaml"
 
 
-def show(
+def params_show(
     project: Project,
     targets: Sequence[str] = (),
     *,
@@ -28,7 +40,7 @@ def show(
     limit: int = 0,
     deps: bool = False,
     remote: str = "",
-) -> Shown:
+) -> ValuesShown:
     """The parameters in every file that stages use, or in `targets`, flat; of the workspace or of revisions.
 
     `deps` leaves only those that stages depend on. Of `all_commits` the newest `limit`, 0 for all. A file that is missing or
@@ -39,7 +51,7 @@ def show(
     return shown(project, asked, targets, remote, lambda view, problems: _values(view, targets, deps, problems))
 
 
-def diff(
+def params_diff(
     project: Project,
     a: str = "HEAD",
     b: str = "",
@@ -48,7 +60,7 @@ def diff(
     all: bool = False,
     deps: bool = False,
     remote: str = "",
-) -> Compared:
+) -> ValuesCompared:
     """Which parameters differ from revision `a` to `b`, or to the workspace; with `all` those that are the same, too."""
     targets, a, b = several(targets), plain_name(a), plain_name(b)
     problems: list[Problem] = []

@@ -78,7 +78,7 @@ class Drawing(NamedTuple):
     pictures: tuple[tuple[str, Picture], ...]
 
 
-def show(
+def plots_show(
     project: Project,
     targets: Sequence[str] = (),
     *,
@@ -97,7 +97,7 @@ def show(
     return _plotted(project, drawings, problems, names, page, out)
 
 
-def diff(
+def plots_diff(
     project: Project,
     revs: Sequence[str] = (),
     *,
@@ -118,7 +118,7 @@ def compared(revs: Sequence[str]) -> tuple[str, ...]:
     return chosen if len(chosen) >= 2 else ("", *(chosen or ("HEAD",)))
 
 
-def templates(project: Project, name: str = "") -> Templates:
+def plots_templates(project: Project, name: str = "") -> Templates:
     """The templates that come with dvcx and the project's own, or the one called `name`."""
     from dvcx.io.plots import own_templates
 

@@ -29,6 +29,7 @@ from dvcx.core.records import (
     encode_pointer,
 )
 from dvcx.errors import Conflict, DvcxError, IntegrityError, NotFound, UnsafeInput, UsageError, display
+from dvcx.events import Emit, Warned
 from dvcx.io import files, git
 
 if TYPE_CHECKING:
@@ -162,14 +163,19 @@ def _tracked(
         entries.update(_finished_since(project, names, read))
     stages = tuple(stage for pipeline in pipelines.values() for stage in pipeline.stages)
     if any(stage.wants for stage in stages):
-        stages = linked(stages, project.root)
+        stages = linked(stages, project.root, maps_of(pipelines))
     build(stages, pointers)
     return Tracked(pointers, stages, entries, pipelines)
 
 
-def linked(stages: Sequence[Stage], root: str) -> tuple[Stage, ...]:
+def maps_of(pipelines: Mapping[str, Pipeline]) -> dict[str, str]:
+    """The stages that are made for files, as the address before the `@`, each with its wildcard."""
+    return {address(file, name): pattern for file, pipeline in pipelines.items() for name, pattern in pipeline.maps}
+
+
+def linked(stages: Sequence[Stage], root: str, maps: Iterable[str] = ()) -> tuple[Stage, ...]:
     """Stages whose dependencies on other stages, and external paths that lie in the project at `root` after all, are `deps`."""
-    return link(inside(stages, root) if any(map(externals, stages)) else stages)
+    return link(inside(stages, root) if any(map(externals, stages)) else stages, maps)
 
 
 def _finished_since(project: Project, names: Sequence[str], read: Read) -> dict[str, LockEntry]:
@@ -496,6 +502,17 @@ def autostage(project: Project, paths: Iterable[str]) -> None:
     names = sorted(set(paths))
     if project.git is not None and names and project.config.get("core.autostage"):
         git.add(project.git, names)
+
+
+def ignore_outputs(project: Project, stages: Iterable[Stage], emit: Emit) -> None:
+    """Have git ignore the cached outputs of stages. New ones that it keeps all the same, since it tracks them, are told."""
+    outs = [out.path for stage in stages for out in stage.outs if out.cache]
+    if project.git is None or not git.ignore_all(project.root, outs):
+        return
+    for path in sorted(git.tracked(project.git, outs)):
+        shown = display(path)
+        hint = f"let one of them keep it: git rm -r --cached {shown}; or write cache: false below the output in dvcx.yaml"
+        emit(Warned(f"{shown}: git tracks this output as well", hint))
 
 
 def unsafe_root(path: str) -> None:

@@ -62,7 +62,7 @@ class RevisionValues:
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class ValuesShown:
     """Values of every file asked for, revision by revision, and what could not be read."""
 
     revisions: tuple[RevisionValues, ...]
@@ -70,7 +70,7 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
+class ValuesCompared:
     """What differs from revision `a` to `b` ("" is the workspace), key by key, and what could not be read."""
 
     a: str
@@ -317,7 +317,7 @@ class Asked(NamedTuple):
 
 def shown(
     project: Project, asked: Asked, targets: Sequence[str], remote: str, look: Callable[[View, list[Problem]], dict[str, Values]]
-) -> Shown:
+) -> ValuesShown:
     """What `look` finds at every revision asked for, which are opened one after the other.
 
     Of all commits those that have nothing are left out, and so is what is missing at one.
@@ -335,7 +335,7 @@ def shown(
     if asked.all_commits:
         problems = [one for one in problems if one.kind != MISSING or not one.rev]
     check_found(targets, {file.path for one in found for file in one.files}, problems)
-    return Shown(tuple(found), tuple(dict.fromkeys(problems)))
+    return ValuesShown(tuple(found), tuple(dict.fromkeys(problems)))
 
 
 def _values_at(view: View, found: Mapping[str, Values]) -> RevisionValues:
@@ -355,7 +355,7 @@ def compared(
     *,
     all: bool,
     directions: Mapping[str, Mapping[str, str]] | None = None,
-) -> Compared:
+) -> ValuesCompared:
     """The differences of two sets of files, with `directions` of metrics. A file one side has and cannot give is left out."""
     broken = {item.path for item in problems if item.kind == BROKEN}
     rows = [
@@ -367,7 +367,7 @@ def compared(
     ]
     finite = [replace(row, old=plain(row.old), new=plain(row.new)) for row in rows]
     told = [item for item in problems if item.kind == BROKEN or item.path not in {*old, *new}]
-    return Compared(a, b, tuple(finite), tuple(told))
+    return ValuesCompared(a, b, tuple(finite), tuple(told))
 
 
 def _inside(project: Project, path: str) -> str:

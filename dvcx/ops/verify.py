@@ -22,7 +22,7 @@ from dvcx.io.hashing import seal
 from dvcx.io.store.store import Store, wanted
 from dvcx.ops import records
 from dvcx.ops.exec_action import refuse_external, store_inputs
-from dvcx.ops.executing import Room, environment_of, furnished, run_in, take
+from dvcx.ops.executing import Room, check_inputs, environment_of, furnished, run_in, take
 from dvcx.project import command_environment
 
 if TYPE_CHECKING:
@@ -101,6 +101,7 @@ def _verify(
         outs: dict[str, Content] = {}
         if not error:
             try:
+                check_inputs(room)
                 outs = take(project, cache, room)
             except StageFailed as failed:
                 error = failed.message

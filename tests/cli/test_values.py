@@ -6,7 +6,7 @@ from dvcx.cli import values
 from dvcx.cli.face import Face
 from dvcx.cli.output import Paint
 from dvcx.core.metrics import compare
-from dvcx.ops.revisions import Compared, FileValues, RevisionValues, Shown
+from dvcx.ops.revisions import FileValues, RevisionValues, ValuesCompared, ValuesShown
 
 
 def lines(*, md: bool = False, csv: bool = False, colours: bool = False) -> list[str]:
@@ -15,7 +15,7 @@ def lines(*, md: bool = False, csv: bool = False, colours: bool = False) -> list
     old, new = {"loss": 0.5, "acc": 0.5, "n": 1}, {"loss": 0.25, "acc": 0.25, "n": 2}
     rows = compare("m.json", old, new, {"loss": "lower", "acc": "higher"})
     layout = values.Layout(face, md=md, csv=csv, precision=0, default=3)
-    return list(values._compared(face, Compared("HEAD", "", tuple(rows), ()), layout, True, "metrics"))
+    return list(values._compared(face, ValuesCompared("HEAD", "", tuple(rows), ()), layout, True, "metrics"))
 
 
 def test_better_and_worse_in_colour() -> None:
@@ -38,7 +38,7 @@ def test_of_all_commits_those_that_changed_something() -> None:
         return RevisionValues(rev, commit or f"{rev}00", (FileValues("m.json", {"loss": loss}),))
 
     revisions = (at("", 1, " "), at("main", 1, "e100"), at("e1", 1), at("d1", 1), at("c1", 2), at("b1", 2), at("a1", 1))
-    shown = values._changing(Shown(revisions, ()))
+    shown = values._changing(ValuesShown(revisions, ()))
     assert [one.rev for one in shown.revisions] == ["", "main", "d1", "b1", "a1"]
 
 

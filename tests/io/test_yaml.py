@@ -91,6 +91,7 @@ def test_every_key_and_value_has_its_place() -> None:
         (b"a:\n\tb: 1\n", IntegrityError, "f:2:1: broken YAML: found character"),
         (b"a: b: c\n", IntegrityError, "f:1:5: broken YAML: mapping values"),
         (b"a: [1\n", IntegrityError, "f:2:1: broken YAML"),
+        (b"a: 1\n<<<<<<< HEAD\nb: 2\n=======\nb: 3\n>>>>>>> x\n", IntegrityError, "f:2:1: it holds both sides of a merge"),
         (b"a:\n  outs: [m-${item}.txt]\n", IntegrityError, "f:2:13: broken YAML"),
         (b"a: 1\nb: 2\na: 3\n", IntegrityError, "f:3:1: key 'a' twice (first in line 1)"),
         (b"a: &x {}\nb:\n  <<: *x\n  <<: *x\n", IntegrityError, "f:4:3: key '<<' twice"),

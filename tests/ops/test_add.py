@@ -116,6 +116,7 @@ REFUSED: list[tuple[str, type[Exception], str]] = [
     ("holds-pipe", UnsafeInput, "holds-pipe/pipe: a named pipe"),
     ("link", UnsafeInput, "symbolic link"),
     ("way/x", UnsafeInput, "symbolic link"),
+    ("real", UnsafeInput, "real/linked: it links into a cache"),
     ("nested", UnsafeInput, "nested"),
 ]
 
@@ -128,6 +129,7 @@ def test_what_cannot_be_tracked(project: Project, path: str, error: type[Excepti
     os.mkfifo(root / "holds-pipe/pipe")
     (root / "link").symlink_to("f")
     (root / "way").symlink_to("real")
+    (root / "real/linked").symlink_to(f"/elsewhere/.dvc/cache/files/md5/26/{'ab' * 15}")
     before = run_git(project, "status", "--porcelain", "--untracked-files=all")
     with pytest.raises(error, match=says):
         add(project, ["good", path])

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from dvcx.errors import NotFound, UsageError
-from dvcx.ops.metrics import diff, show
+from dvcx.ops.metrics import metrics_diff as diff
+from dvcx.ops.metrics import metrics_show as show
 from dvcx.ops.push import push
 from dvcx.ops.repro import repro
 from dvcx.project import Project

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from dvcx.errors import NotFound, UnsafeInput
-from dvcx.ops.params import diff, show
-from dvcx.ops.revisions import Shown
+from dvcx.ops.params import params_diff as diff
+from dvcx.ops.params import params_show as show
+from dvcx.ops.revisions import ValuesShown
 from dvcx.project import Project
 from tests.ops.trying import commit_all, write
 
@@ -43,7 +44,7 @@ def tag(project: Project, name: str) -> None:
     run_git(project, "tag", name)
 
 
-def flat(result: Shown) -> dict[str, dict[str, object]]:
+def flat(result: ValuesShown) -> dict[str, dict[str, object]]:
     """All values by revision and `file:key`."""
     return {
         one.rev: {f"{file.path}:{key}": value for file in one.files for key, value in file.values.items()}

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from dvcx.errors import Conflict, IntegrityError, NotFound, UsageError
-from dvcx.events import Noted, StageBegan, StageEnded
+from dvcx.events import Noted, StageBegan, StageEnded, Warned
 from dvcx.io.hashing import digest
 from dvcx.ops.add import add
 from dvcx.ops.checkout import checkout
@@ -260,6 +260,15 @@ def test_persist_leaves_the_old_output_for_the_command(project: Project) -> None
     assert hows(repro(project)) == {"s": "restored"} and text(project, "log") == "121"
     write(project, {"in": "3", "dvcx.yaml": stage("cmd: cat in >> log; false\ndeps: [in]\nouts:\n- log: {persist: true}")})
     assert repro(again(project)).failed == 1
+
+
+def test_an_output_that_git_tracks_too_is_told_once(project: Project, events: list[Any]) -> None:
+    write(project, {"o": "old", "dvcx.yaml": stage("cmd: echo $A > o\nouts: [o]")})
+    run_git(project, "add", "o")
+    for _ in range(2):
+        repro(again(project), force=True, emit=events.append)
+    (told,) = [event for event in events if isinstance(event, Warned)]
+    assert told.message == "o: git tracks this output as well" and "git rm -r --cached o;" in told.hint
 
 
 def test_without_persist_the_command_finds_nothing_old(project: Project) -> None:

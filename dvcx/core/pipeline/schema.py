@@ -166,7 +166,10 @@ class Dataset(NamedTuple):
 
 
 class Pipeline(NamedTuple):
-    """All that one dvcx.yaml says. `params` are paths in the project."""
+    """All that one dvcx.yaml says. `params` are paths in the project.
+
+    `maps` are stages that are made for files: their name before the `@`, and the wildcard, as seen from the project.
+    """
 
     stages: tuple[Stage, ...] = ()
     params: tuple[str, ...] = ()
@@ -174,6 +177,7 @@ class Pipeline(NamedTuple):
     plots: tuple[Plot, ...] = ()
     artifacts: tuple[Artifact, ...] = ()
     datasets: tuple[Dataset, ...] = ()
+    maps: tuple[tuple[str, str], ...] = ()
 
 
 def address(file: str, name: str) -> str:
@@ -185,11 +189,6 @@ def split_address(address: str) -> tuple[str, str]:
     """The dvcx.yaml and the name of the stage at `address`."""
     at = address.find(f"/{FILE_NAME}:")
     return (address[: at + len(FILE_NAME) + 1], address[at + len(FILE_NAME) + 2 :]) if at >= 0 else (FILE_NAME, address)
-
-
-def file_name(name: str) -> str:
-    """The stage's `name` as one component of a path: what may not be there is written as `%` and two hex digits."""
-    return re.sub(r"[^\w@+,=.-]|^\.", lambda found: "".join(f"%{byte:02x}" for byte in found.group().encode()), name)[:200]
 
 
 def parse_stages(document: Document, file: str) -> tuple[Stage, ...]:
@@ -219,9 +218,10 @@ def parse_pipeline(
     from dvcx.core.pipeline import expansion, templating
 
     used: Mapping[str, tuple[tuple[str, tuple[str, ...]], ...]] = {}
+    maps: tuple[tuple[str, str], ...] = ()
     if expansion.needed(document):
         expanded = expansion.expand(document, file, read or _nothing, templating.Style(*style), STAGE_KEYS)
-        document, used = expanded.document, expanded.used
+        document, used, maps = expanded.document, expanded.used, expanded.maps
         stages = document.value.get("stages") or {}
     base = parent(file)
     return Pipeline(
@@ -231,6 +231,7 @@ def parse_pipeline(
         _top_plots(document),
         _artifacts(document, base),
         _datasets(document),
+        maps,
     )
 
 

@@ -7,12 +7,13 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias
 
+from dvcx.core.pipeline.shell import Unquotable, Value, filled, quoted
+
 MAX_NESTING = 8
 MAX_FILLED = 1 << 20
 """No text with its templates filled in is longer; a shell takes no command of that length either."""
 _MARK = "${"
 _KEY = re.compile(r"[^.\[\]]+(?:\.[^.\[\]]+|\[[^.\[\]]+\])*").fullmatch
-_SAFE = re.compile(r"[\w@%+=:,./-]*", re.ASCII).fullmatch
 
 
 class Problem(Exception):
@@ -211,7 +212,7 @@ def fill(scope: Scope, text: str, used: dict[str, dict[str, None]], *, command: 
     if len(parts) == 1 and isinstance(parts[0], Expression):
         found = select(scope, parts[0], used)
         if isinstance(found.value, FileText):
-            return Found(shell_quoted(found.value) if command is not None else str(found.value), LOCAL)
+            return Found(quoted(found.value) if command is not None else str(found.value), LOCAL)
         if isinstance(found.value, dict) and command is not None:
             return Found(options(found.value, command), LOCAL)
         if isinstance(found.value, dict | list) and not whole:
@@ -220,26 +221,33 @@ def fill(scope: Scope, text: str, used: dict[str, dict[str, None]], *, command: 
                 "name a value in it; only foreach, matrix and cmd take more",
             )
         return found
-    filled, quote = "", ""
+    pieces = list[str | Value]()
+    length = 0
     for part in parts:
-        if len(filled) > MAX_FILLED:
+        piece = part if isinstance(part, str) else _piece(select(scope, part, used), part, command)
+        pieces.append(piece)
+        length += len(piece.text if isinstance(piece, Value) else piece)
+        if length > MAX_FILLED:
             raise Problem(f"with its templates filled in it is longer than {MAX_FILLED:,} characters", "put the text into a file")
-        if isinstance(part, str):
-            filled += part
-            if command is not None:
-                quote = quoting(part, quote)
-            continue
-        found = select(scope, part, used)
-        if isinstance(found.value, dict) and command is not None:
-            filled += options(found.value, command)
-        elif isinstance(found.value, dict | list):
-            what = f"'${{{_short(part.text)}}}' is {_kind(found.value)}, which cannot be part of a text"
-            raise Problem(what, "name a value in it" if isinstance(found.value, dict) else "name an item of it, or use foreach")
-        else:
-            value = to_text(found.value)
-            from_file = isinstance(found.value, FileText) or (isinstance(found.trace, Origin) and found.trace.file)
-            filled += shell_quoted(value, quote) if command is not None and from_file else value
-    return Found(filled, LOCAL)
+    try:
+        return Found(filled(pieces), LOCAL)
+    except Unquotable as error:
+        raise Problem(
+            f"'${{{_short(error.name)}}}' cannot be quoted for the shell: it stands in {error.place}",
+            f"give it a name first, on a line before: x=${{{_short(error.name)}}}, and write \"$x\" there",
+        ) from None
+
+
+def _piece(found: Found, part: Expression, command: Style | None) -> str | Value:
+    """What stands for an expression in a text; in a command what a file says is a value, to be quoted."""
+    if isinstance(found.value, dict) and command is not None:
+        return Value(options(found.value, command), part.text, options=True)
+    if isinstance(found.value, dict | list):
+        what = f"'${{{_short(part.text)}}}' is {_kind(found.value)}, which cannot be part of a text"
+        raise Problem(what, "name a value in it" if isinstance(found.value, dict) else "name an item of it, or use foreach")
+    from_file = isinstance(found.value, FileText) or (isinstance(found.trace, Origin) and found.trace.file)
+    text = to_text(found.value)
+    return Value(text, part.text) if command is not None and from_file else text
 
 
 def to_text(value: Any) -> str:
@@ -275,38 +283,13 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{key}.")
         else:
-            yield shell_quoted(f"{prefix}{key}"), value
+            yield quoted(f"{prefix}{key}"), value
 
 
 def _word(value: Any) -> str:
     import shlex
 
     return shlex.quote(value) if isinstance(value, str) else str(value)
-
-
-def shell_quoted(value: str, quote: str = "") -> str:
-    """`value` so that the shell takes it as it is, inside `quote` (`'`, `"` or none); unchanged when it does so anyway."""
-    if _SAFE(value):
-        return value
-    if quote == '"':
-        return re.sub(r'[\\"$`]', r"\\\g<0>", value)
-    escaped = value.replace("'", "'\"'\"'")
-    return escaped if quote == "'" else f"'{escaped}'"
-
-
-def quoting(text: str, quote: str) -> str:
-    """The quote of the shell that is open behind `text`, when `quote` was open before it."""
-    at = 0
-    while at < len(text):
-        char = text[at]
-        if char == "\\" and quote != "'":
-            at += 1
-        elif char == quote:
-            quote = ""
-        elif char in "'\"" and not quote:
-            quote = char
-        at += 1
-    return quote
 
 
 def _kind(value: object) -> str:

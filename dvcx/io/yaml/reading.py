@@ -112,6 +112,9 @@ def events(text: str, where: str) -> Iterator[Any]:
                     raise _refused(UnsafeInput, where, event.start_mark, "tags are not allowed", "remove the %TAG line")
             yield event
     except yaml.YAMLError as error:
+        if both := re.search(r"^<{7} ", text, re.MULTILINE):
+            place, hint = place_of(text[: both.start()]), "choose what stays, and take the marks out; then git add"
+            raise IntegrityError(f"{display(where)}:{place}: it holds both sides of a merge", hint) from None
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
         place = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
         problem = getattr(error, "problem", None) or getattr(error, "context", None) or "unreadable"

@@ -18,7 +18,6 @@ from dvcx.core.pipeline.schema import (
     Plot,
     Stage,
     Want,
-    file_name,
     parse_pipeline,
     parse_stages,
     split_address,
@@ -174,12 +173,9 @@ def test_sizes(text: str, size: int) -> None:
     assert parse(f"stages: {{a: {{cmd: x, resources: {{mem: {text}}}}}}}")[0].execution.mem == size
 
 
-def test_addresses_and_file_names() -> None:
+def test_addresses() -> None:
     assert split_address("train@a:b/c") == ("dvcx.yaml", "train@a:b/c")
     assert split_address("s/dvcx.yaml:train@x") == ("s/dvcx.yaml", "train@x")
-    assert file_name("train@small") == "train@small"
-    assert file_name("t@../a b") == "t@..%2fa%20b"
-    assert file_name(".x") == "%2ex"
 
 
 def test_a_file_below_the_root() -> None:

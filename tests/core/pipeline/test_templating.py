@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dvcx.core.pipeline.templating import Origin, Problem, Scope, Style, fill, options, parse, quoting, shell_quoted
+from dvcx.core.pipeline.templating import Origin, Problem, Scope, Style, fill, options, parse
 
 VALUES = {"n": 3, "b": True, "none": None, "t": "two words", "m": {"k": {"deep": 1}, "x.y": 2}, "which": "k"}
 VALUES["l"] = ["a", {"z": 9}]
@@ -111,25 +109,6 @@ def test_a_command_that_is_one_template_is_the_command() -> None:
 def test_values_that_no_file_says_are_put_as_they_are() -> None:
     scope = Scope({"args": "-a -b"}, {"args": Origin("vars[0]", "args")})
     assert fill(scope, "run ${args}", {}, command=Style(), whole=False).value == "run -a -b"
-
-
-_TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0\1", exclude_categories=["Cs"]), max_size=20)
-
-
-@given(st.lists(_TEXTS, min_size=3, max_size=3))
-def test_the_shell_takes_a_quoted_value_as_it_is(values: list[str]) -> None:
-    bare, double, single = values
-    command = f"printf '%s\\1' x{shell_quoted(bare)} \"x{shell_quoted(double, chr(34))}\" 'x{shell_quoted(single, chr(39))}'"
-    said = subprocess.run(["/bin/sh", "-c", command], capture_output=True, check=True).stdout
-    assert said.decode().split("\1")[:3] == [f"x{value}" for value in values]
-
-
-@pytest.mark.parametrize(
-    ("text", "quote"),
-    [("a", ""), ("a 'b", "'"), ("a 'b' \"c", '"'), (r"a \" b", ""), (r'a "\" b', '"'), (r"a '\' b", ""), ("\"it's\" ", "")],
-)
-def test_the_open_quote(text: str, quote: str) -> None:
-    assert quoting(text, "") == quote
 
 
 @given(st.text("${}\\[].ab 0", max_size=30))
