@@ -87,6 +87,7 @@ def joined(found: Sequence[Part]) -> Pipeline:
         tuple(plot for one in pipelines for plot in one.plots),
         tuple(artifact for one in pipelines for artifact in one.artifacts),
         tuple(dataset for one in pipelines for dataset in one.datasets),
+        tuple(pair for one in pipelines for pair in one.maps),
     )
 
 

@@ -166,7 +166,10 @@ class Dataset(NamedTuple):
 
 
 class Pipeline(NamedTuple):
-    """All that one dvcx.yaml says. `params` are paths in the project."""
+    """All that one dvcx.yaml says. `params` are paths in the project.
+
+    `maps` are stages that are made for files: their name before the `@`, and the wildcard, as seen from the project.
+    """
 
     stages: tuple[Stage, ...] = ()
     params: tuple[str, ...] = ()
@@ -174,6 +177,7 @@ class Pipeline(NamedTuple):
     plots: tuple[Plot, ...] = ()
     artifacts: tuple[Artifact, ...] = ()
     datasets: tuple[Dataset, ...] = ()
+    maps: tuple[tuple[str, str], ...] = ()
 
 
 def address(file: str, name: str) -> str:
@@ -214,9 +218,10 @@ def parse_pipeline(
     from dvcx.core.pipeline import expansion, templating
 
     used: Mapping[str, tuple[tuple[str, tuple[str, ...]], ...]] = {}
+    maps: tuple[tuple[str, str], ...] = ()
     if expansion.needed(document):
         expanded = expansion.expand(document, file, read or _nothing, templating.Style(*style), STAGE_KEYS)
-        document, used = expanded.document, expanded.used
+        document, used, maps = expanded.document, expanded.used, expanded.maps
         stages = document.value.get("stages") or {}
     base = parent(file)
     return Pipeline(
@@ -226,6 +231,7 @@ def parse_pipeline(
         _top_plots(document),
         _artifacts(document, base),
         _datasets(document),
+        maps,
     )
 
 
