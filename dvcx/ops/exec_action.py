@@ -15,7 +15,7 @@ from dvcx.core.pipeline.graph import build, find
 from dvcx.core.pipeline.schema import Stage
 from dvcx.core.records import Action, Asked, Request, Terms
 from dvcx.core.staleness import Snapshot, request
-from dvcx.errors import NotFound, StageFailed, UsageError, display
+from dvcx.errors import NotFound, StageFailed, UnsafeInput, UsageError, display
 from dvcx.events import Emit, Noted, ignore
 from dvcx.io.files import private_directory
 from dvcx.io.runners.local import Outcome
@@ -70,7 +70,11 @@ def exec_action(
     is not made again unless `force`. Raises `StageFailed` when the command fails or leaves an output unwritten, and
     `IntegrityError`, `UnsafeInput` for what does not prove itself.
     """
-    check_seal(key, "key of an action")
+    try:
+        check_seal(key, "key")
+    except UnsafeInput:
+        hint = f"dvcx exec-action --request {display(key)} prints the key of the stage called so"
+        raise UsageError(f"'{display(key)}' is no key of an action: that is 64 hexadecimal digits", hint) from None
     place = _place(project, remote, cache)
     store = place.remote("", emit) if place.config.remotes() and (remote or project is None) else None
     local = place.cache(emit, write=True)
