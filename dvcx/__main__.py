@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import _thread
 import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sys import UnraisableHookArgs
+
+SIGINT = 2
 
 
 def run() -> int:
     """Run the command line of this process; the exit code."""
+    _keep_interrupts()
     try:
         return _run()
     except KeyboardInterrupt:
@@ -15,6 +23,36 @@ def run() -> int:
         return 130
     finally:
         _give_signals_back()
+
+
+class _Trip:
+    """`trip[number]` makes a signal pending, which its handler then hears of where the interpreter next looks for signals.
+
+    Not by a call: after one it looks at once.
+    """
+
+    __getitem__ = _thread.interrupt_main
+
+
+def _keep_interrupts() -> None:
+    """Python prints and forgets what is raised in a destructor or a weak reference's callback; importlib has such.
+
+    An interruption is raised again, in what was going on around it.
+    """
+    others = sys.unraisablehook
+    trip: Any = _Trip()
+
+    def hook(unraisable: UnraisableHookArgs) -> Any:
+        stop = unraisable.exc_value
+        if not isinstance(stop, KeyboardInterrupt):
+            return others(unraisable)
+        number = getattr(stop, "number", SIGINT)
+        if number != SIGINT:  # its handler has put itself out of the way
+            sys.modules["signal"].signal(number, stop.handler)  # type: ignore[attr-defined]
+        del stop
+        return trip[number]
+
+    sys.unraisablehook = hook
 
 
 def _give_signals_back() -> None:

@@ -56,6 +56,8 @@ LOOKS_AROUND = {
     "__main__.py": {"print", "sys.exit", "sys.argv", "sys.stderr"},
     "project.py": {"os.environ"},
     "io/git.py": {"os.environ"},
+    # A program of its own: the keeper of jobs.
+    "io/runners/keeper.py": {"os.environ", "sys.argv"},
     "io/runners/local.py": {"os.environ", "sys.stdin"},
     "io/store/objectstore.py": {"os.environ"},
     "io/processes.py": {"os._exit", "sys.stdout", "sys.stderr"},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import typer
@@ -23,7 +23,15 @@ TERMINATED = 143
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM or SIGHUP arrived: unwind as for Ctrl-C, so that everything cleans up behind itself."""
+    """SIGTERM or SIGHUP (`number`) arrived: unwind as for Ctrl-C, so that everything cleans up behind itself.
+
+    `handler` is what raises it; where it is lost it is raised once more.
+    """
+
+    def __init__(self, number: int, handler: Callable[[int, object], None]) -> None:
+        super().__init__()
+        self.number = number
+        self.handler = handler
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -85,7 +93,7 @@ def _prepare() -> None:
 
 def _terminate(number: int, frame: object) -> None:
     signal.signal(number, signal.SIG_IGN)  # a second one must not stop the cleaning up
-    raise Terminated
+    raise Terminated(number, _terminate)
 
 
 def _run(face: Face, arguments: list[str]) -> int:

@@ -47,6 +47,9 @@ def repro(
         bool,
         Option("--pull", help="Fetch what is needed: the outputs asked for, and what a command reads that has to run."),
     ] = False,
+    runner: Annotated[
+        str, Option("--runner", metavar="NAME", help="What runs stages: here, local; else core.runner.", show_default=False)
+    ] = "",
     no_wait: NoWait = False,
 ) -> int:
     """Run the stages that are stale, side by side where they can, and record each one.
@@ -63,6 +66,7 @@ def repro(
       dvcx repro --dry-run
       dvcx repro --pull report
       dvcx repro --downstream extract
+      dvcx repro --runner local
 
     Exits: 3 4 5 6 7 8 9 10 11
     """
@@ -72,6 +76,9 @@ def repro(
         raise UsageError("--interactive runs one stage at a time", "leave --jobs away")
     face: Face = ctx.obj
     project = face.project(no_wait=no_wait)
+    if interactive and runner not in ("", "here"):
+        raise UsageError("--interactive runs stages here, at this terminal", "leave --runner away")
+    here = (runner or project.config.get("core.runner")) == "here"
     with face.stages():
         result = op(
             project,
@@ -83,7 +90,8 @@ def repro(
             keep_going=keep_going,
             jobs=jobs,
             pull=pull,
-            interactive=interactive or jobs == 1,
+            interactive=interactive or (jobs == 1 and here),
+            runner=runner,
             emit=face.emit,
         )
     face.done(result, lambda: _lines(face, result, dry_run=dry_run))

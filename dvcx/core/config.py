@@ -52,6 +52,7 @@ KEYS: dict[str, Key] = {
     "remote.NAME.gc": Key("flag", True, False, "no other project uses the remote: dvcx gc --remote may collect it"),
     "cache.dir": Key("text", False, ".dvcx/cache", "where the cache is"),
     "core.fsync": Key("choice", False, "batch", "how hard files are pushed to the disk", ("full", "batch", "none")),
+    "core.runner": Key("choice", False, "here", "where repro runs stages: here, or by a runner: local", ("here", "local")),
     "core.jobs": Key("number", False, 0, "threads for transfer; 0: cores, at most 16"),
     "core.lock_timeout": Key("number", False, 600, "seconds to wait for another dvcx"),
     "resources.NAME": Key("number", False, None, "what stages share on this machine: gpu, mem (in MiB), or a token of yours"),

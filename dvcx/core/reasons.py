@@ -34,6 +34,8 @@ def compared(stage: Stage, locked: LockEntry | None, now: Snapshot) -> tuple[Rea
         count = f"{len(files):,} {'file' if len(files) == 1 else 'files'}"
         found.append(Reason(SAME_DEP, name, display(f"{name}: {count} as they were")))
     found += [Reason(SAME_DEP, path, display(f"{path}: missing, as it was")) for path in locked.absent]
+    asked = {address: "as it was read" if address in now.external else "not asked" for address in locked.external}
+    found += [Reason(SAME_DEP, address, display(f"{address}: {words}")) for address, words in asked.items()]
     found += [Reason(SAME_ENV, name, display(f"environment variable {name}: as it was")) for name in locked.env]
     for of in stage.params:
         values = select(now.params.get(of.file) or {}, of.keys)

@@ -17,6 +17,8 @@ MAX_LOCK = 64 << 20
 MAX_VALUES = 1_000_000
 """So many values in one record take about 150 MB once parsed."""
 MAX_ACTION = 4 << 20
+MAX_RETRIES = 100
+"""A command is tried so many times more at most."""
 POINTER_SUFFIX = ".dvcx"
 STAGES_FILE = "dvcx.yaml"
 LOCK_FILE = "dvcx.lock"
@@ -86,6 +88,22 @@ class Request(NamedTuple):
     env: Mapping[str, str] = MappingProxyType({})
     code: Mapping[str, str] = MappingProxyType({})
     external: Mapping[str, str] = MappingProxyType({})
+
+
+class Terms(NamedTuple):
+    """What a request says beside the action, and its key does not count: `timeout` in seconds (0: none) and `retries` of the
+    command, and the files of the request's `code`, any of the many that say the same."""
+
+    timeout: float = 0.0
+    retries: int = 0
+    code: Mapping[str, Content] = MappingProxyType({})
+
+
+class Asked(NamedTuple):
+    """A request as it is kept: the action, and the terms to run it on."""
+
+    request: Request
+    terms: Terms = Terms()
 
 
 def lines_of(cmd: str | tuple[str, ...]) -> tuple[str, ...]:
@@ -258,6 +276,51 @@ def encode_request(request: Request) -> bytes:
     if request.external:
         record["external"] = request.external
     return canonical(record)
+
+
+def encode_asked(asked: Asked) -> bytes:
+    """The bytes of a request's file: the action, whose BLAKE3 is the key, then in a line of its own the terms, if any."""
+    data, terms = encode_request(asked.request), asked.terms
+    if terms == Terms():
+        return data
+    record: dict[str, Any] = {"dvcx": VERSION}
+    if terms.timeout:
+        record["timeout"] = terms.timeout
+    if terms.retries:
+        record["retries"] = terms.retries
+    if terms.code:
+        record["code"] = [[path, *_row(terms.code[path])] for path in sorted(terms.code)]
+    return data + b"\n" + canonical(record)
+
+
+def action_part(data: bytes) -> bytes:
+    """The part of a request's file that its key is the BLAKE3 of."""
+    return data.partition(b"\n")[0]
+
+
+def decode_asked(data: bytes, where: str) -> Asked:
+    """A request's file from its bytes; the caller compares the BLAKE3 of its `action_part` with the key.
+
+    Raises `IntegrityError` for what is malformed or of another version, `UnsafeInput` for hostile values.
+    """
+    head, line, rest = data.partition(b"\n")
+    request = decode_request(head, where)
+    return Asked(request, _terms(rest, request, f"{where}: terms") if line else Terms())
+
+
+def _terms(data: bytes, request: Request, where: str) -> Terms:
+    record = _load(data, where, MAX_ACTION)
+    if not {"dvcx"} <= set(record) <= {"dvcx", "timeout", "retries", "code"}:
+        raise _malformed(where, "it holds other keys than timeout, retries and code")
+    timeout, retries, rows = record.get("timeout", 0.0), record.get("retries", 0), record.get("code", [])
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 <= timeout < 1e18:
+        raise _malformed(where, "timeout must be seconds")
+    if not _is_count(retries) or retries > MAX_RETRIES or not isinstance(rows, list):
+        raise _malformed(where, f"retries must be a number up to {MAX_RETRIES}, and code a list")
+    code = dict(_dep(row, f"{where}: code[{number}]") for number, row in enumerate(rows))
+    if len(code) != len(rows) or not set(code) <= set(request.code):
+        raise _malformed(where, "code must hold each file once, and none the action does not name")
+    return Terms(float(timeout), retries, code)
 
 
 def decode_request(data: bytes, where: str) -> Request:

@@ -36,11 +36,13 @@ class Queue:
     """The stages of one `repro`. Each is looked at when all it needs is over, and runs once what it needs is free.
 
     Looking costs nothing: a stage that is up to date never waits for resources. Stages come in the order given, but one that
-    does not fit lets later ones by, `PASSED_OVER` times at most.
+    does not fit lets later ones by, `PASSED_OVER` times at most. Where they do not run `here`, only tokens and mutexes count.
     """
 
-    def __init__(self, chosen: Sequence[Stage], upstream: Mapping[str, Iterable[str]], capacity: Capacity) -> None:
-        self._capacity = capacity
+    def __init__(
+        self, chosen: Sequence[Stage], upstream: Mapping[str, Iterable[str]], capacity: Capacity, *, here: bool = True
+    ) -> None:
+        self._capacity, self._here = capacity, here
         self._rank = {stage.address: number for number, stage in enumerate(chosen)}
         self._stages = tuple(chosen)
         self._needs = {stage.address: {need for need in upstream[stage.address] if need in self._rank} for stage in chosen}
@@ -159,11 +161,13 @@ class Queue:
 
     def _exceeds(self, needs: Execution, used: Execution, tokens: Mapping[str, float]) -> bool:
         there = self._capacity
-        return (
+        machine = self._here and (
             _more(used.cpu + needs.cpu, there.jobs)
             or _more(used.gpu + needs.gpu, there.gpu)
             or bool(there.mem and used.mem + needs.mem > there.mem)
-            or any(_more(tokens.get(name, 0.0) + count, there.tokens.get(name, 1.0)) for name, count in needs.tokens)
+        )
+        return machine or any(
+            _more(tokens.get(name, 0.0) + count, there.tokens.get(name, 1.0)) for name, count in needs.tokens
         )
 
     def _grant(self, stage: Stage) -> None:

@@ -17,6 +17,9 @@ WIDTH, HEIGHT = 480, 320
 _ANCHOR = re.compile(r"<(?:DVCX|DVC_METRIC)_([A-Z_]+)>")
 
 
+_DASHES = {"symbolType": "stroke", "symbolStrokeColor": "#444", "symbolStrokeWidth": 2, "symbolSize": 400}
+
+
 class _Absent:
     """Fills an anchor so that the key, or the item of a list, that holds it goes."""
 
@@ -89,7 +92,7 @@ def anchors(
         "X_TYPE": types[0],
         "Y_TYPE": types[1],
         "COLOR": by_rev if several or not many else by_series,
-        "STROKE_DASH": {**by_series, "legend": {"symbolType": "stroke"}} if several and many else ABSENT,
+        "STROKE_DASH": {**by_series, "legend": _DASHES} if several and many else ABSENT,
         "SHAPE": by_series if several and many else ABSENT,
         "TOOLTIP": tooltip,
         "COLUMN": {"field": "series", "type": "nominal", "title": None, "sort": series} if many else ABSENT,
@@ -144,7 +147,7 @@ def _scatter(jitter: bool) -> dict[str, Any]:
         return _template(**_SIZE, **_ZOOM, mark={"type": "point", "filled": True, "opacity": 0.7}, encoding=encoding)
     encoding = {
         "x": {"field": _anchor("X"), "type": "nominal", "title": _anchor("X_LABEL")},
-        "y": {"field": _anchor("Y"), "type": "nominal", "title": _anchor("Y_LABEL")},
+        "y": {"field": _anchor("Y"), "type": "nominal", "title": _anchor("Y_LABEL"), "sort": "descending"},
         "xOffset": {"field": "jitter_x", "type": "quantitative"},
         "yOffset": {"field": "jitter_y", "type": "quantitative"},
         "color": _anchor("COLOR"),
@@ -162,13 +165,13 @@ def _smooth() -> dict[str, Any]:
         params=[slider],
         encoding=_LINE,
         layer=[
-            {"mark": {"type": "line", "opacity": 0.25}},
             {"transform": [loess], "mark": {"type": "line"}},
+            {"mark": {"type": "line", "strokeOpacity": 0.25}},
         ],
     )
 
 
-def _confusion(shade: str, form: str) -> dict[str, Any]:
+def _confusion(shade: str, form: str, dark: str) -> dict[str, Any]:
     cell = {
         "x": {"field": _anchor("X"), "type": "nominal", "title": _anchor("X_LABEL")},
         "y": {"field": _anchor("Y"), "type": "nominal", "title": _anchor("Y_LABEL")},
@@ -176,7 +179,7 @@ def _confusion(shade: str, form: str) -> dict[str, Any]:
     number = {"field": shade, "type": "quantitative", "format": form}
     told = [*({"field": _anchor(name), "title": _anchor(f"{name}_LABEL"), "type": "nominal"} for name in "XY")]
     color = {"field": shade, "type": "quantitative", "title": shade, "scale": {"domainMin": 0}}
-    dark = {"condition": {"test": "datum.dark", "value": "white"}, "value": "black"}
+    on_dark = {"condition": {"test": dark, "value": "white"}, "value": "black"}
     return _template(
         "COUNTS",
         facet={"column": {"field": "rev", "type": "nominal", "title": None, "sort": _anchor("REVISIONS")}, "row": _anchor("ROW")},
@@ -186,7 +189,7 @@ def _confusion(shade: str, form: str) -> dict[str, Any]:
             "encoding": cell,
             "layer": [
                 {"mark": "rect", "encoding": {"color": color, "tooltip": [*told, number]}},
-                {"mark": "text", "encoding": {"text": number, "color": dark}},
+                {"mark": "text", "encoding": {"text": number, "color": on_dark}},
             ],
         },
     )
@@ -212,17 +215,20 @@ TEMPLATES: dict[str, tuple[str, dict[str, Any]]] = {
         "lines with points, to zoom into",
         _template(
             **_SIZE,
-            **_ZOOM,
-            mark={"type": "line", "point": {"size": 20}},
-            encoding={**_LINE, "tooltip": _anchor("TOOLTIP")},
+            encoding={"x": _LINE["x"], "y": _LINE["y"], "color": _LINE["color"], "tooltip": _anchor("TOOLTIP")},
+            # Points of the mark itself would make the symbols of the legend of dashes transparent.
+            layer=[
+                {**_ZOOM, "mark": "line", "encoding": {"strokeDash": _LINE["strokeDash"]}},
+                {"mark": {"type": "point", "filled": True, "size": 20, "opacity": 1}},
+            ],
         ),
     ),
     "simple": ("lines", _template(**_SIZE, mark={"type": "line"}, encoding=_LINE)),
     "smooth": ("lines, smoothed (loess) as a slider says", _smooth()),
     "scatter": ("points", _scatter(False)),
     "scatter_jitter": ("points of categories, spread so that all are seen", _scatter(True)),
-    "confusion": ("a confusion matrix of counts", _confusion("count", "d")),
-    "confusion_normalized": ("a confusion matrix of shares in each y", _confusion("share", ".2f")),
+    "confusion": ("a confusion matrix of counts", _confusion("count", "d", "datum.dark")),
+    "confusion_normalized": ("a confusion matrix of shares in each y", _confusion("share", ".2f", "datum.share > 0.5")),
     "bar_horizontal": ("bars: x is the number, y the name", _bars()),
     "bar_horizontal_sorted": ("bars, the longest first", _bars(sort="-x")),
 }

@@ -9,13 +9,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dvcx.core.objects import ALGORITHMS, Content, check_seal
+from dvcx.core.objects import ALGORITHMS, TREE, Content, check_seal
+from dvcx.core.pipeline.dependencies import files_wanted, spec
 from dvcx.core.pipeline.graph import build, find
 from dvcx.core.pipeline.schema import Stage
-from dvcx.core.records import Action, Request
+from dvcx.core.records import Action, Asked, Request, Terms
 from dvcx.core.staleness import Snapshot, request
-from dvcx.errors import NotFound, StageFailed, UsageError, display
-from dvcx.events import Emit, ignore
+from dvcx.errors import NotFound, StageFailed, UnsafeInput, UsageError, display
+from dvcx.events import Emit, Noted, ignore
 from dvcx.io.files import private_directory
 from dvcx.io.runners.local import Outcome
 from dvcx.io.store.actions import keep_action, read_action, read_request, write_request
@@ -25,7 +26,7 @@ from dvcx.io.store.store import MAX_STORE_JSON, Store, read_store_json
 from dvcx.io.store.writer import Writer
 from dvcx.io.workspace import look
 from dvcx.ops import actions, records
-from dvcx.ops.executing import environment_of, furnished, run_in, take
+from dvcx.ops.executing import check_code, check_inputs, environment_of, furnished, run_in, take
 from dvcx.ops.fetch import bring_objects
 from dvcx.ops.placed import Parts
 from dvcx.ops.snapshot import LONG, snapshot
@@ -33,6 +34,7 @@ from dvcx.ops.transfer import holds, move, needed, not_on
 from dvcx.project import bare_project, command_environment
 
 if TYPE_CHECKING:
+    from dvcx.io.runners.protocol import Job
     from dvcx.project import Project
 
 
@@ -68,7 +70,11 @@ def exec_action(
     is not made again unless `force`. Raises `StageFailed` when the command fails or leaves an output unwritten, and
     `IntegrityError`, `UnsafeInput` for what does not prove itself.
     """
-    check_seal(key, "key of an action")
+    try:
+        check_seal(key, "key")
+    except UnsafeInput:
+        hint = f"dvcx exec-action --request {display(key)} prints the key of the stage called so"
+        raise UsageError(f"'{display(key)}' is no key of an action: that is 64 hexadecimal digits", hint) from None
     place = _place(project, remote, cache)
     store = place.remote("", emit) if place.config.remotes() and (remote or project is None) else None
     local = place.cache(emit, write=True)
@@ -93,19 +99,9 @@ def make_request(project: Project, target: str, *, remote: str = "", emit: Emit 
     store = place.remote("", emit, write=True) if remote else None
     try:
         with place.cache_writer_lock("dvcx exec-action", emit):
-            asked = request_of(project, tracked, stage, emit)
-            if asked.code:
-                raise UsageError(
-                    f"stage '{display(stage.address)}': of {display(min(asked.code))} only what its code says counts, "
-                    "so its bytes are not part of the action",
-                    "give its py: dependency `exact: true`",
-                )
-            refuse_external(asked, f"stage '{display(stage.address)}'")
-            store_inputs(project, cache, asked.deps)
-            key = write_request(cache.backend, asked)
-            if store is not None:
-                _send(place, cache, store, asked.deps, emit)
-                write_request(store.backend, asked)
+            asked = asked_of(project, tracked, stage, emit)
+            refuse_external(asked.request, f"stage '{display(stage.address)}'")
+            key = keep_request(project, cache, place, store, asked, emit)
         return Executed(key, "requested", 0.0, store.label if store is not None else "", ())
     finally:
         cache.close()
@@ -122,8 +118,8 @@ def refuse_external(asked: Request, what: str) -> None:
         )
 
 
-def request_of(project: Project, tracked: records.Tracked, stage: Stage, emit: Emit) -> Request:
-    """The action that a run of the stage would be now."""
+def asked_of(project: Project, tracked: records.Tracked, stage: Stage, emit: Emit) -> Asked:
+    """The action that a run of the stage would be now, and its terms."""
     index = project.stat_index(emit)
     parts = Parts(project, tracked, index, emit)
     try:
@@ -131,10 +127,29 @@ def request_of(project: Project, tracked: records.Tracked, stage: Stage, emit: E
         now: Snapshot = snapshot(
             project, [stage], tracked.lock, index=index, rules=rules, emit=emit, parts=parts, patience=LONG
         )
-        return request(stage, now)
+        return asked_now(stage, now)
     finally:
         parts.close()
         index.close()
+
+
+def asked_now(stage: Stage, now: Snapshot) -> Asked:
+    """The action of a stage as the snapshot has it, and its terms. Raises `NotFound` for an input that is missing."""
+    action = request(stage, now)
+    used = (now.used.get((stage.address, spec(want)), {}) for want in files_wanted(stage))
+    code = {path: file.content for files in used for path, file in files.items() if path in action.code}
+    return Asked(action, Terms(stage.execution.timeout, stage.execution.retries, code))
+
+
+def keep_request(project: Project, cache: Store, place: Project, store: Store | None, asked: Asked, emit: Emit) -> str:
+    """Keep all that an action reads, then its request, in the cache and in a store; its key. Hold the cache for writing."""
+    contents = {**asked.request.deps, **asked.terms.code}
+    store_inputs(project, cache, contents)
+    key = write_request(cache.backend, asked)
+    if store is not None:
+        _send(place, cache, store, contents, emit)
+        write_request(store.backend, asked)
+    return key
 
 
 def store_inputs(project: Project, cache: Store, contents: Mapping[str, Content]) -> None:
@@ -149,7 +164,9 @@ def store_inputs(project: Project, cache: Store, contents: Mapping[str, Content]
         for path, content in contents.items():
             if holds(cache, {path: content}):
                 continue
-            if look(project.root, path, index=Memory(), sink=intake, rules=project.rules()) != content:
+            real = os.path.realpath(f"{project.root}/{path}")
+            at = real[len(project.root) + 1 :] if real.startswith(f"{project.root}/") and content.kind != TREE else path
+            if look(project.root, at, index=Memory(), sink=intake, rules=project.rules()) != content:
                 raise NotFound(f"{display(path)}: the input is neither in the cache nor in the workspace", "dvcx pull")
         writer.commit()
 
@@ -165,15 +182,12 @@ def _exec(place: Project, cache: Store, store: Store | None, key: str, *, force:
         if store is None:
             raise
         asked = read_request(store.backend, key, store.label)
-    refuse_external(asked, f"action {key[:12]}…")
-    environment = environment_of(asked, command_environment())
+    refuse_external(asked.request, f"action {key[:12]}…")
+    environment = environment_of(asked.request, command_environment())
     if store is not None:
-        bring_objects(place, store, cache, needed(asked.deps, cache, store), place.jobs, emit=emit)
-    with furnished(place, cache, asked, {}, emit) as room:
-        outcome = run_in(room, environment, key=key, hear=None)
-        if not outcome.good:
-            raise failure(key, outcome)
-        outs = take(place, cache, room)
+        contents = {**asked.request.deps, **asked.terms.code}
+        bring_objects(place, store, cache, needed(contents, cache, store), place.jobs, emit=emit)
+    outs, seconds = _attempts(place, cache, key, asked, environment, emit)
     action = Action(key, outs)
     kept = keep_action(cache.backend, action, cache.label)
     if store is not None and (not place.config.remotes() or actions.policy(place, place.remote_name()) == "write"):
@@ -181,7 +195,28 @@ def _exec(place: Project, cache: Store, store: Store | None, key: str, *, force:
         kept = keep_action(store.backend, action, store.label)
     if not kept.own:
         emit(actions.conflict_note(store.label if store is not None else cache.label, action, kept.action))
-    return Executed(key, "ran", outcome.wall, label, _outs(outs))
+    return Executed(key, "ran", seconds, label, _outs(outs))
+
+
+def _attempts(
+    place: Project, cache: Store, key: str, asked: Asked, environment: Mapping[str, str], emit: Emit
+) -> tuple[dict[str, Content], float]:
+    """Run the command in a private directory, anew each time, as often as the terms say; (outputs, seconds)."""
+    tries = asked.terms.retries + 1
+    for attempt in range(1, tries + 1):
+        with furnished(place, cache, asked.request, asked.terms.code, emit) as room:
+            check_code(room)
+            outcome = run_in(room, environment, key=key, hear=None, timeout=asked.terms.timeout)
+            try:
+                if not outcome.good:
+                    raise failure(key, outcome)
+                check_inputs(room)
+                return take(place, cache, room), outcome.wall
+            except StageFailed as error:
+                if outcome.good or attempt == tries:
+                    raise
+                emit(Noted(f"{error.message}; attempt {attempt + 1} of {tries} follows"))
+    raise AssertionError("unreachable")
 
 
 def failure(key: str, outcome: Outcome) -> StageFailed:
@@ -252,6 +287,9 @@ def _algorithm(place: Project, cache: str, emit: Emit) -> str:
     return found
 
 
-def command_line(key: str, *, cache: str, remote: str) -> list[str]:
-    """What a runner starts for a job."""
-    return [sys.executable, "-m", "dvcx", "exec-action", key, "--cache", cache, *(["--remote", remote] if remote else [])]
+def command_line(job: Job, *, cache: str = "") -> list[str]:
+    """What a runner starts for a job: with a cache of its own, or in the project it is started in."""
+    line = [sys.executable, "-m", "dvcx", "exec-action", job.key]
+    line += ["--cache", cache] if cache else []
+    line += ["--remote", job.remote] if job.remote else []
+    return line + (["--force"] if job.force else [])

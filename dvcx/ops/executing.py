@@ -4,38 +4,53 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import stat
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dvcx.core.objects import DIR, EXEC, FILE, TREE, Content, Entry, entry_content
 from dvcx.core.paths import check_path, contains, join, parent
+from dvcx.core.pipeline.dependencies import PASSED_OVER
 from dvcx.core.records import Request, lines_of
-from dvcx.errors import NotFound, StageFailed, UsageError, display
+from dvcx.errors import IntegrityError, NotFound, StageFailed, UsageError, display
 from dvcx.events import Emit
 from dvcx.io import place
 from dvcx.io.runners.local import Hear, Outcome, run_commands
 from dvcx.io.statindex import Memory
 from dvcx.io.store.intake import Intake
 from dvcx.io.store.store import Store, Wanted, wanted
-from dvcx.io.workspace import look
-from dvcx.ops.inputs import environment_digests
+from dvcx.io.workspace import NO_RULES, Looking, Rules, look
+from dvcx.ops.inputs import MAX_CODE, code_digest, environment_digests
 from dvcx.ops.looking import stored_trees
 
 if TYPE_CHECKING:
+    from dvcx.io.runners.witness import Witness
     from dvcx.project import Project
 
 MARK = "DVCX_ACTION"
+GRAIN = 0.02
+"""Seconds: finer than this no file system of today tells two moments apart."""
+Facts = tuple[int, int, int, int, int]
+# What programs leave beside what they read is nobody's change: bytecode of Python.
+_RULES = Rules(lambda path, is_directory: path.rpartition("/")[2] in PASSED_OVER, "", "")
 _YAML_WORDS = frozenset({"true", "false", "yes", "no", "on", "off", "null", "y", "n"})
 
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """A private directory with the inputs of an action in it; `path` is absolute and gone with the block it was made for."""
+    """A private directory with the inputs of an action in it; `path` is absolute and gone with the block it was made for.
+
+    `inputs` are what it holds by content, `params` the files that were written from values.
+    """
 
     path: str
     request: Request
+    inputs: Mapping[str, Content]
+    params: Mapping[str, bytes]
+    before: Mapping[str, Facts]
 
 
 @contextmanager
@@ -66,11 +81,16 @@ def furnished(project: Project, cache: Store, request: Request, beside: Mapping[
             advanced=lambda count, size: None,
             absent=lambda lost: _lost(lost, cache),
         )
+        params: dict[str, bytes] = {}
         for file, values in request.params.items():
             if not any(contains(path, file) for path in inputs):
-                with open(f"{root}/{file}", "x", encoding="utf-8") as target:
-                    target.write(params_text(file, values))
-        yield Room(root, request)
+                params[file] = params_text(file, values).encode()
+                with open(f"{root}/{file}", "xb") as target:
+                    target.write(params[file])
+        before = _facts(root, (*inputs, *params))
+        # What is changed within the clock's own grain would look as it did.
+        time.sleep(GRAIN)
+        yield Room(root, request, inputs, params, before)
 
 
 def environment_of(request: Request, environment: Mapping[str, str]) -> dict[str, str]:
@@ -85,16 +105,78 @@ def environment_of(request: Request, environment: Mapping[str, str]) -> dict[str
     return dict(environment)
 
 
-def run_in(room: Room, environment: Mapping[str, str], *, key: str, hear: Hear | None, timeout: float = 0.0) -> Outcome:
-    """Run the action's commands; how they ended. `hear` gets what they print."""
+def run_in(
+    room: Room,
+    environment: Mapping[str, str],
+    *,
+    key: str,
+    hear: Hear | None,
+    timeout: float = 0.0,
+    witness: Witness | None = None,
+) -> Outcome:
+    """Run the action's commands; how they ended. `hear` gets what they print, a `witness` watches what they ask for."""
     request = room.request
+    lines = lines_of(request.cmd)
+    if witness is not None:
+        lines, environment = tuple(map(witness.command, lines)), witness.environment(environment)
     return run_commands(
-        lines_of(request.cmd),
+        lines,
         directory=f"{room.path}/{request.wdir}" if request.wdir else room.path,
         environment={**environment, MARK: key},
         hear=hear,
         timeout=timeout,
     )
+
+
+def check_inputs(room: Room) -> None:
+    """Raise `StageFailed` naming an input that is not what it was when the command began."""
+    after = _facts(room.path, (*room.inputs, *room.params))
+    for path in room.before.keys() | after.keys():
+        if room.before.get(path) == after.get(path):
+            continue
+        owner = next(known for known in (*room.inputs, *room.params) if contains(known, path))
+        if owner in room.params:
+            with suppress(OSError), open(f"{room.path}/{owner}", "rb") as file:
+                if file.read(len(room.params[owner]) + 1) == room.params[owner]:
+                    continue
+        elif any(_content(room, owner, rules) == room.inputs[owner] for rules in (NO_RULES, _RULES)):
+            continue
+        raise StageFailed(
+            f"the command changed its input {display(path)}", "a command may not write what it reads: declare it as an output"
+        )
+
+
+def _facts(root: str, paths: Iterable[str]) -> dict[str, Facts]:
+    """By path, what the file system says of each file of the inputs."""
+    found: dict[str, Facts] = {}
+    todo = list(paths)
+    while todo:
+        path = todo.pop()
+        try:
+            facts = os.lstat(f"{root}/{path}")
+        except OSError:
+            continue
+        if stat.S_ISDIR(facts.st_mode):
+            todo += [f"{path}/{name}" for name in os.listdir(f"{root}/{path}") if name not in PASSED_OVER]
+        else:
+            found[path] = (facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_mode)
+    return found
+
+
+def _content(room: Room, path: str, rules: Rules) -> Content | None:
+    algorithm = room.inputs[path].id.partition(":")[0]
+    return look(room.path, path, index=Memory(), sink=Looking(algorithm), rules=rules)
+
+
+def check_code(room: Room) -> None:
+    """Raise `IntegrityError` for a file of which only what it says is part of the action, and that says something else."""
+    for path, digest in room.request.code.items():
+        with open(f"{room.path}/{path}", "rb") as file:
+            if code_digest(file.read(MAX_CODE)) != digest:
+                raise IntegrityError(
+                    f"{display(path)}: what its code says is not what the action names, or this Python cannot read it",
+                    "make the request again, or run it with the Python it was made with",
+                )
 
 
 def take(project: Project, cache: Store, room: Room) -> dict[str, Content]:

@@ -37,7 +37,8 @@ def unusable(
                 action = read_action(store.backend, key, store.label)
                 contents: Iterable[Content] = action.outs.values() if action is not None else ()
             else:
-                contents = read_request(store.backend, key, store.label).deps.values()
+                asked = read_request(store.backend, key, store.label)
+                contents = (*asked.request.deps.values(), *asked.terms.code.values())
         except (IntegrityError, UnsafeInput, NotFound):
             return []
         return files if any(not stays(digest_bytes(content.id)) for content in contents) else []

@@ -294,4 +294,15 @@ def _read_code(path: str, content: Content) -> Code:
         # It changed just now: what it imports is found out when it stands still.
         return Code("", ())
     found = read_code(data)
-    return found._replace(text=seal(found.text.encode()).hex() if found.text else "")
+    return found._replace(text=_digest(found))
+
+
+def code_digest(data: bytes) -> str:
+    """The digest of what a Python file's code says; "" for what this Python cannot read."""
+    from dvcx.core.pipeline.closure import read_code
+
+    return _digest(read_code(data))
+
+
+def _digest(code: Code) -> str:
+    return seal(code.text.encode()).hex() if code.text else ""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from dvcx.core.objects import Content
+from dvcx.core.pipeline.dependencies import externals
 from dvcx.core.pipeline.schema import Stage
 from dvcx.core.records import LockEntry
 from dvcx.core.staleness import ALWAYS, Known, Reason, Snapshot, action_key
@@ -92,6 +93,8 @@ class KnownResults:
 
         Raises `RemoteFailed` when the remotes are patient.
         """
+        if now.unasked and any(want.value in now.unasked for want in externals(stage)):
+            return None
         known = known_result(stage, now, locked, reasons, self.cache, self._remotes)
         try:
             where = self._where(known.outs) if known is not None else None

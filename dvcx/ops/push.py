@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from dvcx.core.changes import ReadTree
 from dvcx.core.chunking import is_chunked
-from dvcx.core.objects import Content, entry_content
+from dvcx.core.objects import Content, digest_bytes, entry_content
 from dvcx.core.paths import contains, several
 from dvcx.errors import DvcxError, IntegrityError, NotFound, display
 from dvcx.events import Advanced, Began, Emit, Ended, Warned, ignore
-from dvcx.io.store import fresh, marks
+from dvcx.io.store import marks
 from dvcx.io.store.scratch import scratch
 from dvcx.io.store.store import Store, Wanted, wanted
 from dvcx.io.store.writer import Sent, Writer, fresh_bytes
@@ -128,7 +128,8 @@ def _push_objects(
     emit(Ended("listing objects"))
     present = len(objects) - len(absent)
     if not dry_run:
-        marks.hold(store, fresh.keys_of([item.id for item in set(objects).difference(absent)]))
+        lacked = set(absent)
+        marks.hold(store, (digest_bytes(item.id) for item in objects if item not in lacked))
     if dry_run or not absent:
         return _forecast(name, absent, cache, store, present, emit, dry_run=dry_run)
     emit(Began("pushing", len(absent), _size(absent)))

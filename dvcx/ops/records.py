@@ -163,14 +163,19 @@ def _tracked(
         entries.update(_finished_since(project, names, read))
     stages = tuple(stage for pipeline in pipelines.values() for stage in pipeline.stages)
     if any(stage.wants for stage in stages):
-        stages = linked(stages, project.root)
+        stages = linked(stages, project.root, maps_of(pipelines))
     build(stages, pointers)
     return Tracked(pointers, stages, entries, pipelines)
 
 
-def linked(stages: Sequence[Stage], root: str) -> tuple[Stage, ...]:
+def maps_of(pipelines: Mapping[str, Pipeline]) -> dict[str, str]:
+    """The stages that are made for files, as the address before the `@`, each with its wildcard."""
+    return {address(file, name): pattern for file, pipeline in pipelines.items() for name, pattern in pipeline.maps}
+
+
+def linked(stages: Sequence[Stage], root: str, maps: Iterable[str] = ()) -> tuple[Stage, ...]:
     """Stages whose dependencies on other stages, and external paths that lie in the project at `root` after all, are `deps`."""
-    return link(inside(stages, root) if any(map(externals, stages)) else stages)
+    return link(inside(stages, root) if any(map(externals, stages)) else stages, maps)
 
 
 def _finished_since(project: Project, names: Sequence[str], read: Read) -> dict[str, LockEntry]:

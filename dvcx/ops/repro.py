@@ -14,6 +14,7 @@ from dvcx.core.objects import Content
 from dvcx.core.partial import Mark
 from dvcx.core.paths import several
 from dvcx.core.pipeline.graph import Graph, build, order
+from dvcx.core.pipeline.maps import first_part, meant, reached, unseen
 from dvcx.core.pipeline.schema import Stage
 from dvcx.core.records import LockEntry
 from dvcx.core.scheduling import Capacity, Granted, Queue
@@ -39,6 +40,7 @@ from dvcx.ops import placed, records
 from dvcx.ops.actions import Results
 from dvcx.ops.add import add
 from dvcx.ops.crew import Crew, Turn
+from dvcx.ops.inputs import names_matching
 from dvcx.ops.known import KnownResults
 from dvcx.ops.ledger import Ledger
 from dvcx.ops.looking import observe
@@ -65,6 +67,8 @@ from dvcx.ops.snapshot import LONG, snapshot
 from dvcx.project import command_environment
 
 if TYPE_CHECKING:
+    from dvcx.io.runners.protocol import Runner
+    from dvcx.ops.errands import Errands
     from dvcx.project import Project
 
 
@@ -73,6 +77,8 @@ SYNC_EVERY = 0.5
 FOLD_SHARE = 10
 """dvcx.lock lags behind its journal for so many times the seconds that writing it takes, and at least for SYNC_EVERY."""
 LOOKED_AT = 200
+MANY = 64
+"""So many stages may be at a runner at a time, where the user names no number: it is the runner that shares out its machines."""
 KNOWN = "known"
 """How the turn of a stage ends whose result is known, and whose outputs stay where they are."""
 
@@ -118,6 +124,7 @@ def repro(
     jobs: int = 0,
     pull: bool = False,
     interactive: bool = False,
+    runner: Runner | str = "",
     emit: Emit = ignore,
 ) -> Reproduced:
     """Judge each stage when its turn comes and run the stale ones, up to `jobs` side by side (0: one for each core).
@@ -126,6 +133,7 @@ def repro(
     of other stages stay away where their content is known. `force` runs fresh ones too. A stage's failure lets those that run
     finish and starts no more, unless `keep_going`; it is in the result, and so is that of a remote when it was asked to `pull`.
     `interactive` runs one stage at a time and gives its command this process's terminal, if it is in the foreground of one.
+    `runner` runs stages elsewhere: one that speaks the protocol, or the name of one ("" is that of the settings, "here" none).
     `emit` is called from several threads, one at a time. Raises what records and the workspace raise, `Busy` when it should
     not wait; a dry run with `pull` also `RemoteFailed`.
     """
@@ -140,15 +148,85 @@ def repro(
         )
     environment["DVCX_PROJECT"] = project.root
     emit = one_at_a_time(emit)
+    runs: dict[str, StageRun] = {}
+    codes: set[int] = set()
+    with contextlib.ExitStack() as held:
+        errands = None if interactive else _errands(project, runner, force=force, emit=emit)
+        if errands is not None:
+            held.callback(errands.close)
+        while True:
+            plan = _plan(project, targets, runs, emit, downstream=downstream, single_item=single_item, whole=pull)
+            work = _Repro(project, plan.tracked, environment, emit, force=force, keep_going=keep_going)
+            with contextlib.closing(Results(project, keys=len(plan.now), patient=pull, emit=emit)) as results:
+                work.use(results, Pulling(plan.tracked, plan.graph, plan.now, targets, results) if pull else None, errands)
+                work.work(plan.graph, plan.now, 1 if interactive else jobs, interactive=interactive)
+            runs.update(work.runs)
+            codes |= work.codes
+            failed = sum(run.how in ("failed", "skipped") for run in runs.values())
+            if plan.last or (failed and not keep_going):
+                break
+    _tell_unseen(project, plan, emit)
+    ordered = [runs.pop(stage.address) for stage in plan.chosen if stage.address in runs]
+    code = RemoteFailed.exit_code if codes == {RemoteFailed.exit_code} else StageFailed.exit_code
+    return Reproduced((*runs.values(), *ordered), failed, code if failed else 0)
+
+
+class _Plan(NamedTuple):
+    """What is to be reproduced, as far as it is known: `now` is what can have its turn, and whether that is the `last` of it."""
+
+    tracked: Tracked
+    graph: Graph
+    chosen: tuple[Stage, ...]
+    now: tuple[Stage, ...]
+    last: bool
+
+
+def _plan(
+    project: Project,
+    targets: Sequence[str],
+    runs: dict[str, StageRun],
+    emit: Emit,
+    *,
+    downstream: bool,
+    single_item: bool,
+    whole: bool,
+) -> _Plan:
+    """What to do after these `runs`. What needs a stage that failed is skipped. Unless it is taken as a `whole`, stages that
+    write files for which there is a stage each have their turn before the rest is known.
+    """
     tracked = records.load(project)
     graph = build(tracked.stages, tracked.pointers)
-    chosen = order(graph, targets, downstream=downstream, single=single_item)
-    if _record_sources(project, tracked, graph, chosen, emit):
+    maps = {} if whole else records.maps_of(tracked.pipelines)
+    asked = meant(graph, targets, maps, runs)
+    chosen = order(graph, asked, downstream=downstream, single=single_item)
+    bad = {name for name, run in runs.items() if run.how in ("failed", "skipped") and name in graph.stages}
+    for name in reached(bad, graph.downstream) - runs.keys() if bad else ():
+        runs[name] = StageRun(name, "skipped", (), 0.0, "a stage it needs failed")
+    left = tuple(stage for stage in chosen if stage.address not in runs)
+    now = first_part(graph, left, maps) if maps else left
+    if _record_sources(project, tracked, graph, now, emit):
         tracked = records.load(project)
-    work = _Repro(project, tracked, environment, emit, force=force, keep_going=keep_going)
-    with contextlib.closing(Results(project, keys=len(chosen), patient=pull, emit=emit)) as results:
-        work.use(results, Pulling(tracked, graph, chosen, targets, results) if pull else None)
-        return work.work(graph, chosen, 1 if interactive else jobs, interactive=interactive)
+    return _Plan(tracked, graph, chosen, now, len(now) == len(left) and asked == list(targets))
+
+
+def _tell_unseen(project: Project, plan: _Plan, emit: Emit) -> None:
+    """Files that commands wrote beside their outputs have no stage yet."""
+    for name, pattern in records.maps_of(plan.tracked.pipelines).items():
+        new = unseen(plan.graph, name, pattern, names_matching(project, pattern))
+        if new:
+            what = "a file" if len(new) == 1 else f"{len(new):,} files"
+            emit(Noted(f"{display(name)}: {what} came up meanwhile ({display(new[0])}): run dvcx repro again"))
+
+
+def _errands(project: Project, runner: Runner | str, *, force: bool, emit: Emit) -> Errands | None:
+    """What has stages run elsewhere; None when they run here."""
+    if (runner or project.config.get("core.runner")) == "here":
+        return None
+    # Only who has a runner pays for what talks to it.
+    from dvcx.ops.errands import Errands, runner_named
+
+    found = runner_named(project, runner) if isinstance(runner, str) else runner
+    return Errands(project, found, force=force, emit=emit) if found is not None else None
 
 
 class _Repro:
@@ -161,10 +239,11 @@ class _Repro:
         self._force, self._keep_going = force, keep_going
         self._rules = project.rules()
         self._lock = dict(tracked.lock)
-        self._runs: dict[str, StageRun] = {}
+        self.runs: dict[str, StageRun] = {}
+        """What came of each stage so far."""
         self._touched: list[Stage] = []
         self._busy: Busy | None = None
-        self._codes: set[int] = set()
+        self.codes: set[int] = set()
         self._fetched: dict[str, list[str]] = {}
         self._interrupted = False
         self._placed: dict[str, Mark] = {}
@@ -173,20 +252,22 @@ class _Repro:
         self._floor = Floor(Ledger(project), Leash(), facts_of(project, environment), Capacity(1))
         self._crew: Crew
 
-    def use(self, results: Results, pulling: Pulling | None) -> None:
-        """Ask these remotes; with `pulling` leave away what need not be here."""
-        self._floor.remotes, self._floor.pulling = results, pulling
+    def use(self, results: Results, pulling: Pulling | None, errands: Errands | None) -> None:
+        """Ask these remotes; with `pulling` leave away what need not be here; with `errands` have stages run elsewhere."""
+        self._floor.remotes, self._floor.pulling, self._floor.errands = results, pulling, errands
 
-    def work(self, graph: Graph, chosen: Sequence[Stage], jobs: int, *, interactive: bool) -> Reproduced:
-        """Give every stage its turn."""
-        jobs = max(1, min(jobs or machine.cores(), len(chosen)))
+    def work(self, graph: Graph, chosen: Sequence[Stage], jobs: int, *, interactive: bool) -> None:
+        """Give every stage its turn; `runs` tells what came of it."""
+        errands = self._floor.errands
+        jobs = max(1, min(jobs or (machine.cores() if errands is None else MANY), len(chosen)))
         self._floor.several = jobs > 1
         if interactive:
             from dvcx.io.runners.terminal import find_terminal
 
             self._floor.terminal = find_terminal()
         self._floor.capacity = _capacity(self._project, self._environment, jobs)
-        queue = Queue(chosen, graph.upstream, self._floor.capacity)
+        # What a runner shares out is the runner's; tokens and mutexes are this project's.
+        queue = Queue(chosen, graph.upstream, self._floor.capacity, here=errands is None)
         self._crew = Crew(
             queue,
             jobs=jobs,
@@ -209,17 +290,13 @@ class _Repro:
                 fold(self._project, self._floor, self._emit)
             if self._touched:
                 records.autostage(self._project, staged_records(self._touched))
-        runs = [self._runs[stage.address] for stage in chosen if stage.address in self._runs]
         if self._touched or self._placed:
-            _note(self._project, self._touched, runs, self._placed)
+            _note(self._project, self._touched, list(self.runs.values()), self._placed)
             run_records.prune(self._project.state_dir)
         if self._interrupted:
             raise KeyboardInterrupt
         if self._busy is not None:
             raise self._busy
-        failed = sum(1 for item in runs if item.how in ("failed", "skipped"))
-        only_remotes = self._codes == {RemoteFailed.exit_code}
-        return Reproduced(tuple(runs), failed, (RemoteFailed if only_remotes else StageFailed).exit_code if failed else 0)
 
     def _begin(self, chosen: Sequence[Stage]) -> None:
         """What killed runs left is put back or finished first."""
@@ -267,7 +344,7 @@ class _Repro:
             else:
                 turn = self._act(shop, stage, seen)
         fetched = self._fetched.get(stage.address)
-        self._runs[stage.address] = turn = replace(turn, fetched=tuple(fetched)) if fetched else turn
+        self.runs[stage.address] = turn = replace(turn, fetched=tuple(fetched)) if fetched else turn
         self._emit(StageEnded(stage.address, turn.how, turn.seconds))
         return turn.how
 
@@ -356,7 +433,9 @@ class _Repro:
                 how = KNOWN if restored.away else "restored"
                 return StageRun(stage.address, how, words, time.monotonic() - started, remote=restored.remote)
             seen = self._ready(shop, stage, seen)
-            entry, seconds = run(shop, stage, seen.now, seen.reasons)
+            errands = shop.floor.errands
+            away = errands is not None and errands.takes(stage)
+            entry, seconds = (errands.run if away and errands is not None else run)(shop, stage, seen.now, seen.reasons)
             self._lock[stage.address] = entry
             return StageRun(stage.address, "ran", words or ("--force",), seconds)
 
@@ -367,12 +446,12 @@ class _Repro:
             return False
         self._interrupted |= isinstance(error, Interrupted)
         if not isinstance(error, Stopped):
-            self._codes.add(error.exit_code)
+            self.codes.add(error.exit_code)
             self._emit(StageEnded(stage.address, "failed"))
-            self._runs[stage.address] = StageRun(stage.address, "failed", (), 0.0, f"{error.message}\n{error.hint}".strip())
+            self.runs[stage.address] = StageRun(stage.address, "failed", (), 0.0, f"{error.message}\n{error.hint}".strip())
         if self._keep_going:
             for other in blocked:
-                self._runs[other.address] = StageRun(other.address, "skipped", (), 0.0, "a stage it needs failed")
+                self.runs[other.address] = StageRun(other.address, "skipped", (), 0.0, "a stage it needs failed")
         return self._keep_going and not isinstance(error, Stopped)
 
 

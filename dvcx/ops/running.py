@@ -45,6 +45,7 @@ from dvcx.ops.transfer import holds
 if TYPE_CHECKING:
     from dvcx.io.runners.terminal import Terminal
     from dvcx.ops.actions import Results
+    from dvcx.ops.errands import Errands
     from dvcx.ops.pulling import Pulling
     from dvcx.project import Project
 
@@ -63,8 +64,8 @@ class Floor:
 
     `capacity` is what there is to share out, `several` tells whether stages may run side by side; if not, commands may have the
     `terminal`. `fresh` are the stages whose outputs' ignore lines are still to be written, `results` what the cache is to know of
-    actions. `remotes` are asked for results, `pulling` says what need not be here. `facts` tells what run records say of the
-    machine and the command. `asked` is what urls were when they were first asked in this run.
+    actions. `remotes` are asked for results, `pulling` says what need not be here, `errands` has stages run elsewhere. `facts`
+    tells what run records say of the machine and the command. `asked` is what urls were when they were first asked in this run.
     """
 
     ledger: Ledger
@@ -79,6 +80,7 @@ class Floor:
     results: list[Action] = field(default_factory=list)
     remotes: Results | None = None
     pulling: Pulling | None = None
+    errands: Errands | None = None
     reaped: bool = False
     asked: dict[str, str] = field(default_factory=dict)
 
@@ -174,6 +176,9 @@ def _take_share(shop: Workshop, stage: Stage, held: contextlib.ExitStack) -> boo
     needs, there = stage.execution, shop.floor.capacity
     devices = f"gpu {shop.environment.get('CUDA_VISIBLE_DEVICES', '')}"
     wants = {"mem": float(needs.mem), devices: needs.gpu, **{f"token {name}": amount for name, amount in needs.tokens}}
+    if shop.floor.errands is not None and shop.floor.errands.takes(stage):
+        # What a runner shares out is the runner's.
+        wants["mem"] = wants[devices] = 0.0
     wants = {name: amount for name, amount in wants.items() if amount}
     if wants or needs.mutex:
         end_orphans(shop.project)
@@ -331,7 +336,7 @@ def run(shop: Workshop, stage: Stage, now: Snapshot, reasons: Sequence[Reason]) 
     """
     project = shop.project
     key = seal(action_key(stage, now)).hex()
-    _check_all_here(stage, now)
+    check_all_here(stage, now)
     commands = lines_of(stage.cmd)
     shop.emit(StageBegan(stage.address, " && ".join(commands), tuple(reason.text for reason in reasons)))
     aside = aside_of(project, stage.address)
@@ -449,7 +454,8 @@ def _all_held(shop: Workshop, stage: Stage, entry: LockEntry) -> bool:
     return not shop.cache.missing(kept)
 
 
-def _check_all_here(stage: Stage, now: Snapshot) -> None:
+def check_all_here(stage: Stage, now: Snapshot) -> None:
+    """Raise `NotFound` for a dependency of which a part was never pulled."""
     for path in read_files(stage, now):
         files = now.not_pulled.get(path)
         if files is not None:

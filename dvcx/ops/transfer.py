@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from dvcx.core.chunking import CHUNKED_ABOVE
-from dvcx.core.objects import DIR, TREE, Content, Digest, Entry, entry_content
+from dvcx.core.objects import DIR, FILE, TREE, Content, Digest, Entry, entry_content
 from dvcx.core.packing import SMALL
 from dvcx.core.paths import check_path, contains, join
 from dvcx.errors import IntegrityError, NotFound, display
@@ -90,6 +90,12 @@ def needed(
                 continue
             objects.update(dict.fromkeys(own, path))
             for entry in entries:
+                if entry.kind == FILE and only is None:
+                    # What `wanted` and `join` do, at half the price: this is done for every file.
+                    item = tuple.__new__(Wanted, (entry.id, entry.seal, entry.size, False))
+                    if item not in objects:
+                        objects[item] = f"{path}/{entry.name}" if path else entry.name
+                    continue
                 name = join(path, entry.name)
                 if only is not None and not only.names(name):
                     if entry.kind != DIR or not only.leads(name):

@@ -157,11 +157,11 @@ def test_every_template_is_filled(template: str) -> None:
 
 
 def test_what_colours_mean() -> None:
-    one = drawn("linear", [some("workspace")])
+    one = drawn("simple", [some("workspace")])
     assert one["encoding"]["color"]["field"] == "rev" and "strokeDash" not in one["encoding"]
-    fields = drawn("linear", [some("workspace"), some("workspace", Series("f", "m"))])
+    fields = drawn("simple", [some("workspace"), some("workspace", Series("f", "m"))])
     assert fields["encoding"]["color"]["field"] == "series" and fields["encoding"]["color"]["scale"]["domain"] == ["l", "m"]
-    revisions = drawn("linear", [some("HEAD"), some("workspace"), some("HEAD", Series("g", "m"))])
+    revisions = drawn("simple", [some("HEAD"), some("workspace"), some("HEAD", Series("g", "m"))])
     assert revisions["encoding"]["color"]["scale"]["domain"] == ["HEAD", "workspace"]
     assert revisions["encoding"]["strokeDash"]["scale"]["domain"] == ["f", "g"]
     assert (revisions["encoding"]["x"]["title"], revisions["encoding"]["y"]["title"]) == ("e", "y")
@@ -177,6 +177,12 @@ def test_a_matrix_is_counted_here() -> None:
         ("a", "b"): (1, 0.5),
         ("b", "b"): (1, 0.5),
     }
+
+
+def test_what_is_dark_in_a_matrix_is_so_in_all_of_its_panels() -> None:
+    lines = [Line(rev, Series("f"), "x", "y", [Point("a", "a")] * count) for rev, count in (("HEAD", 8), ("workspace", 3))]
+    rows = drawn("confusion", lines)["data"]["values"]
+    assert [(row["rev"], row["count"], row["dark"]) for row in rows] == [("HEAD", 8, True), ("workspace", 3, False)]
 
 
 def test_too_many_points_are_thinned_and_told() -> None:

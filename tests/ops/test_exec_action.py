@@ -1,26 +1,24 @@
-"""exec-action: an action runs by its key from a cache and a remote alone; the runner of this machine speaks the protocol."""
+"""exec-action: an action runs by its key from a cache and a remote alone."""
 
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dvcx.core.records import decode_request
+from dvcx.core.records import action_part, decode_asked
 from dvcx.errors import IntegrityError, NotFound, StageFailed, UsageError
-from dvcx.io.runners.jobs import LocalJobs
-from dvcx.io.runners.protocol import CANCELLED, DONE, FAILED, LOST, OVER, RUNNING, Job, JobState, Runner
+from dvcx.events import Noted
 from dvcx.io.yaml import load_params
-from dvcx.ops import exec_action as module
 from dvcx.ops.add import add
 from dvcx.ops.exec_action import exec_action, make_request
 from dvcx.ops.executing import nested, params_text
+from dvcx.ops.records import load
 from dvcx.ops.repro import repro
 from dvcx.project import Project
-from tests.cli.runner import dvcx_run, environment
+from tests.cli.runner import dvcx_run
 from tests.io.store.conftest import rclone, s3_server, seaweedfs  # noqa: F401
 from tests.ops.trying import again, commit_all, text, with_remote, write
 from tests.servers import S3Server
@@ -98,12 +96,18 @@ def test_failures_keep_nothing(shared: Project) -> None:
     assert [path.name for path in Path(shared.cache_dir).glob("actions/*/*") if "request" not in path.name] == []
 
 
+def test_a_stage_is_no_key(shared: Project) -> None:
+    with pytest.raises(UsageError, match="'make' is no key of an action") as caught:
+        exec_action("make", project=shared)
+    assert "--request make" in caught.value.hint
+
+
 def test_variables_that_count_must_be_the_same(shared: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     write(shared, {"dvcx.yaml": "stages: {make: {cmd: echo $COUNTS > o, env: [COUNTS], outs: [o]}}"})
     monkeypatch.setenv("COUNTS", "one")
     key = make_request(again(shared), "make").key
     request = next(Path(shared.cache_dir).glob("actions/*/*.request.json")).read_bytes()
-    assert b"one" not in request and decode_request(request, "it").env["COUNTS"]
+    assert b"one" not in request and decode_asked(request, "it").request.env["COUNTS"]
     monkeypatch.setenv("COUNTS", "two")
     with pytest.raises(NotFound, match="COUNTS has another value here"):
         exec_action(key, project=shared)
@@ -135,56 +139,6 @@ def test_params_in_python_are_no_values() -> None:
         params_text("p.py", {"a": 1})
 
 
-# The runner of this machine
-
-
-def until(runner: Runner, name: str) -> JobState:
-    end = time.monotonic() + 30
-    while (state := runner.poll([name])[0]).state not in OVER:
-        assert time.monotonic() < end, state
-        time.sleep(0.05)
-    return state
-
-
-def local(tmp_path: Path, *command: str) -> LocalJobs:
-    return LocalJobs(str(tmp_path / "jobs"), lambda job: [*command, job.key], environment())
-
-
-def test_jobs_are_told_by_whoever_asks(tmp_path: Path) -> None:
-    runner = local(tmp_path, "sh", "-c", 'echo "job $0"; exit ${0#k}')
-    names = runner.submit([Job("k0"), Job("k7")])
-    assert [(until(runner, name).state, until(runner, name).code) for name in names] == [(DONE, 0), (FAILED, 7)]
-    other = local(tmp_path)
-    assert [state.key for state in other.poll(names)] == ["k0", "k7"]
-    assert b"".join(other.logs(names[1])) == b"job k7\n" and b"".join(other.logs(names[1], 4)) == b"k7\n"
-    assert other.poll(["20000101T000000-00"])[0].state == LOST
-    with pytest.raises(NotFound):
-        next(other.logs("none"))
-    with pytest.raises(UsageError):
-        other.poll(["../x"])
-
-
-def test_a_job_is_ended_with_all_it_started(tmp_path: Path) -> None:
-    runner = local(tmp_path, "sh", "-c", "sleep 60 & wait")
-    (name,) = runner.submit([Job("k")])
-    assert runner.poll([name])[0].state == RUNNING
-    runner.cancel([name])
-    assert until(runner, name).state == CANCELLED
-    runner.cancel([name])  # fine when it is over
-
-
-def test_a_job_is_an_exec_action(shared: Project, tmp_path_factory: pytest.TempPathFactory) -> None:
-    key = make_request(shared, "make", remote="origin").key
-    base = tmp_path_factory.mktemp("runner")
-    runner = LocalJobs(
-        f"{base}/jobs", lambda job: module.command_line(job.key, cache=f"{base}/cache", remote=job.remote), environment()
-    )
-    (name,) = runner.submit([Job(key, url(shared))])
-    state = until(runner, name)
-    assert state.state == DONE, b"".join(runner.logs(name))
-    assert repro(again(shared)).runs[0].how == "restored"
-
-
 def test_on_s3(shared: Project, s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> None:  # noqa: F811
     address, options = s3_server.fresh()
     variables = {f"DVCX_REMOTE_EXEC_{key.upper()}": value for key, value in options.items()}
@@ -204,3 +158,85 @@ def with_remote_values(project: Project, address: str, options: dict[str, str]) 
     return replace(project, config=replace(project.config, values=values))
 
 
+# Terms: what is no part of the key
+
+
+def test_the_terms_go_along_and_change_no_key(shared: Project) -> None:
+    stage = "{cmd: 'echo x >> ../../tries; test $(wc -l < ../../tries) -ge 3 && echo 1 > o', outs: [o]"
+    write(shared, {"dvcx.yaml": f"stages: {{make: {stage}}}}}"})
+    plain = make_request(again(shared), "make").key
+    write(shared, {"dvcx.yaml": f"stages: {{make: {stage}, retries: 2, timeout: 30}}}}"})
+    key = make_request(again(shared), "make").key
+    assert key == plain
+    said: list[Any] = []
+    assert exec_action(key, project=shared, emit=said.append).how == "ran"
+    assert sum("attempt" in event.message for event in said if isinstance(event, Noted)) == 2
+    tries = next(Path(shared.root).rglob("tries"))
+    assert tries.read_text() == "x\n" * 3
+
+
+def test_the_timeout_ends_it(shared: Project) -> None:
+    write(shared, {"dvcx.yaml": "stages: {make: {cmd: sleep 60, timeout: 0.3, outs: [o]}}"})
+    with pytest.raises(StageFailed, match="longer than its timeout"):
+        exec_action(make_request(again(shared), "make").key, project=shared)
+
+
+@pytest.mark.parametrize(
+    ("cmd", "changed"),
+    [
+        ("echo 2 >> in; echo 1 > o", "in"),
+        ("rm d/s/y; echo 1 > o", "d/s/y"),
+        ("echo new > d/new; echo 1 > o", "d/new"),
+        ("echo 'lr: 2' > params.yaml; echo 1 > o", "params.yaml"),
+        ("cp in in2; mv in2 in; touch d/x; mkdir d/__pycache__; echo > d/__pycache__/a.pyc; echo 1 > o", ""),
+    ],
+)
+def test_an_input_that_is_changed_keeps_nothing(shared: Project, cmd: str, changed: str) -> None:
+    stage = f"{{cmd: \"{cmd}\", deps: [in, d], params: [lr], outs: [o]}}"
+    write(shared, {"dvcx.yaml": f"stages: {{make: {stage}}}", "in": "1", "d/x": "1", "d/s/y": "2", "params.yaml": "lr: 1"})
+    key = make_request(again(shared), "make").key
+    if not changed:
+        assert exec_action(key, project=shared).how == "ran"
+        return
+    with pytest.raises(StageFailed, match=f"changed its input {changed}"):
+        exec_action(key, project=shared)
+    assert not [path for path in Path(shared.cache_dir).glob("actions/*/*") if "request" not in path.name]
+    assert text(shared, "in") == "1" and text(shared, "params.yaml") == "lr: 1"
+
+
+def test_code_of_which_only_what_it_says_counts(shared: Project, tmp_path_factory: pytest.TempPathFactory) -> None:
+    stage = "{cmd: python3 main.py > o, deps: ['py:main.py'], outs: [o]}"
+    files: dict[str, str | bytes] = {"main.py": "import part\nprint(part.X)\n", "part.py": "X = 1\n"}
+    write(shared, {"dvcx.yaml": f"stages: {{make: {stage}}}", **files})
+    key = make_request(again(shared), "make", remote="origin").key
+    write(shared, {"part.py": "# a comment\nX   = 1\n"})
+    assert make_request(again(shared), "make", remote="origin").key == key
+    cache = str(tmp_path_factory.mktemp("elsewhere") / "cache")
+    assert exec_action(key, remote=url(shared), cache=cache).how == "ran"
+    assert repro(again(shared)).runs[0].how == "restored" and text(shared, "o") == "1\n"
+    # Other code under the same key is refused: the terms prove nothing.
+    write(shared, {"part.py": "X = 2\n"})
+    other = make_request(again(shared), "make", remote="origin").key
+    mine, theirs = (next(Path(url(shared)).glob(f"actions/*/{one}.request.json")) for one in (key, other))
+    mine.write_bytes(action_part(mine.read_bytes()) + b"\n" + theirs.read_bytes().partition(b"\n")[2])
+    with pytest.raises(IntegrityError, match=r"part\.py: what its code says"):
+        exec_action(key, remote=url(shared), cache=cache + "2", force=True)
+
+
+def test_a_persisted_output_begins_anew_and_an_item_of_a_map_runs(shared: Project) -> None:
+    pipeline = """\
+stages:
+  keep: {cmd: echo 1 >> o, outs: [{o: {persist: true}}]}
+  each:
+    foreach: glob:items/*.txt
+    do: {cmd: "tr a-z A-Z < ${item} > ${item}.up", deps: ["${item}"], outs: ["${item}.up"]}
+"""
+    write(shared, {"dvcx.yaml": pipeline, "items/a.txt": "abc", "items/b.txt": "xyz", "o": "old\n"})
+    key = make_request(again(shared), "keep").key
+    exec_action(key, project=shared)
+    (out,) = exec_action(key, project=shared).outs
+    assert out.size == 2 and text(shared, "o") == "old\n"
+    name = next(stage.address for stage in load(again(shared)).stages if "b.txt" in stage.address)
+    (out,) = exec_action(make_request(again(shared), name).key, project=shared).outs
+    assert out.path == "items/b.txt.up" and out.size == 3
+    assert {run.how for run in repro(again(shared), [name]).runs} == {"restored"} and text(shared, "items/b.txt.up") == "XYZ"

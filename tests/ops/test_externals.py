@@ -20,6 +20,7 @@ from dvcx.ops.externals import ask
 from dvcx.ops.repro import repro
 from dvcx.ops.status import status
 from dvcx.ops.verify import verify
+from dvcx.ops.why import why
 from dvcx.project import Project
 from tests.ops.trying import lock, objects, with_remote
 
@@ -172,6 +173,10 @@ stages:
     (warned,) = [event for event in told if isinstance(event, Warned)]
     assert "not asked, and taken as recorded" in warned.message
     assert "neither ETag nor Last-Modified" in warned.message
+    assert f"{url}: not asked" in [cause.text for cause in why(project, ["a"]).stages[0].causes]
+    # What else changed is told all the same.
+    put({"dvcx.yaml": "stages:" + "".join(f"\n  {it}: {{cmd: touch {it}, deps: ['{url}'], outs: [{it}]}}" for it in "ac")})
+    assert [(stage.state, stage.reasons) for stage in status(project).stages] == [("fresh", ()), ("stale", ("never run",))]
     assert "neither ETag nor Last-Modified" in failure(project, 6)
     del web.headers["/x.csv"]
     assert f"{url}: is missing" in status(project).stages[0].reasons

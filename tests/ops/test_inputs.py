@@ -6,11 +6,12 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dvcx.errors import DvcxError, NotFound, UsageError
-from dvcx.events import ignore
+from dvcx.events import Noted, ignore
 from dvcx.ops.add import add
 from dvcx.ops.inputs import environment_digests, matching
 from dvcx.ops.repro import repro
@@ -265,6 +266,40 @@ def test_a_map_whose_items_were_never_pulled_is_that_of_the_lock(project: Projec
     from dvcx.ops import records
 
     assert {stage.address for stage in records.load(project, "HEAD").stages} == known
+
+
+WRITES = """
+  raw:
+    cmd: mkdir -p data/raw && for n in $(cat wanted); do echo $n > data/raw/$n.csv; done
+    deps: [wanted]
+    outs: [data/raw]
+"""
+
+
+def test_a_map_over_what_another_stage_writes(project: Project, put: Put) -> None:
+    """Its items are known once that stage has run: one repro is enough, from nothing and after a change."""
+    put({"dvcx.yaml": MAP + WRITES, "rules": "r", "wanted": "a b"})
+    assert {stage.stage for stage in status(project).stages} == {"raw", "all"}
+    done = repro(project, jobs=2).runs
+    assert [run.stage for run in done] == ["raw", "clean@a.csv", "clean@b.csv", "all"] and {run.how for run in done} == {"ran"}
+    assert ran(project) == ["a.csv", "b.csv"] and status(project).clean
+    put({"wanted": "b c d"})
+    repro(project, ["clean@c.csv"])
+    assert ran(project) == ["c.csv"]
+    assert [run.stage for run in repro(project).runs if run.how != "unchanged"] == ["clean@d.csv", "all"]
+    put({"wanted": "$(exit 1)", "dvcx.yaml": MAP + WRITES.replace("mkdir", "false && mkdir")})
+    failed = repro(project, keep_going=True)
+    assert {run.stage: run.how for run in failed.runs} == {
+        "raw": "failed",
+        **dict.fromkeys(("clean@b.csv", "clean@c.csv", "clean@d.csv", "all"), "skipped"),
+    }
+
+
+def test_a_file_that_comes_up_beside_the_outputs_is_told(project: Project, put: Put, events: list[Any]) -> None:
+    put({"dvcx.yaml": MAP.replace("; echo", "; touch data/raw/z.csv; echo"), "rules": "r", "data/raw/a.csv": "1"})
+    repro(project, emit=events.append)
+    told = [event.message for event in events if isinstance(event, Noted)]
+    assert told == ["clean: a file came up meanwhile (data/raw/z.csv): run dvcx repro again"]
 
 
 @pytest.mark.parametrize("foreach", ["glob:../x/*", "glob:/x/*"])

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import json
 import re
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from dvcx.core import vega
 from dvcx.core.plots import Changes
 from dvcx.errors import IntegrityError, NotFound, UnsafeInput, UsageError
 from dvcx.io import plots as io
@@ -164,19 +166,69 @@ def test_the_scripts_are_those_that_were_shipped() -> None:
     assert "Redistribution and use in source and binary forms" in licences and "Vega 5.33.1" in licences
 
 
-@pytest.mark.nightly
-def test_every_template_is_a_picture(drawn: Project) -> None:
-    """Vega-Lite itself draws each of them, of one and of several revisions and series."""
-    vl_convert = pytest.importorskip("vl_convert")
-    from dvcx.core.vega import TEMPLATES
+# What each template draws of one line of points: marks by kind, by the number of points.
+MARKS: dict[str, Callable[[int], dict[str, int]]] = {
+    "linear": lambda points: {"line": 1, "symbol": points},
+    "simple": lambda points: {"line": 1},
+    "smooth": lambda points: {"line": 2},
+    "scatter": lambda points: {"symbol": points},
+    "scatter_jitter": lambda points: {"symbol": points},
+    "bar_horizontal": lambda points: {"rect": points},
+    "bar_horizontal_sorted": lambda points: {"rect": points},
+}
 
-    write(drawn, {"x.csv": "n,a,b\n" + "".join(f"{step},{step * 2},{step % 3}\n" for step in range(20))})
+
+def marks(svg: str) -> dict[str, int]:
+    """How many marks of each kind are drawn, axes and legends aside."""
+    found: dict[str, int] = {}
+    for group in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}g"):
+        kind, *roles = group.get("class", "").split()[:2] or [""]
+        if roles == ["role-mark"] and len(group):
+            found[kind.removeprefix("mark-")] = found.get(kind.removeprefix("mark-"), 0) + len(group)
+    return found
+
+
+@pytest.mark.nightly
+def test_every_template_draws_every_point(drawn: Project) -> None:
+    """Vega-Lite itself draws each template, of one and of several revisions and series, and of nothing."""
+    vl_convert = pytest.importorskip("vl_convert")
+    rows = "".join(f"{step},{step * 2},{step % 3 + 9}\n" for step in range(5))
+    write(drawn, {"x.csv": "n,a,b\n" + rows, "empty.csv": "n,a,b\n"})
     commit_all(drawn, "data")
-    for name in TEMPLATES:
+    for name in vega.TEMPLATES:
         for y in (("a",), ("a", "b")):
             changes = Changes(x="n", y=y, template=name)
-            one = show(drawn, ["x.csv"], changes=changes, page=False)
-            many = diff(drawn, ["HEAD", ""], targets=["x.csv"], changes=changes, page=False)
-            for [plot] in (one.plots, many.plots):
-                svg = vl_convert.vegalite_to_svg(plot.spec, "5.21")
-                assert svg.count("<path") > 10, name
+            for revs in (["workspace"], ["HEAD", "workspace"]):
+                [plot] = show(drawn, ["x.csv"], rev=revs, changes=changes, page=False).plots
+                lines = len(y) * len(revs)
+                if name.startswith("confusion"):
+                    names = {float(row["x"]) for row in plot.spec["data"]["values"]}  # type: ignore[index]
+                    expected = {"rect": lines * len(names) ** 2, "text": lines * len(names) ** 2}
+                else:
+                    expected = {kind: count * lines for kind, count in MARKS[name](5).items()}
+                assert marks(vl_convert.vegalite_to_svg(plot.spec, "5.21")) == expected, name
+        [empty] = show(drawn, ["empty.csv"], changes=Changes(template=name), page=False).plots
+        assert not marks(vl_convert.vegalite_to_svg(empty.spec, "5.21")), name
+
+
+@pytest.mark.nightly
+def test_every_form_of_a_plot_draws_every_point(drawn: Project) -> None:
+    """As DVC has them: by file, by fields, by fields of files, with x of another file, of a directory, of nested JSON, text."""
+    vl_convert = pytest.importorskip("vl_convert")
+    forms = "plots:\n- a.csv\n- b.tsv: {x: n, y: [v, w]}\n- logs: {x: n, y: v}\n- j.json: {x: n, y: v, template: scatter}\n"
+    forms += "- two: {x: n, y: {a.csv: v, b.tsv: w}}\n- cross: {x: {a.csv: v}, y: {b.tsv: w}, template: scatter}\n- y.yaml\n"
+    table = "n,v,w\n1,2,3\n2,3,4\n3,NaN,x\n"
+    write(drawn, {"dvcx.yaml": forms, "a.csv": table, "b.tsv": table.replace(",", "\t"), "logs/c.csv": table})
+    write(drawn, {"j.json": '{"n": 1, "t": [{"n": 1}, {"n": 2}], "v": [{"v": 1}, {"v": 2}]}', "y.yaml": "- {n: 1, v: low}\n"})
+    result = show(drawn, page=False)
+    assert not result.problems
+    counted = {plot.name: marks(vl_convert.vegalite_to_svg(plot.spec, "5.21")) for plot in result.plots}
+    assert counted == {
+        "a.csv": {"line": 1, "symbol": 3},
+        "b.tsv": {"line": 2, "symbol": 6},
+        "logs/c.csv": {"line": 1, "symbol": 2},  # NaN is no point
+        "j.json": {"symbol": 2},
+        "two": {"line": 2, "symbol": 6},
+        "cross": {"symbol": 2},
+        "y.yaml": {"line": 1, "symbol": 1},
+    }

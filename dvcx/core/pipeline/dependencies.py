@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
 from dvcx.core.globs import Globs, fixed_part
@@ -37,15 +36,16 @@ def inside(stages: Sequence[Stage], root: str) -> tuple[Stage, ...]:
     return tuple(_inside(stage, root) if externals(stage) else stage for stage in stages)
 
 
-def link(stages: Sequence[Stage]) -> tuple[Stage, ...]:
+def link(stages: Sequence[Stage], maps: Iterable[str] = ()) -> tuple[Stage, ...]:
     """Stages whose `stage:` dependencies are the outputs of the stages they name, as `deps`.
 
-    Raises `NotFound`, naming file and line, for a stage that does not exist.
+    `maps` are addresses that stand for a stage for every file, even when there is no such file yet. Raises `NotFound`, naming
+    file and line, for a stage that does not exist.
     """
     if not any(want.kind == STAGE for stage in stages for want in stage.wants):
         return tuple(stages)
     known = {stage.address: stage for stage in stages}
-    groups: dict[str, list[Stage]] = {}
+    groups: dict[str, list[Stage]] = {name: [] for name in maps}
     for stage in stages:
         if stage.group:
             groups.setdefault(_group(stage), []).append(stage)
@@ -100,19 +100,19 @@ def _linked(stage: Stage, known: Mapping[str, Stage], groups: Mapping[str, Seque
     for want in stage.wants:
         if want.kind != STAGE:
             continue
-        meant = [known[want.value]] if want.value in known else groups.get(want.value, ())
-        if not meant and not want.optional:
+        meant = [known[want.value]] if want.value in known else groups.get(want.value)
+        if meant is None and not want.optional:
             name = want.value if stage.file == FILE_NAME else want.value.removeprefix(f"{stage.file}:")
             raise NotFound(
                 f"{stage.told(want.value)}: there is no stage '{display(name)}' to depend on",
                 did_you_mean(want.value, [*known, *groups]) or "dvcx stage list shows them all",
             )
-        for other in meant:
+        for other in meant or ():
             for out in other.outs:
                 deps.setdefault(out.path)
                 if want.optional and out.path not in stage.deps:
                     optional.setdefault(out.path)
-    return dataclasses.replace(stage, deps=tuple(deps), optional=tuple(optional))
+    return stage._replace(deps=tuple(deps), optional=tuple(optional))
 
 
 def _inside(stage: Stage, root: str) -> Stage:
@@ -134,4 +134,4 @@ def _inside(stage: Stage, root: str) -> Stage:
         deps[name] = None
         if want.optional:
             optional[name] = None
-    return dataclasses.replace(stage, deps=tuple(deps), wants=tuple(wants), optional=tuple(optional))
+    return stage._replace(deps=tuple(deps), wants=tuple(wants), optional=tuple(optional))

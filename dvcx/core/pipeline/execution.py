@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 from dvcx.core.documents import Document
 from dvcx.core.pipeline.checking import Place, expect, kind, refused, texts
+from dvcx.core.records import MAX_RETRIES
 from dvcx.errors import display
 
 KEYS = ("resources", "mutex", "env", "retries", "timeout")
-MAX_RETRIES = 100
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30, "ti": 1 << 40}
 # Compiled by re when they are needed, which is seldom; every command imports this file.

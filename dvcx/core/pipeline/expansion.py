@@ -44,12 +44,14 @@ Used = dict[str, dict[str, None]]
 class Expanded(NamedTuple):
     """The document with plain stages, and for each stage the parameters (file, keys) that templates put into it.
 
+    `maps` are the names of stages that are made for files, each with the wildcard that names those.
     `kept` are all containers that have marks: those go by identity, which is only theirs while they live.
     """
 
     document: Document
     used: Mapping[str, tuple[tuple[str, tuple[str, ...]], ...]]
     kept: tuple[Any, ...]
+    maps: tuple[tuple[str, str], ...]
 
 
 def needed(document: Document) -> bool:
@@ -97,6 +99,7 @@ class _Expansion:
         self.kept: list[Any] = []
         self.values = self.text = self.carried = 0
         self.used: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {}
+        self.maps: list[tuple[str, str]] = []
 
     def run(self) -> Expanded:
         top = self.document.value
@@ -110,7 +113,7 @@ class _Expansion:
                 new[key] = self.fill((key,), new[key], scope, {}, whole=True).value
         if isinstance(new.get("stages"), dict):
             new["stages"] = self.stages(new["stages"], scope)
-        return Expanded(Document(new, self.document.file, self.marks), self.used, tuple(self.kept))
+        return Expanded(Document(new, self.document.file, self.marks), self.used, tuple(self.kept), tuple(self.maps))
 
     def stages(self, stages: dict[str, Any], scope: Scope) -> dict[str, Any]:
         new: dict[str, Any] = {}
@@ -186,6 +189,7 @@ class _Expansion:
             raise refused(self.document, at, " takes no wdir that is a template", "write the directory itself", value=False)
         pattern, base = resolve(self.base, written, where), resolve(self.base, wdir, where)
         begins = fixed_part(pattern)
+        self.maps.append((str(at[1]), pattern))
         found = self.read(f"{WILDCARD}{pattern}") or {}
         for path in found.get("files", ()):
             key = path[len(begins) + 1 :] if begins else path

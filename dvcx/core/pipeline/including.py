@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -87,6 +86,7 @@ def joined(found: Sequence[Part]) -> Pipeline:
         tuple(plot for one in pipelines for plot in one.plots),
         tuple(artifact for one in pipelines for artifact in one.artifacts),
         tuple(dataset for one in pipelines for dataset in one.datasets),
+        tuple(pair for one in pipelines for pair in one.maps),
     )
 
 
@@ -118,7 +118,7 @@ def _moved(stage: Stage, old: str, new: str) -> Stage:
         else want
         for want in stage.wants
     )
-    return dataclasses.replace(stage, file=new, wants=wants, source=old)
+    return stage._replace(file=new, wants=wants, source=old)
 
 
 def _where(part: Part, name: str) -> str:

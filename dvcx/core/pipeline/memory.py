@@ -11,7 +11,7 @@ from dvcx.core.pipeline.execution import Execution
 from dvcx.core.pipeline.schema import Artifact, Dataset, Metric, Out, ParamsOf, Pipeline, Plot, Stage, Want
 
 # Bump it whenever the same dvcx.yaml would become other stages: it makes what is remembered unknown.
-_FORM = 4
+_FORM = 5
 
 
 def dump_pipeline(pipeline: Pipeline) -> bytes:
@@ -27,7 +27,7 @@ def load_pipeline(data: bytes, file: str) -> Pipeline | None:
     if head != b"dvcx-stages %d %08x" % (_FORM, zlib.crc32(body)):
         return None
     try:
-        stages, params, metrics, plots, artifacts, datasets = json.loads(body)
+        stages, params, metrics, plots, artifacts, datasets, maps = json.loads(body)
         pipeline = Pipeline(
             tuple([_load_stage(row) for row in _typed(stages, list)]),
             _texts(params),
@@ -35,6 +35,7 @@ def load_pipeline(data: bytes, file: str) -> Pipeline | None:
             tuple(Plot(*_texts(row)) for row in plots),
             tuple(_load_artifact(*row) for row in artifacts),
             tuple(Dataset(*_texts(row)) for row in datasets),
+            tuple(_pair(*_texts(row)) for row in maps),
         )
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
@@ -133,6 +134,10 @@ def _load_tokens(rows: Sequence[Any]) -> tuple[tuple[str, float], ...]:
 def _load_artifact(name: Any, path: Any, desc: Any, type_: Any, labels: Any, meta: Any) -> Artifact:
     name, path, desc, type_, meta = _texts([name, path, desc, type_, meta])
     return Artifact(name, path, desc, type_, _texts(labels), meta)
+
+
+def _pair(first: str, second: str) -> tuple[str, str]:
+    return first, second
 
 
 def _texts(values: Any) -> tuple[str, ...]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from dvcx.core.documents import Document
@@ -88,8 +87,7 @@ class Want(NamedTuple):
     exact: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Stage:
+class Stage(NamedTuple):
     """One step of the dvcx.yaml `file`. Every path is relative to the project.
 
     `places` are LINE:COLUMN of the stage, then behind a `|` each those of its outs, deps, params, wants and `when`, parted by
@@ -185,7 +183,10 @@ class Dataset(NamedTuple):
 
 
 class Pipeline(NamedTuple):
-    """All that one dvcx.yaml says. `params` are paths in the project."""
+    """All that one dvcx.yaml says. `params` are paths in the project.
+
+    `maps` are stages that are made for files: their name before the `@`, and the wildcard, as seen from the project.
+    """
 
     stages: tuple[Stage, ...] = ()
     params: tuple[str, ...] = ()
@@ -193,6 +194,7 @@ class Pipeline(NamedTuple):
     plots: tuple[Plot, ...] = ()
     artifacts: tuple[Artifact, ...] = ()
     datasets: tuple[Dataset, ...] = ()
+    maps: tuple[tuple[str, str], ...] = ()
 
 
 def address(file: str, name: str) -> str:
@@ -233,9 +235,10 @@ def parse_pipeline(
     from dvcx.core.pipeline import expansion, templating
 
     used: Mapping[str, tuple[tuple[str, tuple[str, ...]], ...]] = {}
+    maps: tuple[tuple[str, str], ...] = ()
     if expansion.needed(document):
         expanded = expansion.expand(document, file, read or _nothing, templating.Style(*style), STAGE_KEYS)
-        document, used = expanded.document, expanded.used
+        document, used, maps = expanded.document, expanded.used, expanded.maps
         stages = document.value.get("stages") or {}
     base = parent(file)
     return Pipeline(
@@ -245,6 +248,7 @@ def parse_pipeline(
         _top_plots(document),
         _artifacts(document, base),
         _datasets(document),
+        maps,
     )
 
 

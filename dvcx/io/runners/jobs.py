@@ -6,112 +6,211 @@ import json
 import os
 import secrets
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple
 
-from dvcx.errors import DiskRefused, NotFound, UsageError, display
+from dvcx.errors import Busy, DiskRefused, NotFound, UsageError, display
+from dvcx.io import lock
 from dvcx.io.files import atomic_write, private_directory
+from dvcx.io.hashing import seal
 from dvcx.io.processes import belongs
 from dvcx.io.runners.local import end_group
-from dvcx.io.runners.protocol import CANCELLED, DONE, FAILED, LOST, RUNNING, Job, JobState
+from dvcx.io.runners.protocol import CANCELLED, DONE, FAILED, LOST, RUNNING, WAITING, Job, JobState
 
 MARK = "DVCX_JOB"
 PIECE = 1 << 20
-# The shell leaves word of the exit code, whoever is there to hear it.
-_SCRIPT = 'code=0; "$@" || code=$?; echo $code > "$DVCX_JOB_DIR/code.new"; mv "$DVCX_JOB_DIR/code.new" "$DVCX_JOB_DIR/code"'
+PATIENCE = 60.0
+"""Seconds to wait for others that change the queue, each of which takes a moment."""
+# Nobody here waits for it: it is to live longer.
+_APART = '"$@" < /dev/null > /dev/null 2>&1 &'
+STARTING = 10.0
+"""Seconds a keeper may take until it is there."""
+
+
+class Slots(NamedTuple):
+    """What jobs share on this machine: cores, bytes of memory (0: unknown, and not counted), GPUs."""
+
+    cpu: float
+    memory: int = 0
+    gpu: float = 0.0
 
 
 class LocalJobs:
-    """A `Runner` on this machine. All submitted jobs run at once: who submits decides how many. State is below `directory`."""
+    """A `Runner` on this machine, with as many jobs at a time as `slots` has room for; the others wait in their order.
 
-    def __init__(self, directory: str, command: Callable[[Job], Sequence[str]], environment: Mapping[str, str]) -> None:
-        self._directory, self._command, self._environment = directory, command, environment
-        self._children: dict[str, subprocess.Popen[bytes]] = {}
+    State is below `directory`, which several processes may use. A keeper, a process of its own for each `environment`, starts
+    what waits when there is room, whoever submitted it may have ended. `command` makes a job's command line, to be run in `cwd`.
+    """
+
+    shares_cache = True
+
+    def __init__(
+        self,
+        directory: str,
+        command: Callable[[Job], Sequence[str]],
+        environment: Mapping[str, str],
+        *,
+        slots: Slots,
+        cwd: str = "/",
+    ) -> None:
+        self._directory, self._command, self._environment = directory, command, dict(environment)
+        self._slots, self._cwd = slots, cwd
+        # Jobs of another environment are for a keeper of its own. The digest tells nobody what is in it.
+        self._kept = -STARTING
+        told = json.dumps([sorted(self._environment.items()), cwd])
+        self._mark = seal(told.encode("utf-8", "surrogateescape")).hex()[:16]
 
     def submit(self, jobs: Sequence[Job]) -> tuple[str, ...]:
         """See `Runner.submit`."""
-        return tuple(self._submit(job) for job in jobs)
+        for name in ("", "/waiting", "/running"):
+            private_directory(f"{self._directory}{name}")
+        with queue_of(self._directory):
+            under_way = {(record["key"], record["mark"]): name for name, record in _under_way(self._directory)}
+            names = []
+            for job in jobs:
+                known = under_way.get((job.key, self._mark)) if not job.force else None
+                names.append(known or self._line_up(job))
+            self._keep()
+        return tuple(names)
 
-    def _submit(self, job: Job) -> str:
-        name = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{secrets.token_hex(4)}"
+    def _line_up(self, job: Job) -> str:
+        name = f"{time.time_ns():020d}-{secrets.token_hex(4)}"
         path = f"{self._directory}/{name}"
-        private_directory(self._directory)
         private_directory(path)
-        environment = {**self._environment, MARK: name, "DVCX_JOB_DIR": path}
-        try:
-            with open(f"{path}/log", "wb") as log:
-                child = subprocess.Popen(
-                    ["/bin/sh", "-c", _SCRIPT, "sh", *self._command(job)],
-                    env=environment,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                )
-        except OSError as error:
-            raise DiskRefused(f"{display(path)}: the job cannot be started: {error.strerror}", "check the directory") from None
-        self._children[name] = child
-        record = {"key": job.key, "remote": job.remote, "pid": child.pid, "began": time.time()}
+        record = {**job._asdict(), "command": list(self._command(job)), "cwd": self._cwd, "mark": self._mark}
+        record["submitted"] = time.time()
         atomic_write(f"{path}/job.json", json.dumps(record).encode(), mode=0o600, fsync=False)
+        atomic_write(f"{self._directory}/waiting/{name}", b"", mode=0o600, fsync=False)
         return name
 
+    def _keep(self) -> None:
+        """See to it that somebody starts what waits. To be called while the queue is held: so does a keeper that leaves."""
+        if time.monotonic() < self._kept + 2.0 or keeper_is_there(self._directory, self._mark):
+            return
+        self._kept = time.monotonic()
+        arguments = [self._directory, self._mark, *map(str, self._slots)]
+        try:
+            subprocess.run(
+                ["/bin/sh", "-c", _APART, "sh", sys.executable, "-m", "dvcx.io.runners.keeper", *arguments],
+                env=self._environment,
+                start_new_session=True,
+                check=False,
+            )
+        except OSError as error:
+            path = display(self._directory)
+            raise DiskRefused(f"{path}: jobs cannot be started: {error.strerror}", "check the directory") from None
+
     def poll(self, ids: Sequence[str]) -> tuple[JobState, ...]:
-        """See `Runner.poll`."""
-        return tuple(self._state(name) for name in ids)
+        """See `Runner.poll`. It also sees to it that somebody starts what waits, should the keeper have been killed."""
+        states = tuple(self._state(name) for name in ids)
+        if any(state.state == WAITING for state in states):
+            with suppress(Busy), queue_of(self._directory):
+                self._keep()
+        return states
 
     def _state(self, name: str) -> JobState:
-        child = self._children.get(name)
-        alive = child is not None and child.poll() is None
-        try:
-            path = f"{self._path(name)}/job.json"
-            with open(path, "rb") as file:
-                record = json.loads(file.read(PIECE))
-            key, pid, began = str(record["key"]), int(record["pid"]), float(record["began"])
-        except (OSError, ValueError, KeyError, TypeError):
+        path = self._path(name)
+        record = read_record(f"{path}/job.json")
+        if record is None:
             return JobState(name, "", LOST)
-        found = self._code(name)
+        key, cancelled = str(record["key"]), os.path.exists(f"{path}/cancelled")
+        # In this order: what is over was running before, and what runs was waiting.
+        waits = os.path.exists(f"{self._directory}/waiting/{name}")
+        began = read_record(f"{path}/began.json")
+        found = _code(path)
         if found is not None:
             code, moment = found
-            cancelled = os.path.exists(f"{self._path(name)}/cancelled")
-            return JobState(name, key, DONE if code == 0 else CANCELLED if cancelled else FAILED, code, began, moment)
-        if alive or belongs(pid, f"{MARK}={name}"):
-            return JobState(name, key, RUNNING, 0, began)
-        return JobState(name, key, CANCELLED if os.path.exists(f"{self._path(name)}/cancelled") else LOST, 0, began)
-
-    def _code(self, name: str) -> tuple[int, float] | None:
-        try:
-            with open(f"{self._path(name)}/code", encoding="ascii") as file:
-                return int(file.read(16)), os.fstat(file.fileno()).st_mtime
-        except (OSError, ValueError):
-            return None
+            since = float(began["began"]) if began is not None else 0.0
+            return JobState(name, key, DONE if code == 0 else CANCELLED if cancelled else FAILED, code, since, moment)
+        if began is not None:
+            since = float(began["began"])
+            if belongs(int(began["pid"]), f"{MARK}={name}"):
+                return JobState(name, key, RUNNING, 0, since)
+            # It may have ended between two looks; its keeper, if there is one, leaves word in a moment.
+            found = _code(path)
+            if found is not None or keeper_is_there(self._directory, str(record["mark"])):
+                return self._state(name) if found is not None else JobState(name, key, RUNNING, 0, since)
+            return JobState(name, key, CANCELLED if cancelled else LOST, 0, since)
+        if cancelled:
+            return JobState(name, key, CANCELLED)
+        alone = record["mark"] != self._mark and time.time() - float(record["submitted"]) > STARTING
+        if not waits or (alone and not keeper_is_there(self._directory, str(record["mark"]))):
+            return JobState(name, key, LOST)
+        return JobState(name, key, WAITING)
 
     def cancel(self, ids: Sequence[str]) -> None:
         """See `Runner.cancel`."""
+        with queue_of(self._directory):
+            for name in ids:
+                if _code(self._path(name)) is None and os.path.isdir(self._path(name)):
+                    atomic_write(f"{self._path(name)}/cancelled", b"", mode=0o600, fsync=False)
+                    with suppress(FileNotFoundError):
+                        os.unlink(f"{self._directory}/waiting/{name}")
         for name in ids:
-            state = self._state(name)
-            if state.state != RUNNING:
-                continue
-            with open(f"{self._path(name)}/cancelled", "wb"):
-                pass
-            with open(f"{self._path(name)}/job.json", "rb") as file:
-                pid = int(json.loads(file.read(PIECE))["pid"])
-            # Its dvcx ends the command it runs, which has a process group of its own.
-            end_group(pid)
-            child = self._children.get(name)
-            if child is not None:
-                child.wait()
+            began = read_record(f"{self._path(name)}/began.json")
+            if began is not None and belongs(int(began["pid"]), f"{MARK}={name}"):
+                # Its dvcx ends the command it runs, which has a process group of its own.
+                end_group(int(began["pid"]))
 
     def logs(self, id: str, start: int = 0) -> Iterator[bytes]:
         """See `Runner.logs`."""
-        try:
-            with open(f"{self._path(id)}/log", "rb") as file:
-                file.seek(start)
-                while piece := file.read(PIECE):
-                    yield piece
-        except FileNotFoundError:
-            raise NotFound(f"there is no job '{display(id)}' here", "the ids are those that submit returned") from None
+        path = self._path(id)
+        if not os.path.exists(f"{path}/job.json"):
+            raise NotFound(f"there is no job '{display(id)}' here", "the ids are those that submit returned")
+        with suppress(FileNotFoundError), open(f"{path}/log", "rb") as file:
+            file.seek(start)
+            while piece := file.read(PIECE):
+                yield piece
 
     def _path(self, name: str) -> str:
         if not name.isascii() or not name.replace("-", "").isalnum():
             raise UsageError(f"not the id of a job: '{display(name[:80])}'", "the ids are those that submit returned")
         return f"{self._directory}/{name}"
+
+
+def queue_of(directory: str) -> Any:
+    """Hold the queue of a directory of jobs: what waits, what runs, and whether a keeper is there."""
+    return lock.hold(f"{directory}/queue.lock", command="dvcx jobs", timeout=PATIENCE)
+
+
+def keeper_lock(directory: str, mark: str) -> str:
+    """The lock that the keeper of an environment's jobs holds while it is there."""
+    return f"{directory}/keeper-{mark}.lock"
+
+
+def keeper_is_there(directory: str, mark: str) -> bool:
+    """Whether somebody will start what waits, and leave word of what ends."""
+    try:
+        with lock.hold(keeper_lock(directory, mark), command="dvcx jobs", timeout=0, shared=True):
+            return False
+    except Busy:
+        return True
+
+
+def read_record(path: str) -> dict[str, Any] | None:
+    """A small JSON file of a job; None when it is not there, or not whole."""
+    try:
+        with open(path, "rb") as file:
+            record = json.loads(file.read(PIECE))
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def _under_way(directory: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    for name in (*os.listdir(f"{directory}/waiting"), *os.listdir(f"{directory}/running")):
+        path = f"{directory}/{name}"
+        record = read_record(f"{path}/job.json")
+        if record is not None and _code(path) is None and not os.path.exists(f"{path}/cancelled"):
+            yield name, record
+
+
+def _code(path: str) -> tuple[int, float] | None:
+    try:
+        with open(f"{path}/code", encoding="ascii") as file:
+            return int(file.read(16)), os.fstat(file.fileno()).st_mtime
+    except (OSError, ValueError):
+        return None

@@ -12,7 +12,8 @@ OVER = frozenset({DONE, FAILED, CANCELLED, LOST})
 class Job(NamedTuple):
     """An action to run: its key, the remote its request, inputs and result go through, and what it needs of a machine.
 
-    `cpu` counts cores, `memory` bytes (0: unknown), `gpu` devices, `timeout` seconds (0: none).
+    `cpu` counts cores, `memory` bytes (0: unknown), `gpu` devices, `timeout` seconds (0: none). `force` runs it though its
+    result is known.
     """
 
     key: str
@@ -21,6 +22,7 @@ class Job(NamedTuple):
     memory: int = 0
     gpu: float = 0.0
     timeout: float = 0.0
+    force: bool = False
 
 
 class JobState(NamedTuple):
@@ -40,8 +42,11 @@ class JobState(NamedTuple):
 class Runner(Protocol):
     """Runs jobs side by side, out of this process. Whoever submitted them may end; another process may ask for them by id."""
 
+    shares_cache: bool
+    """Whether jobs use this project's cache; else requests, inputs and results go through a remote, which a job names."""
+
     def submit(self, jobs: Sequence[Job]) -> tuple[str, ...]:
-        """Begin jobs, or line them up; an id for each, in their order."""
+        """Begin jobs, or line them up; an id for each, in their order. One whose action is under way may get the id of that."""
 
     def poll(self, ids: Sequence[str]) -> tuple[JobState, ...]:
         """How these jobs are, in their order: one question for all of them."""
@@ -50,4 +55,4 @@ class Runner(Protocol):
         """End jobs with all they started; fine for those that are over. Returns when they are ended, or were told to."""
 
     def logs(self, id: str, start: int = 0) -> Iterator[bytes]:
-        """What a job printed so far, from byte `start` on."""
+        """What a job printed so far, from byte `start` on; nothing while it waits. Raises `NotFound` for no job."""

@@ -7,11 +7,12 @@ from typing import NamedTuple
 from dvcx.core.records import (
     MAX_ACTION,
     Action,
-    Request,
+    Asked,
+    action_part,
     decode_action,
-    decode_request,
+    decode_asked,
     encode_action,
-    encode_request,
+    encode_asked,
 )
 from dvcx.errors import IntegrityError, NotFound, UnsafeInput
 from dvcx.io.hashing import seal
@@ -58,21 +59,21 @@ def write_action(backend: Backend, action: Action) -> None:
     backend.write(action_name(action.key), encode_action(action))
 
 
-def read_request(backend: Backend, key: str, label: str) -> Request:
-    """A request; its bytes prove it. Raises `NotFound`, `IntegrityError`, `UnsafeInput`."""
+def read_request(backend: Backend, key: str, label: str) -> Asked:
+    """A request; its bytes prove the action. Raises `NotFound`, `IntegrityError`, `UnsafeInput`."""
     name = request_name(key)
     data = _read(backend, name, label)
     if data is None:
         raise NotFound(f"{label} holds no request of the action {key}", "make it: dvcx exec-action --request STAGE --remote NAME")
-    if seal(data).hex() != key:
+    if seal(action_part(data)).hex() != key:
         raise IntegrityError(f"{label}: {name}: its key is not the digest of its bytes", "remove it, and make the request again")
-    return decode_request(data, f"{label}: {name}")
+    return decode_asked(data, f"{label}: {name}")
 
 
-def write_request(backend: Backend, request: Request) -> str:
-    """Write a request; its key."""
-    data = encode_request(request)
-    key = seal(data).hex()
+def write_request(backend: Backend, asked: Asked) -> str:
+    """Write a request; its key. Terms may be others than those of an earlier one."""
+    data = encode_asked(asked)
+    key = seal(action_part(data)).hex()
     backend.write(request_name(key), data)
     return key
 

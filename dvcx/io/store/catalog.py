@@ -7,7 +7,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from itertools import groupby
+from itertools import chain, groupby
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ _CHUNK = 500
 _LOOKS = 3
 _SCAN_ABOVE = 2000
 _AT_ONCE = 200_000
+_ROWS = 50
 
 
 class Place(NamedTuple):
@@ -149,7 +150,8 @@ class Catalog:
                     packed += [(*frame, number) for frame in pack.frames if frame.kind != KIND_RECIPE]
                     held = [(contents.get((f.id, f.seal)), f) for f in pack.frames if f.kind == KIND_RECIPE] if contents else []
                     cooked = [(*recipe, number, f.offset, f.stored) for recipe, f in held if recipe is not None]
-                    db.executemany("INSERT OR REPLACE INTO recipes VALUES (?, ?, ?, ?, ?, ?, ?)", cooked)
+                    if cooked:
+                        db.executemany("INSERT OR REPLACE INTO recipes VALUES (?, ?, ?, ?, ?, ?, ?)", cooked)
                 alone += [(item.id, item.seal, item.kind, 0, 0, item.size, item.size, 0) for item in learned.loose]
                 if learned.complete:
                     db.execute("INSERT OR REPLACE INTO indexes VALUES (?)", (learned.name,))
@@ -362,10 +364,15 @@ def _number(db: sqlite3.Connection, pack: PackInfo) -> int:
 
 def _insert(db: sqlite3.Connection, packed: list[tuple[Any, ...]], alone: list[tuple[Any, ...]]) -> None:
     """Write rows in the order of the table, which is many times quicker; both lists are empty afterwards."""
-    columns = "(id, seal, kind, encoding, offset, stored, size, pack) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+    columns = "(id, seal, kind, encoding, offset, stored, size, pack)"
     for rows, verb in ((packed, "REPLACE"), (alone, "IGNORE")):
         rows.sort(key=itemgetter(0))
-        db.executemany(f"INSERT OR {verb} INTO objects {columns}", rows)
+        start = 0
+        for many in (_ROWS, 1):  # some at a time cost a quarter less
+            sql = f"INSERT OR {verb} INTO objects {columns} VALUES {', '.join(['(?, ?, ?, ?, ?, ?, ?, ?)'] * many)}"
+            end = start + (len(rows) - start) // many * many
+            db.executemany(sql, (list(chain.from_iterable(rows[at : at + many])) for at in range(start, end, many)))
+            start = end
         rows.clear()
 
 

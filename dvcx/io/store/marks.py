@@ -146,7 +146,7 @@ def used_since(store: Store, marks: Marks, since: float) -> set[bytes]:
     return ids
 
 
-def hold(store: Store, ids: Collection[bytes], *, unnamed: Collection[bytes] = ()) -> None:
+def hold(store: Store, ids: Iterable[bytes], *, unnamed: Collection[bytes] = ()) -> None:
     """A push counts on these objects, which are on the remote already: no collection may take them. One listing, mostly.
 
     Of a large blob its chunks are held as well; `unnamed` are those loose ones that no index names yet. Raises `Busy` while

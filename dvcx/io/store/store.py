@@ -252,11 +252,12 @@ class Store:
         """Seals of the objects that are here, by id; an empty seal where only reading them could tell."""
         self.sync()
         wanted = {digest_bytes(object_id): object_id for object_id in ids}
-        if len(wanted) > MANY:
-            seals = self.seals()
-            found = {wanted[key]: seals[key] for key in wanted.keys() & seals.keys()}
-        else:
-            found = {wanted[key]: place.seal for key, place in self._find(list(wanted)).items()}
+        seals = self.seals() if len(wanted) > MANY else {key: place.seal for key, place in self._find(list(wanted)).items()}
+        return self._have(wanted, seals)
+
+    def _have(self, wanted: Mapping[bytes, str], seals: Mapping[bytes, bytes]) -> dict[str, bytes]:
+        """The same by raw id, of objects of which the indexes name those in `seals`."""
+        found = {wanted[key]: seals[key] for key in wanted.keys() & seals.keys()}
         if not self.is_cache:
             rest = [key for key, object_id in wanted.items() if object_id not in found]
             found.update({wanted[key]: recipe.seal for key, recipe in self.recipes(rest).items()})
@@ -284,10 +285,11 @@ class Store:
     def seals(self) -> dict[bytes, bytes]:
         """Seals of all objects the indexes name and the listing shows, by raw id."""
         self.sync()
-        if self.is_cache:
-            return self.catalog.seals()
-        lost = {key for key, size in self.catalog.loose() if self._loose.get(key) != size}
-        return {key: value for key, value in self.catalog.seals().items() if key not in lost}
+        seals = self.catalog.seals()
+        if not self.is_cache:
+            for key in [key for key, size in self.catalog.loose() if self._loose.get(key) != size]:
+                seals.pop(key, None)
+        return seals
 
     def seal_of(self, key: bytes) -> bytes | None:
         """The seal of one object the indexes name."""
@@ -298,7 +300,14 @@ class Store:
     def missing(self, wanted: Iterable[Wanted]) -> list[Wanted]:
         """Those of `wanted` that are not here. Raises `IntegrityError` when an id is here with another seal."""
         items = list(wanted)
-        here = self.have(item.id for item in items)
+        if len(items) > MANY:
+            # Mostly all are named by the indexes, with the right seal: that is seen in one quick walk.
+            self.sync()
+            seals = self.seals()
+            items = [item for item in items if seals.get(bytes.fromhex(item.id[7:]), b"").hex() != item.seal]
+            here = self._have({digest_bytes(item.id): item.id for item in items}, seals)
+        else:
+            here = self.have(item.id for item in items)
         absent = []
         for item in items:
             known = here.get(item.id)

@@ -32,7 +32,7 @@ from dvcx.core.packing import (
     merge_ranges,
     table_length,
 )
-from dvcx.core.records import MAX_ACTION, decode_action
+from dvcx.core.records import MAX_ACTION, action_part, decode_action, decode_asked
 from dvcx.errors import DiskRefused, DvcxError, IntegrityError, NotFound, RemoteFailed, UnsafeInput, disk_refused, display
 from dvcx.events import Advanced, Began, Emit, Ended
 from dvcx.io import pool
@@ -1060,7 +1060,10 @@ def _actions(store: Store, found: Survey, jobs: int) -> None:
         try:
             data = store.backend.read(name, 0, size)
             if name == request_name(key):
-                return None if seal(data).hex() == key else Fault(BROKEN, name, "its key is not the digest of its bytes")
+                if seal(action_part(data)).hex() != key:
+                    return Fault(BROKEN, name, "its key is not the digest of its bytes")
+                decode_asked(data, name)
+                return None
             action = decode_action(data, name)
         except NotFound:
             return None

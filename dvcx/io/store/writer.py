@@ -43,7 +43,6 @@ from dvcx.io.store.chunking import Later, Nearby, Spot, from_file, from_pieces, 
 from dvcx.io.store.leftovers import Leftovers
 from dvcx.io.store.packfile import OpenPack, WriteBehind, create, fresh_name, move_into, write_all
 from dvcx.io.store.store import MAX_INDEX, Store, Wanted, object_name, pack_name, stamp
-from dvcx.io.store.verify import read_frames
 
 HELD = 32 << 20
 NOT_COMPRESSED = 256
@@ -754,6 +753,8 @@ class Writer:
 
     def _disown(self, key: bytes) -> None:
         """Found packs with a wrong recipe of this blob are not named: what is right in them goes into a pack of ours."""
+        from dvcx.io.store.verify import read_frames  # hardly ever needed
+
         theirs = (key, KIND_RECIPE)
         for pack in [pack for pack in self._finished if any((f.id, f.kind) == theirs for f in pack.info.frames)]:
             self._finished.remove(pack)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dvcx.core.objects import Content
-from dvcx.core.records import Action, Request, encode_action, encode_request
+from dvcx.core.records import Action, Asked, Request, Terms, encode_action, encode_request
 from dvcx.errors import DvcxError, IntegrityError, NotFound, UnsafeInput
 from dvcx.io.hashing import seal
 from dvcx.io.store.actions import keep_action, read_action, read_request, write_request
@@ -58,8 +58,9 @@ def test_a_hostile_result_is_an_error_and_is_replaced(backend: LocalBackend, dat
 
 
 def test_a_request_proves_itself(backend: LocalBackend) -> None:
-    key = write_request(backend, REQUEST)
-    assert key == seal(encode_request(REQUEST)).hex() and read_request(backend, key, "there") == REQUEST
+    key = write_request(backend, Asked(REQUEST))
+    assert key == seal(encode_request(REQUEST)).hex() and read_request(backend, key, "there") == Asked(REQUEST)
+    assert b"".join(backend.stream(request_name(key), 1 << 20)) == encode_request(REQUEST)  # no terms, no more bytes
     with pytest.raises(NotFound, match="holds no request"):
         read_request(backend, KEY, "there")
     backend.write(request_name(KEY), encode_request(REQUEST))
@@ -78,6 +79,35 @@ def test_a_request_proves_itself(backend: LocalBackend) -> None:
     ],
 )
 def test_a_hostile_request_is_refused_though_it_proves_itself(backend: LocalBackend, request_: Request) -> None:
-    key = write_request(backend, request_)
+    key = write_request(backend, Asked(request_))
+    with pytest.raises(DvcxError):
+        read_request(backend, key, "there")
+
+
+def test_terms_are_no_part_of_the_key(backend: LocalBackend) -> None:
+    asked = Asked(REQUEST._replace(code={"a.py": "ab" * 32}), Terms(1.5, 2, {"a.py": ONE}))
+    key = write_request(backend, asked)
+    assert key == write_request(backend, Asked(asked.request)) and read_request(backend, key, "there").terms == Terms()
+    assert write_request(backend, asked) == key and read_request(backend, key, "there") == asked
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"[]",
+        b'{"dvcx":2}',
+        b'{"dvcx":1,"timeout":-1}',
+        b'{"dvcx":1,"timeout":NaN}',
+        b'{"dvcx":1,"retries":1000}',
+        b'{"dvcx":1,"retries":true}',
+        b'{"dvcx":1,"cmd":"rm"}',
+        b'{"dvcx":1,"code":[["b.py","blob","xxh128:' + b"0" * 32 + b'","' + b"0" * 64 + b'",1,1,false]]}',
+    ],
+)
+def test_hostile_terms_are_refused(backend: LocalBackend, line: bytes) -> None:
+    data = encode_request(REQUEST)
+    key = seal(data).hex()
+    backend.write(request_name(key), data + b"\n" + line)
     with pytest.raises(DvcxError):
         read_request(backend, key, "there")
