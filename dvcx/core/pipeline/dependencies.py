@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
 from dvcx.core.globs import Globs, fixed_part
@@ -114,7 +113,7 @@ def _linked(stage: Stage, known: Mapping[str, Stage], groups: Mapping[str, Seque
                 deps.setdefault(out.path)
                 if want.optional and out.path not in stage.deps:
                     optional.setdefault(out.path)
-    return dataclasses.replace(stage, deps=tuple(deps), optional=tuple(optional))
+    return stage._replace(deps=tuple(deps), optional=tuple(optional))
 
 
 def _inside(stage: Stage, root: str) -> Stage:
@@ -136,4 +135,4 @@ def _inside(stage: Stage, root: str) -> Stage:
         deps[name] = None
         if want.optional:
             optional[name] = None
-    return dataclasses.replace(stage, deps=tuple(deps), wants=tuple(wants), optional=tuple(optional))
+    return stage._replace(deps=tuple(deps), wants=tuple(wants), optional=tuple(optional))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -119,7 +118,7 @@ def _moved(stage: Stage, old: str, new: str) -> Stage:
         else want
         for want in stage.wants
     )
-    return dataclasses.replace(stage, file=new, line=0, wants=wants)
+    return stage._replace(file=new, line=0, wants=wants)
 
 
 def _where(part: Part, name: str) -> str:

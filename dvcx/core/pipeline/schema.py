@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from dvcx.core.documents import Document
@@ -88,8 +87,7 @@ class Want(NamedTuple):
     exact: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Stage:
+class Stage(NamedTuple):
     """One step of the dvcx.yaml `file`. Every path is relative to the project; `line` is 0 when unknown.
 
     `optional` are those of `deps` that may be absent. `when` are conditions as written. `used` are the parameters that
