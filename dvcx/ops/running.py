@@ -381,6 +381,11 @@ def _attempts(
         with Listener(shop.project.state_dir, record, shop.emit, alone=not shop.floor.several) as listener:
             outcome = _command(shop, stage, commands, directory, listener)
             try:
+                if not is_there(shop.project):
+                    raise StageFailed(
+                        f"stage '{display(stage.address)}': the command removed the project in {display(shop.project.root)}",
+                        "restore it: git checkout -- .dvcx, or dvcx init",
+                    )
                 if not outcome.good:
                     raise _failure(stage, outcome, interrupted=not shop.floor.leash.pulled)
                 entry = _finish(shop, stage, now, key)
@@ -394,6 +399,11 @@ def _attempts(
             listener.end(outcome)
         return Done(entry, outcome.wall)
     raise AssertionError("unreachable")
+
+
+def is_there(project: Project) -> bool:
+    """Whether the project still is one: a command may remove anything."""
+    return os.path.isfile(f"{project.root}/.dvcx/config.toml")
 
 
 def _command(shop: Workshop, stage: Stage, commands: Sequence[str], directory: str, listener: Listener) -> Outcome:
