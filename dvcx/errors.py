@@ -126,6 +126,15 @@ def amount(count: int) -> str:
     raise AssertionError("unreachable")
 
 
+def width_of(text: str) -> int:
+    """The columns that printable `text` takes on a terminal: two for wide characters, none for what is put over another."""
+    if text.isascii():
+        return len(text)
+    from unicodedata import combining, east_asian_width
+
+    return sum(0 if combining(char) else 2 if east_asian_width(char) in "WF" else 1 for char in text)
+
+
 def display(text: str) -> str:
     """`text` safe to print on one line: control characters, escapes and undecodable bytes written as escapes."""
     if text.isprintable():

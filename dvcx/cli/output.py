@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from typing import Any, TextIO
 
-from dvcx.errors import amount, disk_refused, display
+from dvcx.errors import amount, disk_refused, display, width_of
 
 _RESET = "\x1b[0m"
 _STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
@@ -140,9 +140,9 @@ def columns(rows: Iterable[Sequence[str]], indent: str = "") -> list[str]:
     cells = [[display(cell) for cell in row] for row in rows]
     filled = [any(column) for column in zip(*cells, strict=True)]
     cells = [[cell for cell, keep in zip(row, filled, strict=True) if keep] for row in cells]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    widths = [max(map(width_of, column)) for column in zip(*cells, strict=True)]
     return [
-        (indent + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))).rstrip()
+        (indent + "  ".join(cell + " " * (width - width_of(cell)) for cell, width in zip(row, widths, strict=True))).rstrip()
         for row in cells
     ]
 

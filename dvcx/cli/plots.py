@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Context, Option
 
-from dvcx.cli import output
+from dvcx.cli import charts, output
 from dvcx.cli.face import Face, working_directory
 from dvcx.cli.frame import Verb, app
 from dvcx.cli.options import Remote
-from dvcx.core.plots import Changes, thinned
-from dvcx.errors import UsageError, display
+from dvcx.core.metrics import is_number
+from dvcx.core.plots import Changes, Line, Series, count_pairs, labels_of, thinned
+from dvcx.errors import UsageError, amount, display
 from dvcx.events import Warned
 
 if TYPE_CHECKING:
@@ -212,39 +213,69 @@ def _tell(face: Face, problems: Iterable[Problem]) -> None:
 
 
 def _terminal(face: Face, drawings: Iterable[Drawing], problems: Iterable[Problem]) -> None:
+    if face.json:
+        raise UsageError("--json and --terminal exclude one another", "choose one of them")
+    _tell(face, problems)
+    width = min(os.get_terminal_size().columns if output.is_terminal(sys.stdout) else 80, 160)
+    blocks = [_text(face, drawing, width) for drawing in drawings]
+    output.write("\n".join(blocks) or "no plots\n")
+
+
+def _text(face: Face, drawing: Drawing, width: int) -> str:
+    """One plot as text."""
+    one = drawing.definition
+    title = display(one.title or one.name)
+    if drawing.pictures:
+        rows = [(picture.rev, f"image: {path} ({amount(len(picture.data))})") for path, picture in drawing.pictures]
+        return "".join(f"{line}\n" for line in [title, *output.columns(rows, "  ")])
+    labels = labels_of(one.series, drawing.lines)
+    several = len({line.series for line in drawing.lines}) > 1
+    names = [f"{line.rev} {labels[line.series]}" if several else line.rev for line in drawing.lines]
+    if one.template.startswith("bar_"):
+        shown = names if len(drawing.lines) > 1 else [""] * len(drawing.lines)
+        lines = charts.bars(drawing.lines, shown, width, longest_first=one.template.endswith("_sorted"))
+        return "".join(f"{line}\n" for line in [title, *lines])
+    if one.template.startswith("confusion"):
+        return "".join(f"{line}\n" for line in _matrices(title, one.template, drawing.lines, labels, names, width))
+    return _curves(face, title, one.template, drawing.lines, names, width)
+
+
+def _matrices(
+    title: str, template: str, lines: Sequence[Line], labels: Mapping[Series, str], names: Sequence[str], width: int
+) -> Iterator[str]:
+    field = "share" if template.endswith("_normalized") else "count"
+    rows = count_pairs(lines, labels)
+    for line, name in zip(lines, names, strict=True):
+        own = [row for row in rows if (row["rev"], row["series"]) == (line.rev, labels[line.series])]
+        yield f"{title} ({display(name)})"
+        yield from charts.matrix(own, field, f"{line.y} \\ {line.x}", width)
+
+
+def _curves(face: Face, title: str, template: str, lines: Sequence[Line], names: Sequence[str], width: int) -> str:
+    """Lines or points, 20 lines high."""
     try:
         import plotext
     except ImportError:
         hint = "pip install 'dvcx[plots]', or: pip install 'plotext<6'"
         raise UsageError("--terminal needs the package plotext", hint) from None
-    if face.json:
-        raise UsageError("--json and --terminal exclude one another", "choose one of them")
-    _tell(face, problems)
-    for drawing in drawings:
-        if drawing.pictures:
-            face.emit(Warned(f"{drawing.definition.name} is a picture: the page shows it", "dvcx plots show --open"))
-            continue
-        _draw(plotext, face, drawing)
-
-
-def _draw(plotext: Any, face: Face, drawing: Drawing) -> None:
-    """One plot as text, as wide as the terminal, 20 lines high."""
-    one = drawing.definition
     plotext.clear_figure()
     plotext.theme("pro" if face.paint.on else "clear")
-    plotext.plotsize(min(os.get_terminal_size().columns if output.is_terminal(sys.stdout) else 80, 160), 20)
-    plotext.title(display(one.title or one.name))
-    draw = plotext.scatter if one.template.startswith("scatter") else plotext.plot
-    several = len({line.series for line in drawing.lines}) > 1
-    for line in drawing.lines:
-        points = [point for point in line.points if _is_number(point.x) and _is_number(point.y)]
+    # It fits the plot into what it takes for the terminal, which is small where there is none.
+    plotext.limit_size(False, False)
+    plotext.plotsize(max(width, 20), 20)
+    plotext.title(title[:width])
+    draw = plotext.scatter if template.startswith("scatter") else plotext.plot
+    drawn = 0
+    # Without colours, signs tell lines apart.
+    signs = "·+ox#*" if len(lines) > 1 and not face.paint.on else ""
+    for number, (line, name) in enumerate(zip(lines, names, strict=True)):
+        points = [point for point in line.points if is_number(point.x) and is_number(point.y)]
         points = [points[at] for at in thinned(len(points), max(1, len(points) // 2_000))]
+        drawn += len(points)
         if points:
-            label = f"{line.rev} {line.y}" if several else line.rev
-            draw([point.x for point in points], [point.y for point in points], label=display(label))
-    text = plotext.build()
-    output.write((text if face.paint.on else plotext.uncolorize(text)) + "\n")
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float)
+            sign = signs[number % len(signs)] if signs else None
+            draw([point.x for point in points], [point.y for point in points], label=display(name)[: width // 2], marker=sign)
+    if not drawn:
+        return f"{title}\n  no numbers to draw: the page, or another template, may show them\n"
+    text: str = plotext.build()
+    return (text if face.paint.on else plotext.uncolorize(text)).rstrip("\n") + "\n"

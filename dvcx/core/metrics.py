@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from dvcx.core.pipeline.params import MISSING, Missing, same
-from dvcx.errors import UsageError, display
+from dvcx.errors import UsageError, display, width_of
 
 Scalar: TypeAlias = str | int | float | bool | None
 Value: TypeAlias = Scalar | tuple[Scalar, ...]
@@ -219,8 +219,8 @@ def delta_text(delta: float | int | None, precision: int = 0) -> str:
 def markdown(rows: Iterable[Sequence[str]]) -> str:
     """Rows, the first of them the header, as a table of GitHub's Markdown, padded so that it reads well as text, too."""
     cells = [[_markdown_cell(cell) for cell in row] for row in rows]
-    widths = [max(3, *map(len, column)) for column in zip(*cells, strict=True)]
-    lines = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in cells]
+    widths = [max(3, *map(width_of, column)) for column in zip(*cells, strict=True)]
+    lines = [[cell + " " * (width - width_of(cell)) for cell, width in zip(row, widths, strict=True)] for row in cells]
     lines.insert(1, ["-" * width for width in widths])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 

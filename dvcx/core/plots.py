@@ -306,13 +306,13 @@ def spec(
     `template`, called `name`, holds anchors. With `whole`, points keep the other fields of their rows, for templates of users.
     """
     revisions = list(dict.fromkeys(one.rev for one in lines))
-    labels = _labels(one.series, lines)
+    labels = labels_of(one.series, lines)
     counted = "<DVCX_COUNTS>" in json.dumps(template)
     x_label = one.x_label or _common((line.x for line in lines), "x")
     y_label = one.y_label or _common((line.y for line in lines), "y")
     every = [point for line in lines for point in line.points]
     points, note = ([], "") if counted else _points(lines, labels, whole)
-    counts = _counts(lines, labels) if counted else []
+    counts = count_pairs(lines, labels) if counted else []
     values = vega.anchors(
         points=points,
         counts=counts,
@@ -328,7 +328,7 @@ def spec(
     return filled, note
 
 
-def _labels(declared: Sequence[Series], lines: Sequence[Line]) -> dict[Series, str]:
+def labels_of(declared: Sequence[Series], lines: Sequence[Line]) -> dict[Series, str]:
     """What to call each series: by its field, its file, or both, whichever tells them apart."""
     every = list(dict.fromkeys([*declared, *(line.series for line in lines)]))
     names = {**{series: series.y for series in declared}, **{line.series: line.y for line in lines}}
@@ -361,7 +361,7 @@ def thinned(count: int, step: int) -> list[int]:
     return chosen
 
 
-def _counts(lines: Sequence[Line], labels: Mapping[Series, str]) -> list[dict[str, Any]]:
+def count_pairs(lines: Sequence[Line], labels: Mapping[Series, str]) -> list[dict[str, Any]]:
     """How often each pair of x and y occurs, with its share among those of the same y; pairs that never occur are 0."""
     names = sorted({str(value) for line in lines for point in line.points for value in (point.x, point.y)})
     pairs = [(x, y) for y in names for x in names] if len(names) ** 2 * len(lines) <= MAX_POINTS else []
