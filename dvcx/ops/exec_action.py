@@ -172,7 +172,8 @@ def store_inputs(project: Project, cache: Store, contents: Mapping[str, Content]
 
 
 def _exec(place: Project, cache: Store, store: Store | None, key: str, *, force: bool, emit: Emit) -> Executed:
-    known = None if force else _known(cache, store, key)
+    readable = store is not None and actions.policy(place, place.remote_name()) != "off"
+    known = None if force else _known(cache, store if readable else None, key)
     label = store.label if store is not None else ""
     if known is not None:
         return Executed(key, "known", 0.0, label, _outs(known.outs))
@@ -190,7 +191,7 @@ def _exec(place: Project, cache: Store, store: Store | None, key: str, *, force:
     outs, seconds = _attempts(place, cache, key, asked, environment, emit)
     action = Action(key, outs)
     kept = keep_action(cache.backend, action, cache.label)
-    if store is not None and (not place.config.remotes() or actions.policy(place, place.remote_name()) == "write"):
+    if store is not None and actions.policy(place, place.remote_name()) == "write":
         _send(place, cache, store, outs, emit)
         kept = keep_action(store.backend, action, store.label)
     if not kept.own:
@@ -259,6 +260,9 @@ def _place(project: Project | None, remote: str, cache: str) -> Project:
         if not remote:
             return project
         values = dict(project.config.values)
+        # The address of one of the project's remotes is that remote, with what is set for it: credentials, and who may write.
+        urls = {project.config.remote(name)["url"].rstrip("/"): name for name in project.config.remotes()}
+        remote = urls.get(remote.rstrip("/"), remote)
         if remote not in project.config.remotes():
             if "://" not in remote and not os.path.isabs(remote):
                 project.remote_name(remote)

@@ -57,6 +57,7 @@ from dvcx.ops.running import (
     current_entry,
     facts_of,
     fold,
+    is_there,
     put,
     recover,
     restore,
@@ -290,9 +291,9 @@ class _Repro:
             self._index.close()
             if self._floor.ledger.unfolded:
                 fold(self._project, self._floor, self._emit)
-            if self._touched:
+            if self._touched and is_there(self._project):
                 records.autostage(self._project, staged_records(self._touched))
-        if self._touched or self._placed:
+        if (self._touched or self._placed) and is_there(self._project):
             _note(self._project, self._touched, list(self.runs.values()), self._placed)
             run_records.prune(self._project.state_dir)
         if self._interrupted:
