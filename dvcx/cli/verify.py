@@ -34,9 +34,10 @@ def verify(
 ) -> int:
     """Run a stage again in a private directory that holds its declared inputs and nothing else, and compare what it writes.
 
-    Nothing in the workspace changes. It exits with 0 when the outputs are those of the lock, else with 1. Files of the project
-    that the command asked for and no dependency declares are named, as far as what it printed tells. Files outside of the
-    project, programs, libraries and the network are there as always.
+    Nothing in the workspace changes. It exits with 0 when the outputs are those of the lock and no file of the project was
+    read that no dependency declares, else with 1. Such files are named, also those that were only looked for: every Python
+    that the command starts tells what it opens, and strace, where it is installed, what any program does. Files outside of
+    the project, programs, libraries and the network are there as always.
 
     Examples:
       dvcx verify train
@@ -61,9 +62,17 @@ def _lines(face: Face, result: Verified) -> Iterable[str]:
         yield from result.error.split("\n")
     for path in result.missed:
         yield f"missed   {display(path)}  no dependency declares it"
+    for path in result.read:
+        yield f"read     {display(path)}  no dependency declares it; read from the project itself"
     name = display(result.stage)
-    if result.good:
+    if not result.seen:
+        yield "nobody saw what it opens (it runs no Python, and strace is not here): inputs it does not declare may go unnamed"
+    if result.good and result.missed:
+        yield f"{name}: what is recorded comes out, though what it missed may change that"
+    elif result.good:
         yield f"{name}: its declared inputs lead to what is recorded ({output.seconds(result.seconds)})"
+    elif result.read and not result.error and all(out.how != "differs" for out in result.outs):
+        yield f"{name}: the same comes out, but it reads more than it declares"
     elif result.error:
         yield f"{name}: it does not run on its declared inputs alone"
     else:

@@ -545,9 +545,20 @@ def ignore_all(root: str, paths: Iterable[str]) -> list[str]:
             end = b"\r\n" if b"\r\n" in data else b"\n"
             if data and not data.endswith(b"\n"):
                 data += end
-            write_record(root, file, data + b"".join(line + end for line in missing))
+            write_record(root, file, _with_lines(data, [line + end for line in missing]))
             changed.append(file)
     return changed
+
+
+def _with_lines(data: bytes, more: list[bytes]) -> bytes:
+    """The lines of a .gitignore and some more: sorted into those of our kind at its end, so that two branches seldom write at
+    the same place. What stands before them, and what it means, stays as it is.
+    """
+    lines = data.splitlines(keepends=True)
+    at = len(lines)
+    while at and lines[at - 1].startswith(b"/") and (at == len(lines) or lines[at - 1] < lines[at]):
+        at -= 1
+    return b"".join(lines[:at] + sorted(lines[at:] + more))
 
 
 def unignore_all(root: str, paths: Iterable[str]) -> list[str]:

@@ -8,7 +8,7 @@ import re
 import stat as stat_module
 import time
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from dvcx.core.objects import (
@@ -28,7 +28,7 @@ from dvcx.core.objects import (
     shards,
     totals,
 )
-from dvcx.core.paths import MAX_COMPONENT, MAX_DEPTH, MAX_PATH, check_name, join
+from dvcx.core.paths import MAX_COMPONENT, MAX_DEPTH, MAX_PATH, check_name, join, path_problem
 from dvcx.errors import NotFound, UnsafeInput, disk_refused, display
 from dvcx.io.files import open_parent
 from dvcx.io.hashing import digest, digest_file, open_file, read_small
@@ -133,6 +133,37 @@ def look(
         return walker.look(parent, leaf, path)
     finally:
         os.close(parent)
+
+
+def look_each(
+    root: str,
+    paths: Iterable[str],
+    *,
+    index: Remembers,
+    sink: Sink,
+    rules: Rules = NO_RULES,
+    advanced: Callable[[int], None] | None = None,
+) -> Iterator[tuple[str, Content | None]]:
+    """`look` at many paths, each with what is there. Neighbours in one directory need it opened once only."""
+    longest = MAX_PATH - len(os.fsencode(root)) - STAGING
+    here, parent = "", -1
+    try:
+        for path in paths:
+            base, _, leaf = path.rpartition("/")
+            if parent < 0 or base != here or path_problem(path):
+                if parent >= 0:
+                    os.close(parent)
+                    parent = -1
+                try:
+                    parent, leaf = open_parent(root, path)
+                except NotFound:
+                    yield path, None
+                    continue
+                here = base
+            yield path, _Walker(index, sink, rules, advanced, longest).look(parent, leaf, path)
+    finally:
+        if parent >= 0:
+            os.close(parent)
 
 
 def _is_link(name: str, directory: int) -> bool:

@@ -15,7 +15,7 @@ from dvcx.core.pipeline.graph import build, find
 from dvcx.core.pipeline.schema import Stage
 from dvcx.core.records import Action, Asked, Request, Terms
 from dvcx.core.staleness import Snapshot, request
-from dvcx.errors import NotFound, StageFailed, UsageError, display
+from dvcx.errors import NotFound, StageFailed, UnsafeInput, UsageError, display
 from dvcx.events import Emit, Noted, ignore
 from dvcx.io.files import private_directory
 from dvcx.io.runners.local import Outcome
@@ -70,7 +70,11 @@ def exec_action(
     is not made again unless `force`. Raises `StageFailed` when the command fails or leaves an output unwritten, and
     `IntegrityError`, `UnsafeInput` for what does not prove itself.
     """
-    check_seal(key, "key of an action")
+    try:
+        check_seal(key, "key")
+    except UnsafeInput:
+        hint = f"dvcx exec-action --request {display(key)} prints the key of the stage called so"
+        raise UsageError(f"'{display(key)}' is no key of an action: that is 64 hexadecimal digits", hint) from None
     place = _place(project, remote, cache)
     store = place.remote("", emit) if place.config.remotes() and (remote or project is None) else None
     local = place.cache(emit, write=True)
@@ -168,7 +172,8 @@ def store_inputs(project: Project, cache: Store, contents: Mapping[str, Content]
 
 
 def _exec(place: Project, cache: Store, store: Store | None, key: str, *, force: bool, emit: Emit) -> Executed:
-    known = None if force else _known(cache, store, key)
+    readable = store is not None and actions.policy(place, place.remote_name()) != "off"
+    known = None if force else _known(cache, store if readable else None, key)
     label = store.label if store is not None else ""
     if known is not None:
         return Executed(key, "known", 0.0, label, _outs(known.outs))
@@ -186,7 +191,7 @@ def _exec(place: Project, cache: Store, store: Store | None, key: str, *, force:
     outs, seconds = _attempts(place, cache, key, asked, environment, emit)
     action = Action(key, outs)
     kept = keep_action(cache.backend, action, cache.label)
-    if store is not None and (not place.config.remotes() or actions.policy(place, place.remote_name()) == "write"):
+    if store is not None and actions.policy(place, place.remote_name()) == "write":
         _send(place, cache, store, outs, emit)
         kept = keep_action(store.backend, action, store.label)
     if not kept.own:
@@ -255,6 +260,9 @@ def _place(project: Project | None, remote: str, cache: str) -> Project:
         if not remote:
             return project
         values = dict(project.config.values)
+        # The address of one of the project's remotes is that remote, with what is set for it: credentials, and who may write.
+        urls = {project.config.remote(name)["url"].rstrip("/"): name for name in project.config.remotes()}
+        remote = urls.get(remote.rstrip("/"), remote)
         if remote not in project.config.remotes():
             if "://" not in remote and not os.path.isabs(remote):
                 project.remote_name(remote)

@@ -27,6 +27,7 @@ from dvcx.ops.inputs import MAX_CODE, code_digest, environment_digests
 from dvcx.ops.looking import stored_trees
 
 if TYPE_CHECKING:
+    from dvcx.io.runners.witness import Witness
     from dvcx.project import Project
 
 MARK = "DVCX_ACTION"
@@ -104,11 +105,22 @@ def environment_of(request: Request, environment: Mapping[str, str]) -> dict[str
     return dict(environment)
 
 
-def run_in(room: Room, environment: Mapping[str, str], *, key: str, hear: Hear | None, timeout: float = 0.0) -> Outcome:
-    """Run the action's commands; how they ended. `hear` gets what they print."""
+def run_in(
+    room: Room,
+    environment: Mapping[str, str],
+    *,
+    key: str,
+    hear: Hear | None,
+    timeout: float = 0.0,
+    witness: Witness | None = None,
+) -> Outcome:
+    """Run the action's commands; how they ended. `hear` gets what they print, a `witness` watches what they ask for."""
     request = room.request
+    lines = lines_of(request.cmd)
+    if witness is not None:
+        lines, environment = tuple(map(witness.command, lines)), witness.environment(environment)
     return run_commands(
-        lines_of(request.cmd),
+        lines,
         directory=f"{room.path}/{request.wdir}" if request.wdir else room.path,
         environment={**environment, MARK: key},
         hear=hear,

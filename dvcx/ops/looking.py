@@ -11,7 +11,7 @@ from dvcx.core.paths import MAX_DEPTH
 from dvcx.errors import IntegrityError, NotFound, UnsafeInput, display
 from dvcx.events import Advanced, Began, Emit, Ended
 from dvcx.io.statindex import StatIndex
-from dvcx.io.workspace import Looking, Rules, look
+from dvcx.io.workspace import Looking, Rules, look_each
 
 if TYPE_CHECKING:
     from dvcx.io.store.store import Store
@@ -24,9 +24,7 @@ def observe(project: Project, paths: Iterable[str], *, index: StatIndex, rules: 
     """What is at each path now. Only what changed since it was last hashed is read."""
     sink = Looking(project.algorithm)
     emit(Began("checking files"))
-    found = {
-        path: look(project.root, path, index=index, sink=sink, rules=rules, advanced=_told(emit)) for path in sorted(set(paths))
-    }
+    found = dict(look_each(project.root, sorted(set(paths)), index=index, sink=sink, rules=rules, advanced=_told(emit)))
     emit(Ended("checking files"))
     return found
 

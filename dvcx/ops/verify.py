@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import posixpath
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,8 +17,10 @@ from dvcx.core.records import LockEntry, Request, encode_request, lines_of
 from dvcx.core.staleness import recorded_request
 from dvcx.errors import DvcxError, NotFound, StageFailed, UsageError, display
 from dvcx.events import Emit, StageBegan, StageEnded, ignore
+from dvcx.io import place
 from dvcx.io.comparing import is_table, table_difference
 from dvcx.io.hashing import seal
+from dvcx.io.runners.witness import Seen, Witness
 from dvcx.io.store.store import Store, wanted
 from dvcx.ops import records
 from dvcx.ops.exec_action import refuse_external, store_inputs
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 KEPT = 1 << 20
 """So many bytes of what the command printed are searched for names of files, from its beginning and from its end."""
 MAX_TABLE = 512 << 20
+_NO_INPUT = frozenset({".git", ".dvcx", "__pycache__", "node_modules", "site-packages"})
+_PROGRAMS = ("pyvenv.cfg", "conda-meta")
 _NAMED = re.compile(r"""['"‘’“”`]([^'"‘’“”`\n]{1,400})['"‘’“”`]|([^\s'"`:;,()\[\]{}<>=|&]{1,400})""")
 _FAILING = ("no such file", "not found", "cannot open", "can't open", "does not exist")
 _MODULE = re.compile(r"No module named ['\"]?([A-Za-z_][\w.]*)|cannot import name .* from ['\"]([A-Za-z_][\w.]*)")
@@ -49,7 +53,9 @@ class ComparedOut:
 class Verified:
     """`good`: the stage ran on its declared inputs alone and wrote the same. `error` says how the command ended otherwise.
 
-    `missed` are files of the project that no dependency declares, and that the command named when it failed.
+    `missed` are files of the project that no dependency declares, and that the command asked for where they are not; `read`
+    those that it read where they are, in the project itself: then it is not good. `seen` tells who saw what it asked for:
+    python (in every Python it started), strace; where neither did, only what a failing command printed tells of files.
     """
 
     stage: str
@@ -58,6 +64,8 @@ class Verified:
     outs: tuple[ComparedOut, ...]
     missed: tuple[str, ...] = ()
     error: str = ""
+    read: tuple[str, ...] = ()
+    seen: tuple[str, ...] = ()
 
 
 def verify(project: Project, target: str, *, tolerance: float = -1.0, emit: Emit = ignore) -> Verified:
@@ -93,11 +101,18 @@ def _verify(
     printed = bytearray()
     emit(StageBegan(stage.address, " && ".join(lines_of(entry.cmd)), ("verify",)))
     key = seal(encode_request(asked)).hex()
-    with furnished(project, cache, asked, beside, emit) as room:
+    with furnished(project, cache, asked, beside, emit) as room, place.Staging(project.staging_dir) as notes:
+        witness = Witness(notes.directory("w"), room.path)
         outcome = run_in(
-            room, environment, key=key, hear=lambda data, _: _keep(printed, data), timeout=stage.execution.timeout
+            room,
+            environment,
+            key=key,
+            hear=lambda data, _: _keep(printed, data),
+            timeout=stage.execution.timeout,
+            witness=witness,
         )
-        error = "" if outcome.good else f"the command {outcome.how}: {display(outcome.command)}"
+        # Not its `command`: that is how it was watched.
+        error = "" if outcome.good else f"the command {outcome.how}: {display(' && '.join(lines_of(entry.cmd)))}"
         outs: dict[str, Content] = {}
         if not error:
             try:
@@ -106,13 +121,20 @@ def _verify(
             except StageFailed as failed:
                 error = failed.message
         text = printed.decode("utf-8", "replace")
-        missed = _missed(project, room, {**asked.deps, **beside}, text) if error else ()
+        known = (*asked.deps, *beside, *asked.outs, *asked.params, *stage.deps)
+        seen = witness.seen()
+        missed, read = _undeclared(project, room, known, seen)
+        if error:
+            missed |= _named_in(project, room, known, text)
     emit(StageEnded(stage.address, "failed" if error else "ran", outcome.wall))
     if error:
         last = [display(line) for line in text.splitlines() if line.strip()][-1:]
-        return Verified(stage.address, False, outcome.wall, (), missed, "\n".join([error, *last]))
+        error = "\n".join([error, *last])
     compared = tuple(_compared(cache, path, entry.outs[path], outs[path], tolerance) for path in sorted(outs))
-    return Verified(stage.address, all(item.how != "differs" for item in compared), outcome.wall, compared)
+    good = not error and not read and all(item.how != "differs" for item in compared)
+    return Verified(
+        stage.address, good, outcome.wall, compared, tuple(sorted(missed)), error, tuple(sorted(read)), seen.by
+    )
 
 
 def _keep(printed: bytearray, data: bytes) -> None:
@@ -138,16 +160,51 @@ def _compared(cache: Store, path: str, old: Content, new: Content, tolerance: fl
     return ComparedOut(path, "differs", f"{old.size:,} → {new.size:,} bytes" if old.size != new.size else "other bytes")
 
 
-def _missed(project: Project, room: Room, inputs: Mapping[str, Content], text: str) -> tuple[str, ...]:
-    """Files of the project that the command named and that are not in its private directory."""
-    known = [*inputs, *room.request.outs, *room.request.params]
-    found: dict[str, None] = {}
-    for name in _named(text):
-        for path in _paths(name, room):
-            inside = path and not any(contains(declared, path) for declared in known)
-            if inside and os.path.isfile(f"{project.root}/{path}") and not os.path.lexists(f"{room.path}/{path}"):
-                found[path] = None
-    return tuple(sorted(found))
+def _undeclared(project: Project, room: Room, known: Collection[str], seen: Seen) -> tuple[set[str], set[str]]:
+    """Paths of the project that no dependency declares: asked for in the room, which lacks them; and read in the project."""
+    missed: set[str] = set()
+    read: set[str] = set()
+    for path in seen.opened | seen.sought | seen.looked:
+        inside, here = _below(room.path, path), _below(project.root, path)
+        asked, found = (inside, missed) if inside is not None else (here, read)
+        if not asked or (inside is None and path not in seen.opened) or (inside is not None and os.path.lexists(path)):
+            continue
+        if _is_input(project, asked, known, listed=path in seen.opened or path in seen.sought):
+            found.add(asked)
+    return _deepest(missed), _deepest(read)
+
+
+def _deepest(paths: set[str]) -> set[str]:
+    """Paths without the directories on the way to others of them."""
+    above = {"/".join(path.split("/")[:count]) for path in paths for count in range(1, path.count("/") + 1)}
+    return paths - above
+
+
+def _below(root: str, path: str) -> str | None:
+    """The path below a directory, "" for itself; None elsewhere."""
+    return "" if path == root else path[len(root) + 1 :] if path.startswith(f"{root}/") else None
+
+
+def _is_input(project: Project, path: str, known: Collection[str], *, listed: bool) -> bool:
+    """Whether a path may be an input of a stage, and is there, and none of the `known` ones. Programs and their parts are not."""
+    parts = path.split("/")
+    if not _NO_INPUT.isdisjoint(parts) or path.endswith(".pyc") or any(contains(declared, path) for declared in known):
+        return False
+    full = f"{project.root}/{path}"
+    above = [f"{project.root}/{'/'.join(parts[:count])}" for count in range(1, len(parts))]
+    if any(os.path.lexists(f"{directory}/{mark}") for directory in above for mark in _PROGRAMS):
+        return False
+    return os.path.isfile(full) or (listed and os.path.isdir(full) and not any(contains(path, declared) for declared in known))
+
+
+def _named_in(project: Project, room: Room, known: Collection[str], text: str) -> set[str]:
+    """Files of the project that a failing command named and that are not in its private directory."""
+    return {
+        path
+        for name in _named(text)
+        for path in _paths(name, room)
+        if path and not os.path.lexists(f"{room.path}/{path}") and _is_input(project, path, known, listed=False)
+    }
 
 
 def _named(text: str) -> Iterable[str]:

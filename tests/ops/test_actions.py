@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from dvcx.errors import NotFound, RemoteFailed, StageFailed
-from dvcx.events import Noted
+from dvcx.events import Noted, Warned
 from dvcx.ops import actions
 from dvcx.ops.add import add
+from dvcx.ops.exec_action import exec_action, make_request
 from dvcx.ops.push import push
 from dvcx.ops.repro import Reproduced, repro
 from dvcx.ops.status import status
@@ -19,6 +20,7 @@ from dvcx.ops.why import why
 from dvcx.project import Project
 from tests.io.store.conftest import rclone, s3_server, seaweedfs  # noqa: F401
 from tests.ops.trying import again, clone, commit_all, lock, objects, run_git, setting, text, with_remote, write
+from tests.servers import S3Server
 
 CHAIN = """\
 stages:
@@ -138,7 +140,7 @@ def test_a_stage_that_fails_is_not_the_remotes_fault(other: Project) -> None:
     assert repro(other, pull=True).code == StageFailed.exit_code
 
 
-@pytest.mark.parametrize("what", ["garbage", "other outs", "other bytes", "lost bytes"])
+@pytest.mark.parametrize("what", ["garbage", "other outs", "other bytes", "lost bytes", "bytes that lie"])
 def test_a_hostile_remote_makes_the_stage_run(chain: Project, other: Project, events: list[Any], what: str) -> None:
     store = Path(other.config.remote("origin")["url"])
     for path in store.glob("actions/*/*.json"):
@@ -151,12 +153,90 @@ def test_a_hostile_remote_makes_the_stage_run(chain: Project, other: Project, ev
             path.write_bytes(data.replace(b'"size": 1', b'"size": 7').replace(b'"size": 3', b'"size": 7'))
     if what == "lost bytes":
         shutil.rmtree(store / "objects")
+    if what == "bytes that lie":
+        lie(store)
     without_lock(other)
     write(other, {"in": "abc"})
     done = hows(repro(other, jobs=1, emit=events.append))
     # What ran may lead to bytes that a result names, and they are right.
     assert done["upper"] == done["first"] == "ran" and done["last"] in ("ran", "restored")
     assert lock(other) == lock(chain)
+
+
+def lie(store: Path) -> None:
+    """All objects of a store hold other bytes, as many."""
+    for path in store.glob("objects/*/*"):
+        path.chmod(0o644)
+        path.write_bytes(b"?" * path.stat().st_size)
+
+
+def test_pull_takes_no_bytes_that_lie(chain: Project, other: Project, events: list[Any]) -> None:
+    lie(Path(other.config.remote("origin")["url"]))
+    without_lock(other)
+    write(other, {"in": "abc"})
+    done = hows(repro(other, pull=True, jobs=1, emit=events.append))
+    # What may stay away is not looked at, and so neither believed nor harmful; what has to be here is made here.
+    assert done["last"] == "failed" or lock(other) == lock(chain)
+    assert not Path(other.root, "end").exists() or text(other, "end") == "A"
+    assert any(isinstance(event, Warned) and "was not used" in event.message for event in events)
+
+
+def test_who_may_not_write_poisons_nothing(chain: Project, other: Project, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A fork's job has `read`: whatever it runs, neither a push nor exec-action leaves a result where others look."""
+    remote = Path(other.config.remote("origin")["url"])
+
+    def results() -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in remote.glob("actions/*/*.json") if "request" not in path.name}
+
+    before = results()
+    fork = setting(other, **{"remote_origin.actions": "read"})
+    write(other, {"in": "abc", "dvcx.yaml": CHAIN.replace("cat one > end", "cat one > end; true")})
+    repro(fork, jobs=1)
+    commit_all(fork)
+    push(fork)
+    key = make_request(fork, "last", remote="origin").key
+    assert exec_action(key, project=fork, remote="origin", force=True).how == "ran"
+    assert exec_action(key, project=fork, remote=str(remote), force=True).how == "ran"  # its address is that remote
+    assert results() == before
+    known = exec_action(key, project=again(chain), remote="origin")  # one who may
+    assert known.how == "ran" and len(results()) == len(before) + 1
+    fresh = clone(chain, tmp_path_factory.mktemp("clone") / "c")
+    assert exec_action(key, project=setting(fresh, **{"remote_origin.actions": "off"}), remote="origin").how == "ran"
+    assert exec_action(key, project=clone(chain, tmp_path_factory.mktemp("clone") / "c"), remote="origin").how == "known"
+
+
+def test_two_clones_and_a_real_server(
+    project: Project,
+    s3_server: S3Server,  # noqa: F811
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    address, options = s3_server.fresh()
+    settings = {"remote_origin.url": address, **{f"remote_origin.{key}": value for key, value in options.items()}}
+    write(project, {"in": "abc", "dvcx.yaml": CHAIN, ".git/info/exclude": "runs-*\n"})
+    add(project, ["in"])
+    shared = setting(again(project), core_remote="origin", **settings)
+    repro(shared)
+    commit_all(shared)
+    push(shared)
+    one, two = (
+        setting(clone(shared, tmp_path_factory.mktemp("clone") / "c"), core_remote="origin", **settings) for _ in range(2)
+    )
+    for place in (one, two):
+        without_lock(place)
+    done = repro(one, pull=True, jobs=1)
+    assert hows(done) == {"upper": "known", "first": "known", "last": "restored"} and done.runs[-1].remote == "origin"
+    assert here(one) == ["end"] and objects(one) == 1
+    write(two, {"in": "abc"})
+    assert [(stage.plan, stage.remote) for stage in status(two, remote="").stages] == [("would restore", "origin")] * 3
+    assert set(hows(repro(two, jobs=1)).values()) == {"restored"} and lock(two) == lock(shared) and ran(two) == []
+    # What one computes and pushes, the other does not.
+    write(two, {"in": "xyz"})
+    assert hows(repro(two, jobs=1)) == dict.fromkeys(("upper", "first", "last"), "ran")
+    commit_all(two)
+    push(two)
+    without_lock(one)
+    write(one, {"in": "xyz"})
+    assert set(hows(repro(one, jobs=1)).values()) == {"restored"} and text(one, "end") == "X"
 
 
 def test_the_cache_does_not_believe_the_remote_for_later(other: Project) -> None:

@@ -96,6 +96,12 @@ def test_failures_keep_nothing(shared: Project) -> None:
     assert [path.name for path in Path(shared.cache_dir).glob("actions/*/*") if "request" not in path.name] == []
 
 
+def test_a_stage_is_no_key(shared: Project) -> None:
+    with pytest.raises(UsageError, match="'make' is no key of an action") as caught:
+        exec_action("make", project=shared)
+    assert "--request make" in caught.value.hint
+
+
 def test_variables_that_count_must_be_the_same(shared: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     write(shared, {"dvcx.yaml": "stages: {make: {cmd: echo $COUNTS > o, env: [COUNTS], outs: [o]}}"})
     monkeypatch.setenv("COUNTS", "one")

@@ -11,8 +11,11 @@ from typing import Any
 
 import pytest
 
+from dvcx.core.records import Action, Asked, Request, Terms, encode_action, encode_request
 from dvcx.errors import RemoteFailed, UsageError
+from dvcx.io.store.actions import read_request, write_action, write_request
 from dvcx.io.store.backend import Backend
+from dvcx.io.store.store import action_name, request_name
 from dvcx.ops.add import add
 from dvcx.ops.checkout import checkout
 from dvcx.ops.fetch import fetch
@@ -536,6 +539,26 @@ def test_actions(place: Place) -> None:
     backend.close()
     done = place.repaired("broken")
     assert done.findings[0].file == f"actions/ab/{key}.json"
+
+
+def test_requests(place: Place) -> None:
+    asked = Asked(Request("true", "", {}, {}, ("o",)), Terms(1.0))
+    good, other, terms = (asked._replace(request=asked.request._replace(cmd=word)) for word in ("a", "b", "c"))
+    backend = place.backend()
+    kept, moved, spoilt = (write_request(backend, one) for one in (good, other, terms))
+    data = b"".join(backend.stream(request_name(moved), 1 << 20))
+    backend.delete(request_name(moved))
+    backend.write(request_name("ab" * 32), data)  # under another key
+    backend.write(request_name(spoilt), encode_request(terms.request) + b'\n{"dvcx":1,"timeout":"x"}')
+    backend.close()
+    done = place.repaired("broken", "broken")
+    assert {item.file for item in done.findings} == {request_name("ab" * 32), request_name(spoilt)}
+    backend = place.backend()
+    assert read_request(backend, kept, "it") == good
+    write_action(backend, Action("cd" * 32, {}))
+    backend.write(action_name("ab" * 32), encode_action(Action("cd" * 32, {})))
+    backend.close()
+    assert [item.problem for item in place.check().findings] == ["misplaced"]
 
 
 def test_leftovers_are_information(place: Place) -> None:

@@ -23,6 +23,7 @@ from dvcx.io.store import marks
 from dvcx.ops.add import add
 from dvcx.ops.checkout import checkout
 from dvcx.ops.collected import Collected
+from dvcx.ops.exec_action import exec_action, make_request
 from dvcx.ops.gc import gc
 from dvcx.ops.init import init
 from dvcx.ops.pull import pull
@@ -832,6 +833,32 @@ def test_a_remote_is_collected_in_two_phases(alone: Project, count: int) -> None
     assert len(os.listdir(f"{alone.root}/d")) == count // 4
     gc(again(alone), remote="origin", undo=True)
     assert store_objects(_remote(alone)) == everything
+
+
+def test_results_and_requests_of_a_remote_go_with_what_they_name(alone: Project) -> None:
+    stage = "stages: {s: {cmd: cp in out, deps: [in], outs: [out]}, t: {cmd: cp o2 out2, deps: [o2], outs: [out2]}}"
+    write(alone, {"in": "1", "o2": "other", "dvcx.yaml": stage})
+    repro(again(alone))
+    push(again(alone))  # the result of both
+    key = make_request(again(alone), "s", remote="origin").key  # of one that has its result there
+    write(alone, {"in": "2"})
+    lonely = make_request(again(alone), "s", remote="origin").key  # of one that never ran
+    (_remote(alone) / f"actions/{lonely[:2]}/{'ab' * 32}.request.json").write_bytes(b"broken")
+
+    def there() -> set[str]:
+        return {path.name for path in (_remote(alone) / "actions").rglob("*.json")}
+
+    assert {f"{key}.json", f"{key}.request.json", f"{lonely}.request.json"} < there()
+    write(alone, {"dvcx.yaml": stage.replace("cp in out", "cp in out; true"), "in": "3"})
+    repro(again(alone))
+    gc(again(alone), remote="origin")
+    before = there()
+    _backdate(alone, 15)
+    done = gc(again(alone), remote="origin")
+    # "1" is an output of the result and an input of its request; "2" the input of the other. What "t" wrote is needed still.
+    assert done.objects == 2 and there() == before - {f"{key}.json", f"{key}.request.json", f"{lonely}.request.json"}
+    gc(again(alone), remote="origin", undo=True)
+    assert there() == before and exec_action(lonely, project=again(alone), remote="origin").how == "ran"
 
 
 def test_what_was_needed_in_between_waits_anew(alone: Project) -> None:

@@ -161,6 +161,7 @@ def test_jobs_wait_for_room_and_start_though_nobody_asks(tmp_path: Path) -> None
     assert [until(local(tmp_path), name).state for name in names] == [DONE] * 4
 
 
+@pytest.mark.nightly
 def test_a_keeper_that_was_killed_is_replaced(tmp_path: Path) -> None:
     import os
     import signal

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from dvcx.errors import NotFound
+from dvcx.io.runners import witness
 from dvcx.ops.repro import repro
 from dvcx.ops.verify import ComparedOut, verify
 from dvcx.project import Project
@@ -59,6 +61,120 @@ def test_an_undeclared_input_is_named(project: Project, stage: str, missed: str)
     project = ran(project, stage, files)
     done = verify(project, "s")
     assert not done.good and done.missed == (missed,) and done.error
+
+
+# What a command asks for is seen, however it ends
+
+QUIET = """\
+import os, sys
+try:
+    factor = open("hidden.txt").read()
+except OSError:
+    factor = "none"
+open("out", "w").write(open("in").read())
+print(factor)
+"""
+ABSOLUTE = """\
+import pathlib
+print(pathlib.Path("ROOT/hidden.txt").read_text())
+pathlib.Path("out").write_text(pathlib.Path("in").read_text())
+"""
+TRACED = pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
+
+
+@pytest.fixture
+def no_strace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(witness, "_strace", lambda directory: ())
+
+
+def files_of(project: Project) -> dict[str, str | bytes]:
+    return {
+        "in": "1",
+        "hidden.txt": "2",
+        "dir/a": "1",
+        "quiet.py": QUIET,
+        "absolute.py": ABSOLUTE.replace("ROOT", project.root),
+        "imports.py": "try:\n    import plugin\nexcept ImportError:\n    pass\nopen('out', 'w').write('1')\n",
+        "plugin.py": "",
+    }
+
+
+@pytest.mark.usefixtures("no_strace")
+@pytest.mark.parametrize(
+    ("script", "missed", "read"),
+    [("quiet.py", "hidden.txt", ""), ("absolute.py", "", "hidden.txt"), ("imports.py", "plugin.py", "")],
+)
+def test_python_tells_what_it_opens_when_all_goes_well(project: Project, script: str, missed: str, read: str) -> None:
+    project = ran(project, f"{{cmd: python3 {script}, deps: [in, {script}], outs: [out]}}", files_of(project))
+    done = verify(project, "s")
+    assert (done.error, done.seen, done.outs) == ("", ("python",), (ComparedOut("out", "same"),))
+    assert (done.missed, done.read, done.good) == (tuple(filter(None, [missed])), tuple(filter(None, [read])), not read)
+
+
+@TRACED
+@pytest.mark.parametrize(
+    ("command", "missed", "read"),
+    [
+        ("cat in ROOT/hidden.txt > /dev/null; cp in out", "", "hidden.txt"),
+        pytest.param("cat hidden.txt 2> /dev/null; cp in out", "hidden.txt", "", marks=pytest.mark.nightly),
+        pytest.param("test -e hidden.txt; cp in out", "hidden.txt", "", marks=pytest.mark.nightly),
+        ("(cd dir 2> /dev/null && cat a) ; ls dir 2> /dev/null; cp in out", "dir", ""),
+        pytest.param("cd ROOT/dir && cat a; cd -; cp in out", "", "dir/a", marks=pytest.mark.nightly),
+        pytest.param("cd ROOT && cat hidden.txt > in2; cd -; cp in out", "", "hidden.txt", marks=pytest.mark.nightly),
+        ("cp in out; cp out ROOT/spare; cat ROOT/in > /dev/null", "", ""),  # what is written, and what is declared
+    ],
+)
+def test_strace_tells_what_any_program_opens(project: Project, command: str, missed: str, read: str) -> None:
+    command = command.replace("ROOT", project.root)
+    project = ran(project, f'{{cmd: "{command}", deps: [in], outs: [out]}}', files_of(project))
+    done = verify(project, "s")
+    assert (done.error, done.seen) == ("", ("strace",))
+    assert (done.missed, done.read, done.good) == (tuple(filter(None, [missed])), tuple(filter(None, [read])), not read)
+
+
+@pytest.mark.nightly
+@pytest.mark.usefixtures("no_strace")
+def test_where_nobody_sees_it_is_said(project: Project) -> None:
+    project = ran(project, "{cmd: cp in out; cat hidden.txt || true, deps: [in], outs: [out]}", files_of(project))
+    done = verify(project, "s")
+    assert done.good and done.seen == () and done.missed == ()
+
+
+def test_a_watched_command_sees_what_it_always_sees(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own sitecustomize runs, sys.path is as it was, and how it ends is told."""
+    own = tmp_path / "own-site"
+    own.mkdir()
+    (own / "sitecustomize.py").write_text("import builtins; builtins.MARK = 7\n")
+    monkeypatch.setenv("PYTHONPATH", str(own))
+    script = "import sys; print(MARK, [path for path in sys.path if 'own-site' in path or path.endswith('/python')])"
+    project = ran(project, "{cmd: python3 show.py > out, deps: [show.py], outs: [out]}", {"show.py": script})
+    assert text(project, "out") == f"7 ['{own}']\n"
+    assert verify(project, "s").outs == (ComparedOut("out", "same"),)
+    quiet = f"touch out; test -e {project.root}/quiet"
+    for ends, how in (("exit 3", "exited with 3"), ("kill -9 $$", "was killed by SIGKILL")):
+        project = ran(project, f"{{cmd: {quiet} || {ends}, outs: [out]}}", {"quiet": "1"})
+        Path(project.root, "quiet").unlink()
+        assert verify(project, "s").error == f"the command {how}: {quiet} || {ends}"
+
+
+def test_programs_in_the_project_are_no_inputs(project: Project) -> None:
+    files: dict[str, str | bytes] = {
+        "in": "1",
+        "env/pyvenv.cfg": "",
+        "env/lib/tool.py": "print(1)",
+        "read.py": f"open('{project.root}/env/lib/tool.py').read(); open('out', 'w').write('1')",
+    }
+    project = ran(project, "{cmd: python3 read.py, deps: [in, read.py], outs: [out]}", files)
+    done = verify(project, "s")
+    assert done.good and done.read == ()
+
+
+def test_a_command_that_writes_what_it_reads(project: Project) -> None:
+    stage = "{cmd: 'test -e ROOT/quiet || echo 2 > in; cp in out', deps: [in], outs: [out]}".replace("ROOT", project.root)
+    project = ran(project, stage, {"in": "1\n", "quiet": ""})
+    Path(project.root, "quiet").unlink()
+    done = verify(project, "s")
+    assert not done.good and "changed its input in" in done.error
 
 
 def test_tables_within_a_tolerance(project: Project) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 
 from dvcx.core.globs import fixed_part
@@ -33,8 +31,7 @@ def stage(name: str, *wants: Want, deps: tuple[str, ...] = (), outs: tuple[str, 
 
 SOURCES = Want("glob", "src/**/*.py")
 SCRIPT = Want("py", "train.py")
-TRAIN = dataclasses.replace(
-    stage("train", SOURCES, SCRIPT, deps=("data", "maybe"), outs=("model",)),
+TRAIN = stage("train", SOURCES, SCRIPT, deps=("data", "maybe"), outs=("model",))._replace(
     optional=("maybe",),
     execution=Execution(env=("TOKEN",)),
 )
@@ -101,7 +98,7 @@ def test_what_a_stage_declares_may_change() -> None:
     ]
     present = NOW._replace(contents={**NOW.contents, "maybe": content("7")})
     assert texts(NOW, locked=lock_entry(TRAIN, present, present)) == ["maybe: was there, and is missing now"]
-    required = dataclasses.replace(TRAIN, optional=())
+    required = TRAIN._replace(optional=())
     assert texts(NOW, required) == ["maybe: is missing"]
 
 
@@ -118,7 +115,7 @@ def test_what_was_compared() -> None:
 
 
 def test_exact_compares_every_byte() -> None:
-    exact = dataclasses.replace(TRAIN, wants=(SOURCES, SCRIPT._replace(exact=True)))
+    exact = TRAIN._replace(wants=(SOURCES, SCRIPT._replace(exact=True)))
     bytes_now = with_files("py:train.py", {"train.py": used("5"), "util.py": used("6")})
     assert texts(bytes_now, exact) == []
     edited = with_files("py:train.py", {"train.py": used("9"), "util.py": used("6")})
@@ -192,8 +189,8 @@ def test_stage_dependencies() -> None:
     each = [stage(f"each@{name}", outs=(name,)) for name in "ab"]
     assert link([*each, stage("all", Want("stage", "each"))])[2].deps == ("a", "b")
     with pytest.raises(NotFound) as caught:
-        link([dataclasses.replace(GEN, line=4), dataclasses.replace(stage("t", Want("stage", "gne")), line=7)])
-    assert caught.value.message == "dvcx.yaml:7: stage 't': there is no stage 'gne' to depend on"
+        link([GEN._replace(places="4:3"), stage("t", Want("stage", "gne"))._replace(places="7:3||||9:9")])
+    assert caught.value.message == "dvcx.yaml:9:9: stage 't': there is no stage 'gne' to depend on"
     assert caught.value.hint == "did you mean 'gen'?"
     with pytest.raises(Conflict, match="circle: a → b → a"):
         edges(stage("a", Want("stage", "b"), outs=("x",)), stage("b", Want("stage", "a"), outs=("y",)))
