@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from types import TracebackType
 
 from dvcx.core.paths import path_problem
-from dvcx.errors import DiskRefused, DvcxError, NotFound, UnsafeInput, disk_refused, display
+from dvcx.errors import DiskRefused, DvcxError, NotFound, UnsafeInput, amount, disk_refused, display
 
 TEMPORARY = "tmp-dvcx-"
 BARRIER = 32
@@ -246,7 +246,7 @@ def _read_handle(handle: int, path: str, limit: int) -> bytes:
     if not stat.S_ISREG(facts.st_mode):
         raise _unsafe(path, "it is not a regular file")
     if facts.st_size > limit:
-        raise _unsafe(path, f"it is larger than {limit} bytes")
+        raise _unsafe(path, f"it is larger than {amount(limit)}")
     data = os.read(handle, facts.st_size + 1)
     if len(data) <= facts.st_size:
         # A short read of a regular file is its end.
@@ -256,7 +256,7 @@ def _read_handle(handle: int, path: str, limit: int) -> bytes:
         if not more:
             return data
         data += more
-    raise _unsafe(path, f"it is larger than {limit} bytes")
+    raise _unsafe(path, f"it is larger than {amount(limit)}")
 
 
 def sync(path: str) -> None:
