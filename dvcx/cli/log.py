@@ -6,8 +6,11 @@ from typing import Annotated
 
 from typer import Argument, Context
 
+from dvcx.cli import output
 from dvcx.cli.face import Face
 from dvcx.cli.frame import Verb, app
+from dvcx.errors import display
+from dvcx.events import Noted
 
 app = app()
 
@@ -31,5 +34,7 @@ def log(
 
     face: Face = ctx.obj
     result = op(face.project(), stage)
+    if result.skipped:
+        face.emit(Noted(f"the first {output.size(result.skipped)} are left out; all of it is in {display(result.path)}"))
     # As the command wrote it: escapes and all.
     face.answer(result, lambda: result.text.removesuffix("\n").split("\n") if result.text else [])

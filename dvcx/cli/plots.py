@@ -13,6 +13,7 @@ from dvcx.cli import charts, output
 from dvcx.cli.face import Face, working_directory
 from dvcx.cli.frame import Verb, app
 from dvcx.cli.options import Remote
+from dvcx.cli.values import tell
 from dvcx.core.metrics import is_number
 from dvcx.core.plots import Changes, Line, Series, count_pairs, labels_of, thinned
 from dvcx.errors import UsageError, amount, display
@@ -185,7 +186,7 @@ def _place(out: str) -> str:
 
 
 def _answer(face: Face, result: Plotted, open: bool) -> None:
-    _tell(face, result.problems)
+    tell(face, result.problems, bool(result.plots))
     face.done(result, lambda: _lines(result))
     if open and result.page:
         import webbrowser
@@ -204,18 +205,13 @@ def _lines(result: Plotted) -> Iterator[str]:
     yield f"wrote {output.plural(len(result.plots), 'plot')} to {display(os.path.relpath(result.page))}"
 
 
-def _tell(face: Face, problems: Iterable[Problem]) -> None:
-    for problem in problems:
-        face.emit(Warned(problem.message, problem.hint))
-
-
 # On the terminal
 
 
-def _terminal(face: Face, drawings: Iterable[Drawing], problems: Iterable[Problem]) -> None:
+def _terminal(face: Face, drawings: Sequence[Drawing], problems: Sequence[Problem]) -> None:
     if face.json:
         raise UsageError("--json and --terminal exclude one another", "choose one of them")
-    _tell(face, problems)
+    tell(face, problems, bool(drawings))
     width = min(os.get_terminal_size().columns if output.is_terminal(sys.stdout) else 80, 160)
     blocks = [_text(face, drawing, width) for drawing in drawings]
     output.write("\n".join(blocks) or "no plots\n")
@@ -226,7 +222,9 @@ def _text(face: Face, drawing: Drawing, width: int) -> str:
     one = drawing.definition
     title = display(one.title or one.name)
     if drawing.pictures:
-        rows = [(picture.rev, f"image: {path} ({amount(len(picture.data))})") for path, picture in drawing.pictures]
+        sizes = [amount(len(picture.data)) if picture.kind else "not there" for _, picture in drawing.pictures]
+        pairs = zip(drawing.pictures, sizes, strict=True)
+        rows = [(picture.rev, f"image: {path} ({size})") for (path, picture), size in pairs]
         return "".join(f"{line}\n" for line in [title, *output.columns(rows, "  ")])
     labels = labels_of(one.series, drawing.lines)
     several = len({line.series for line in drawing.lines}) > 1

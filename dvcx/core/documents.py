@@ -32,8 +32,3 @@ class Document(NamedTuple):
             place = f":{line}:{column}"
             node = node[step]
         return self.file + place
-
-    def line(self, *path: str | int) -> int:
-        """The line of the key at `path`, 0 when unknown."""
-        parts = self.where(*path)[len(self.file) :].split(":")
-        return int(parts[1]) if len(parts) > 1 else 0

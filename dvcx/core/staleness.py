@@ -231,7 +231,7 @@ def request(stage: Stage, now: Snapshot) -> Request:
     """
     for reason in _missing_inputs(stage, now):
         raise NotFound(
-            f"stage '{display(stage.address)}': {reason.text}", "create it, restore it (dvcx checkout), or repair dvcx.yaml"
+            f"{_told(stage, reason)}: {reason.text}", "create it, restore it (dvcx checkout), or repair dvcx.yaml"
         )
     files = read_files(stage, now)
     code = _code(stage, now.used)
@@ -282,13 +282,13 @@ def lock_entry(stage: Stage, before: Snapshot, after: Snapshot) -> LockEntry:
     Raises `NotFound` when one of them is missing.
     """
     for reason in _missing_inputs(stage, before):
-        raise NotFound(f"stage '{display(stage.address)}': {reason.text}", "create it, or repair dvcx.yaml")
+        raise NotFound(f"{_told(stage, reason)}: {reason.text}", "create it, or repair dvcx.yaml")
     outs: dict[str, Content] = {}
     for out in stage.outs:
         content = after.contents.get(out.path)
         if content is None:
             raise NotFound(
-                f"stage '{display(stage.address)}': {display(out.path)}: output is missing",
+                f"{stage.told(out.path)}: {display(out.path)}: output is missing",
                 "let the command write it, or remove it from the stage's outs",
             )
         outs[out.path] = content
@@ -312,6 +312,14 @@ def read_files(stage: Stage, now: Snapshot) -> dict[str, Content | None]:
         found.update({path: used.content for path, used in now.used.get((stage.address, spec(want)), {}).items()})
     found.update({path: now.contents.get(path) for path in stage.deps})
     return found
+
+
+def _told(stage: Stage, reason: Reason) -> str:
+    """The stage, with the line of what a reason is about: of a parameter, that of its file."""
+    if reason.kind == PARAM_MISSING:
+        return stage.told(reason.subject.partition(":")[0])
+    wanted = (want.value for want in files_wanted(stage) if reason.text.startswith(display(spec(want))))
+    return stage.told(next(wanted, reason.subject))
 
 
 def external_inputs(stage: Stage, now: Snapshot) -> dict[str, str]:

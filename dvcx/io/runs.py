@@ -17,6 +17,8 @@ KEPT_RUNS = 2000
 KEPT_BYTES = 1 << 30
 """Of all logs together; older runs go first."""
 MAX_RECORD = 1 << 20
+SHOWN = 64 << 20
+"""Bytes of a log that are shown at most: its end."""
 
 RUNNING, RAN, FAILED, STOPPED, LOST = "running", "ran", "failed", "stopped", "lost"
 
@@ -87,9 +89,12 @@ def begin(state_dir: str, run: Run) -> int:
 
 def write(state_dir: str, run: Run) -> None:
     """Make a record say this."""
+    atomic_write(f"{directory(state_dir, run.run)}/run.json", _encoded(run), mode=0o600, keep_mode=False, fsync=False)
+
+
+def _encoded(run: Run) -> bytes:
     record = {"dvcx": VERSION, **run._asdict(), "facts": run.facts._asdict()}
-    data = json.dumps(record, indent=2).encode() + b"\n"
-    atomic_write(f"{directory(state_dir, run.run)}/run.json", data, mode=0o600, keep_mode=False, fsync=False)
+    return json.dumps(record, indent=2).encode() + b"\n"
 
 
 def names(state_dir: str) -> list[str]:
@@ -117,11 +122,21 @@ def read(state_dir: str, name: str) -> Run | None:
         return None
 
 
-def read_log(state_dir: str, name: str) -> bytes:
-    """All that the commands of a run printed, stdout and stderr as they came. Raises `NotFound`."""
+def log_path(state_dir: str, name: str) -> str:
+    """Where the log of a run is."""
+    return f"{directory(state_dir, name)}/log"
+
+
+def read_log(state_dir: str, name: str) -> tuple[bytes, int]:
+    """(the last `SHOWN` bytes that the commands of a run printed, stdout and stderr as they came; how many came before them).
+
+    Raises `NotFound`.
+    """
     try:
-        with open(f"{directory(state_dir, name)}/log", "rb") as file:
-            return file.read()
+        with open(log_path(state_dir, name), "rb") as file:
+            skipped = max(0, os.fstat(file.fileno()).st_size - SHOWN)
+            file.seek(skipped)
+            return file.read(SHOWN), skipped
     except OSError as error:
         raise NotFound(
             f"the log of run {display(name)} cannot be read ({error.strerror})", "dvcx runs lists the runs that are remembered"
@@ -140,9 +155,13 @@ def prune(state_dir: str, *, runs: int = KEPT_RUNS, size: int = KEPT_BYTES) -> N
 
 
 def save(state_dir: str, run: Run) -> None:
-    """`write`, but a disk that refuses it fails nothing."""
-    with contextlib.suppress(DvcxError):
+    """`write`, but a disk that refuses it fails nothing: what has no room beside the old record is written over it."""
+    try:
         write(state_dir, run)
+    except DvcxError:
+        with contextlib.suppress(OSError), open(f"{directory(state_dir, run.run)}/run.json", "r+b") as file:
+            file.write(_encoded(run))
+            file.truncate()
 
 
 def _is_name(name: str) -> bool:

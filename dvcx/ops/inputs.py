@@ -156,15 +156,17 @@ def condition_files(stage: Stage) -> list[str]:
         return []
     from dvcx.core.pipeline.conditions import files_of, parse_condition
 
-    where = _when(stage)
-    read = [file for text in stage.when for file in files_of(parse_condition(text, where))]
-    return [resolve(stage.wdir, file or PARAMS_FILE, where) for file in read]
+    found: list[str] = []
+    for text in stage.when:
+        where = _when(stage, text)
+        found += [resolve(stage.wdir, file or PARAMS_FILE, where) for file in files_of(parse_condition(text, where))]
+    return found
 
 
 def _holds(stage: Stage, text: str, values: Mapping[str, Mapping[str, Any] | None]) -> bool:
     from dvcx.core.pipeline.conditions import holds, parse_condition
 
-    where = _when(stage)
+    where = _when(stage, text)
 
     def read(file: str) -> Mapping[str, Any]:
         path = resolve(stage.wdir, file or PARAMS_FILE, where)
@@ -176,9 +178,8 @@ def _holds(stage: Stage, text: str, values: Mapping[str, Mapping[str, Any] | Non
     return holds(parse_condition(text, where), read, where)
 
 
-def _when(stage: Stage) -> str:
-    place = f"{stage.file}:{stage.line}" if stage.line else stage.file
-    return display(f"{place}: stage '{stage.address}': when")
+def _when(stage: Stage, text: str) -> str:
+    return f"{stage.told(text)}: when"
 
 
 class _View:

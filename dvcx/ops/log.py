@@ -15,12 +15,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """What one attempt printed, stdout and stderr as they came; bytes that are no UTF-8 are replaced. `state` as in `runs`."""
+    """What one attempt printed, stdout and stderr as they came; bytes that are no UTF-8 are replaced. `state` as in `runs`.
+
+    Of a very long log `text` is the end: `skipped` bytes come before it in the file at `path`.
+    """
 
     run: str
     stage: str
     state: str
     text: str
+    path: str
+    skipped: int = 0
 
 
 def log(project: Project, stage: str = "") -> Log:
@@ -28,5 +33,6 @@ def log(project: Project, stage: str = "") -> Log:
     found = next(matching(project, stage), None)
     if found is None:
         raise no_runs(stage) if stage else NotFound("no run is remembered here", "dvcx repro runs stages")
-    text = record.read_log(project.state_dir, found.run).decode("utf-8", "replace")
-    return Log(found.run, found.stage, found.state, text)
+    data, skipped = record.read_log(project.state_dir, found.run)
+    text = data.decode("utf-8", "replace")
+    return Log(found.run, found.stage, found.state, text, record.log_path(project.state_dir, found.run), skipped)

@@ -252,8 +252,10 @@ def _pictures(one: Definition, views: Sequence[View], read: Sequence[dict[str, b
 
     [file] = one.files
     kind = core.IMAGES[core.extension(file)]
-    there = ((view, found[file]) for view, found in zip(views, read, strict=True) if file in found)
-    return [(file, Picture(view.rev or WORKSPACE, kind, data)) for view, data in there]
+    if not any(file in found for found in read):
+        return []
+    pairs = [(view.rev or WORKSPACE, found.get(file)) for view, found in zip(views, read, strict=True)]
+    return [(file, Picture(rev, "" if data is None else kind, data or b"")) for rev, data in pairs]
 
 
 def _table(data: bytes, where: str, header: bool) -> core.Table:
@@ -311,7 +313,7 @@ def _plotted(
 def _plot(project: Project, drawing: Drawing) -> Plot:
     one = drawing.definition
     if drawing.pictures:
-        images = tuple(Image(picture.rev, path, len(picture.data)) for path, picture in drawing.pictures)
+        images = tuple(Image(picture.rev, path, len(picture.data)) for path, picture in drawing.pictures if picture.kind)
         return Plot(one.name, "", {}, images, "")
     name = one.template or vega.DEFAULT
     template = _template(project, name)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from dvcx.core.objects import Content
 from dvcx.core.partial import Mark
-from dvcx.core.paths import several
+from dvcx.core.paths import parent, several
 from dvcx.core.pipeline.graph import Graph, build, order
 from dvcx.core.pipeline.maps import first_part, meant, reached, unseen
 from dvcx.core.pipeline.schema import Stage
@@ -33,7 +33,7 @@ from dvcx.core.staleness import (
 )
 from dvcx.errors import Busy, Conflict, DvcxError, RemoteFailed, StageFailed, display
 from dvcx.events import Emit, Event, Noted, StageEnded, ignore
-from dvcx.io import machine
+from dvcx.io import git, machine
 from dvcx.io import runs as run_records
 from dvcx.io.runners.local import Leash
 from dvcx.ops import placed, records
@@ -57,6 +57,7 @@ from dvcx.ops.running import (
     current_entry,
     facts_of,
     fold,
+    is_there,
     put,
     recover,
     restore,
@@ -251,6 +252,7 @@ class _Repro:
         self._index = project.stat_index(emit, shared=True)
         self._floor = Floor(Ledger(project), Leash(), facts_of(project, environment), Capacity(1))
         self._crew: Crew
+        self._graph: Graph
 
     def use(self, results: Results, pulling: Pulling | None, errands: Errands | None) -> None:
         """Ask these remotes; with `pulling` leave away what need not be here; with `errands` have stages run elsewhere."""
@@ -258,6 +260,7 @@ class _Repro:
 
     def work(self, graph: Graph, chosen: Sequence[Stage], jobs: int, *, interactive: bool) -> None:
         """Give every stage its turn; `runs` tells what came of it."""
+        self._graph = graph
         errands = self._floor.errands
         jobs = max(1, min(jobs or (machine.cores() if errands is None else MANY), len(chosen)))
         self._floor.several = jobs > 1
@@ -288,9 +291,9 @@ class _Repro:
             self._index.close()
             if self._floor.ledger.unfolded:
                 fold(self._project, self._floor, self._emit)
-            if self._touched:
+            if self._touched and is_there(self._project):
                 records.autostage(self._project, staged_records(self._touched))
-        if self._touched or self._placed:
+        if (self._touched or self._placed) and is_there(self._project):
             _note(self._project, self._touched, list(self.runs.values()), self._placed)
             run_records.prune(self._project.state_dir)
         if self._interrupted:
@@ -349,6 +352,7 @@ class _Repro:
         return turn.how
 
     def _look(self, shop: Workshop, stage: Stage) -> _Seen:
+        self._ignore_inside(shop, stage)
         locked = self._lock.get(stage.address)
         now = self._snapshot(shop, stage, locked)
         pulling = shop.floor.pulling
@@ -363,6 +367,15 @@ class _Repro:
             gone = {path: content for path, content in locked.outs.items() if not os.path.lexists(f"{shop.project.root}/{path}")}
             pulling.leave_away(gone)
         return _Seen(now, locked, reasons)
+
+    def _ignore_inside(self, shop: Workshop, stage: Stage) -> None:
+        """Have git ignore the outputs in a directory that the stage reads: their .gitignore is in there, and counts as read."""
+        needs = [self._graph.stages[address] for address in self._graph.upstream[stage.address]]
+        outs, deps = [out.path for need in needs for out in need.outs if out.cache], frozenset(stage.deps)
+        inside = [path for path in outs if _is_inside(path, deps)]
+        if inside and self._project.git is not None:
+            with shop.holding(stage):
+                git.ignore_all(self._project.root, inside)
 
     def _snapshot(self, shop: Workshop, stage: Stage, locked: LockEntry | None) -> Snapshot:
         parts = Parts(shop.project, Tracked(self._tracked.pointers, self._tracked.stages, self._lock), shop.index, shop.emit)
@@ -453,6 +466,13 @@ class _Repro:
             for other in blocked:
                 self.runs[other.address] = StageRun(other.address, "skipped", (), 0.0, "a stage it needs failed")
         return self._keep_going and not isinstance(error, Stopped)
+
+
+def _is_inside(path: str, directories: frozenset[str]) -> bool:
+    while path := parent(path):
+        if path in directories:
+            return True
+    return False
 
 
 class _Seen(NamedTuple):

@@ -346,7 +346,7 @@ def run(shop: Workshop, stage: Stage, now: Snapshot, reasons: Sequence[Reason]) 
         directory = f"{project.root}/{stage.wdir}" if stage.wdir else project.root
         if not os.path.isdir(directory):
             raise StageFailed(
-                f"stage '{display(stage.address)}': its wdir {display(stage.wdir)} does not exist",
+                f"{stage.told()}: its wdir {display(stage.wdir)} does not exist",
                 "make it, or correct dvcx.yaml",
             )
         done = _attempts(shop, stage, now, commands, directory, key, reasons)
@@ -381,6 +381,11 @@ def _attempts(
         with Listener(shop.project.state_dir, record, shop.emit, alone=not shop.floor.several) as listener:
             outcome = _command(shop, stage, commands, directory, listener)
             try:
+                if not is_there(shop.project):
+                    raise StageFailed(
+                        f"stage '{display(stage.address)}': the command removed the project in {display(shop.project.root)}",
+                        "restore it: git checkout -- .dvcx, or dvcx init",
+                    )
                 if not outcome.good:
                     raise _failure(stage, outcome, interrupted=not shop.floor.leash.pulled)
                 entry = _finish(shop, stage, now, key)
@@ -394,6 +399,11 @@ def _attempts(
             listener.end(outcome)
         return Done(entry, outcome.wall)
     raise AssertionError("unreachable")
+
+
+def is_there(project: Project) -> bool:
+    """Whether the project still is one: a command may remove anything."""
+    return os.path.isfile(f"{project.root}/.dvcx/config.toml")
 
 
 def _command(shop: Workshop, stage: Stage, commands: Sequence[str], directory: str, listener: Listener) -> Outcome:
@@ -460,7 +470,7 @@ def check_all_here(stage: Stage, now: Snapshot) -> None:
         files = now.not_pulled.get(path)
         if files is not None:
             raise NotFound(
-                f"stage '{display(stage.address)}': its dependency {display(path)} is not all here "
+                f"{stage.told(path)}: its dependency {display(path)} is not all here "
                 f"({files:,} {'file' if files == 1 else 'files'} not pulled)",
                 f"dvcx pull {display(path)}",
             )
@@ -648,7 +658,7 @@ def _unchanged_inputs(shop: Workshop, stage: Stage, before: Snapshot) -> None:
         changed += _changed_outside(shop, stage, before)
     for path in changed:
         raise StageFailed(
-            f"stage '{display(stage.address)}': its dependency {display(path)} changed while the command ran",
+            f"{stage.told(path)}: its dependency {display(path)} changed while the command ran",
             "a command may not write what it reads: declare it as an output, or run again when nobody else writes it",
         )
 
@@ -702,7 +712,7 @@ def _look(shop: Workshop, stage: Stage, path: str, intake: Intake | None) -> Con
     content = look(shop.project.root, path, index=shop.index, sink=sink, rules=shop.rules)
     if content is None:
         raise StageFailed(
-            f"stage '{display(stage.address)}': the command did not write its output {display(path)}",
+            f"{stage.told(path)}: the command did not write its output {display(path)}",
             "let it write it, or take it out of the stage's outs in dvcx.yaml",
         )
     return content

@@ -212,9 +212,8 @@ def _stage_answer(tracked: Tracked, verdict: Verdict, now: Snapshot, causes: Cau
     stage = verdict.stage
     locked = tracked.lock.get(stage.address)
     reasons = verdict.reasons or compared(stage, locked, now)
-    where = f"{stage.file}:{stage.line}" if stage.line else stage.file
     told = causes.of(reasons, stage=stage.address)
-    return StageAnswer(stage.address, verdict.state, verdict.plan, where, told, verdict.remote)
+    return StageAnswer(stage.address, verdict.state, verdict.plan, stage.where(), told, verdict.remote)
 
 
 def _path_answer(

@@ -258,16 +258,16 @@ def test_the_key_is_canonical() -> None:
         "outs": ["model.pkl", "scores.json"],
     }
     assert key == json.dumps(json.loads(key), sort_keys=True, separators=(",", ":")).encode()
-    assert action_key(STAGE, NOW) == action_key(STAGE._replace(desc="x", deps=STAGE.deps[::-1], line=9), NOW)
+    assert action_key(STAGE, NOW) == action_key(STAGE._replace(desc="x", deps=STAGE.deps[::-1], places="9:1"), NOW)
     assert action_key(STAGE, NOW) != action_key(with_cmd("x"), NOW)
 
 
 @pytest.mark.parametrize(
     ("now", "says"),
     [
-        (changed(data=None), "stage 'train': data.csv: is missing"),
-        (with_params("params.yaml", None), "stage 'train': params.yaml: is missing"),
-        (with_params("params.yaml", {"train": {"lr": 1}}), "stage 'train': params.yaml: train.epochs is missing"),
+        (changed(data=None), "dvcx.yaml: stage 'train': data.csv: is missing"),
+        (with_params("params.yaml", None), "dvcx.yaml: stage 'train': params.yaml: is missing"),
+        (with_params("params.yaml", {"train": {"lr": 1}}), "dvcx.yaml: stage 'train': params.yaml: train.epochs is missing"),
     ],
 )
 def test_without_its_inputs_there_is_no_key_and_no_entry(now: Snapshot, says: str) -> None:

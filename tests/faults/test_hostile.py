@@ -248,8 +248,9 @@ def test_pointer_path(world: World, path: str) -> None:
 
 
 STAGES = {
-    "dep": "deps: [../../victim/secret.txt]",
-    "dep-absolute": "deps: [/etc/passwd]",
+    "dep-git": "deps: [.git/config]",
+    "dep-dvcx": "deps: [sub/../.dvcx/config.toml]",
+    "dep-password": "deps: ['https://me:hush@127.0.0.1/x']",
     "out": "outs: [../x]",
     "out-absolute": "outs: [/tmp/x]",
     "out-git": "outs: [.git/hooks/post-checkout]",
@@ -263,11 +264,24 @@ STAGES = {
 
 @pytest.mark.parametrize("case", STAGES)
 def test_stage_path(world: World, case: str) -> None:
-    """Item 35: deps, outs, wdir and params that leave the project are refused, with the place in the file."""
+    """Item 35: outs, wdir and params that leave the project, and deps in .git or .dvcx, are refused, with the place."""
     world.stage_file(f"stages:\n  bad:\n    cmd: touch PWNED\n    {STAGES[case]}\n")
     for verb in ("status", "repro"):
-        assert "dvcx.yaml:4" in world.fails(9, verb)
+        assert "dvcx.yaml:4" in world.fails(2 if case == "dep-password" else 9, verb)
     assert not list(world.root.parent.rglob("PWNED"))
+
+
+def test_what_lies_outside_is_read_and_never_kept(world: World) -> None:
+    """Item 35, decision 18: a dependency outside the project is compared; no byte of it comes into the project or the cache."""
+    secret = world.root.parent / "outside/secret.txt"
+    secret.parent.mkdir()
+    secret.write_text("a secret of its owner " * 3)
+    world.stage_file("stages:\n  a:\n    cmd: touch out\n    deps: [../outside/secret.txt]\n    outs: [out]\n")
+    for verb in ("status", "repro", "commit", "push", "gc", "checkout"):
+        world.run(verb)
+    assert secret.read_text() == "a secret of its owner " * 3
+    assert "../outside/secret.txt" in (world.root / "dvcx.lock").read_text()
+    assert not [path for path in world.root.rglob("*") if path.is_file() and b"secret of its" in path.read_bytes()]
 
 
 @pytest.fixture(scope="module")

@@ -82,7 +82,6 @@ def test_every_key_and_value_has_its_place() -> None:
     assert found.where("stages", "y", "q") == found.where("stages", "z", "q") == found.where("stages", "m", "q") == "f:8:5"
     assert found.where("stages", "train", "nothing") == "f:2:3"
     assert found.where() == "f"
-    assert (found.line("stages", "train"), found.line()) == (2, 0)
 
 
 @pytest.mark.parametrize(

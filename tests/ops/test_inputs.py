@@ -178,7 +178,7 @@ def test_a_wildcard_that_matches_nothing(project: Project, put: Put) -> None:
     put({"dvcx.yaml": 'stages:\n  s:\n    cmd: touch o\n    deps: ["glob:x/*.csv"]\n    outs: [o]\n'})
     assert words(project) == {"s": ("never run", "glob:x/*.csv: no file matches")}
     (run,) = repro(project).runs
-    assert (run.how, run.error.splitlines()[0]) == ("failed", "stage 's': glob:x/*.csv: no file matches")
+    assert (run.how, run.error.splitlines()[0]) == ("failed", "dvcx.yaml:4:12: stage 's': glob:x/*.csv: no file matches")
     put({"dvcx.yaml": 'stages:\n  s:\n    cmd: touch o\n    deps: [{"glob:x/*.csv": {optional: true}}]\n    outs: [o]\n'})
     assert turns(project)[0][1] == "ran"
 
@@ -192,11 +192,11 @@ def test_an_input_of_a_wildcard_that_changes_meanwhile(project: Project, put: Pu
 @pytest.mark.parametrize(
     ("stage", "error", "message", "hint"),
     [
-        ("when: steps.tree", UsageError, "dvcx.yaml:2: stage 's': when: there is no parameter steps.tree", "mean 'steps.three'?"),
+        ("when: steps.tree", UsageError, "dvcx.yaml:4:11: stage 's': when: there is no parameter", "mean 'steps.three'?"),
         ("when: steps.three ==", UsageError, "dvcx.yaml:4:11: stages.s.when: in 'steps.three =='", "for example"),
         ("when: [steps.three, a &&]", UsageError, "dvcx.yaml:4:25: stages.s.when[1]: in 'a &&'", "write 'and'"),
-        ("when: other.yaml:k", NotFound, "dvcx.yaml:2: stage 's': when: the parameter file other.yaml is missing", ""),
-        ("deps: ['stage:tow']\n  two: {cmd: x}", NotFound, "dvcx.yaml:2: stage 's': there is no stage 'tow'", "mean 'two'?"),
+        ("when: other.yaml:k", NotFound, "dvcx.yaml:4:11: stage 's': when: the parameter file other.yaml is missing", ""),
+        ("deps: ['stage:tow']\n  two: {cmd: x}", NotFound, "dvcx.yaml:4:12: stage 's': there is no stage 'tow'", "mean 'two'?"),
     ],
 )  # fmt: skip
 def test_mistakes(project: Project, put: Put, stage: str, error: type[Exception], message: str, hint: str) -> None:

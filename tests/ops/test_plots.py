@@ -122,6 +122,9 @@ def test_what_cannot_be_drawn_is_named_and_hides_nothing(drawn: Project) -> None
     for name in ("linear", "confusion"):
         empty = show(drawn, ["empty.csv", "empty.json"], changes=Changes(template=name))
         assert [plot.spec["data"] for plot in empty.plots] == [{"values": []}] * 2 and not empty.problems
+    write(drawn, {"new.png": "png"})
+    half = diff(drawn, ["one"], targets=["new.png"])
+    assert [image.rev for image in half.plots[0].images] == ["workspace"] and "not there" in Path(half.page).read_text()
     gone = diff(drawn, ["one"], targets=["few.csv"], page=False)
     assert [plot.name for plot in gone.plots] == ["few.csv"]
     assert [(problem.rev, problem.kind) for problem in gone.problems] == [("one", "missing")]
@@ -135,10 +138,14 @@ def test_own_templates(drawn: Project) -> None:
     write(drawn, {"x.json": '[{"v": 1, "other": "o"}]', "lib/t.json": json.dumps(own)})
     for name in ("mine", "lib/t.json"):
         [plot] = show(drawn, ["x.json"], changes=Changes(template=name, y=("v",)), page=False).plots
-        assert plot.spec["data"] == {"values": [{"v": 1, "other": "o", "x": 0, "y": 1, "rev": "workspace", "series": "v"}]}
+        named = {"filename": "x.json", "field": "v", "series": "v"}
+        assert plot.spec["data"] == {"values": [{"v": 1, "other": "o", "x": 0, "y": 1, "rev": "workspace", **named}]}
     listed = {item.name: item.own for item in templates(drawn).items}
     assert listed["mine"] and not listed["linear"] and "confusion_normalized" in listed
     assert templates(drawn, "mine").items[0].spec == own
+    write(drawn, {".dvc/plots/dvcs.json": json.dumps({"mark": "line"}), ".dvc/plots/mine.json": "{}"})
+    assert templates(drawn, "dvcs").items[0].spec == {"mark": "line"} and templates(drawn, "mine").items[0].spec == own
+    assert [item.name for item in templates(drawn).items if item.own] == ["dvcs", "mine"]
     (io_place / "broken.json").write_text("{\n,")
     with pytest.raises(IntegrityError, match=r"broken\.json:2:1: broken JSON"):
         templates(drawn, "broken")

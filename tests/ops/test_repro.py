@@ -19,6 +19,7 @@ from dvcx.events import Noted, StageBegan, StageEnded, Warned
 from dvcx.io.hashing import digest
 from dvcx.ops.add import add
 from dvcx.ops.checkout import checkout
+from dvcx.ops.commit import commit
 from dvcx.ops.repro import Reproduced, StageRun, repro
 from dvcx.ops.status import status
 from dvcx.project import Project, open_project
@@ -269,6 +270,23 @@ def test_an_output_that_git_tracks_too_is_told_once(project: Project, events: li
         repro(again(project), force=True, emit=events.append)
     (told,) = [event for event in events if isinstance(event, Warned)]
     assert told.message == "o: git tracks this output as well" and "git rm -r --cached o;" in told.hint
+
+
+def test_a_directory_that_several_stages_fill_is_read_with_its_gitignore(project: Project) -> None:
+    fill = "".join(f"  {name}:\n    cmd: mkdir -p d && echo {name} > d/{name}\n    outs: [d/{name}]\n" for name in "xy")
+    read = "  {}:\n    cmd: cat d/* > {}\n    deps: ['{}']\n    outs: [{}]\n"
+    reads = read.format("r", "r", "d", "r") + read.format("g", "g", "glob:d/*", "g")
+    write(project, {"dvcx.yaml": f"stages:\n{fill}{reads}"})
+    project = again(project)
+    assert set(hows(repro(project)).values()) == {"ran"} and text(project, "d/.gitignore") == "/x\n/y\n"
+    assert status(project).clean
+    shutil.rmtree(Path(project.root, "d"))
+    assert hows(repro(project)) == {"x": "restored", "y": "restored", "r": "unchanged", "g": "unchanged"}
+    assert status(project).clean
+    for name in ("dvcx.lock", "d/.gitignore"):
+        Path(project.root, name).unlink()
+    commit(project)
+    assert status(project).clean
 
 
 def test_without_persist_the_command_finds_nothing_old(project: Project) -> None:

@@ -86,8 +86,8 @@ def not_read(stage: Stage, want: Want, outputs: Iterable[str]) -> tuple[str, ...
 
 
 def may_match(path: str) -> bool:
-    """Whether a wildcard may name the file `path`: dvcx's own records and what is in `PASSED_OVER` it never does."""
-    return not is_record(path) and PASSED_OVER.isdisjoint(path.split("/"))
+    """Whether a wildcard may name the file `path`: files that dvcx writes and what is in `PASSED_OVER` it never does."""
+    return not is_record(path) and path.rpartition("/")[2] != ".gitignore" and PASSED_OVER.isdisjoint(path.split("/"))
 
 
 def _group(stage: Stage) -> str:
@@ -102,10 +102,9 @@ def _linked(stage: Stage, known: Mapping[str, Stage], groups: Mapping[str, Seque
             continue
         meant = [known[want.value]] if want.value in known else groups.get(want.value)
         if meant is None and not want.optional:
-            where = f"{stage.file}:{stage.line}" if stage.line else stage.file
             name = want.value if stage.file == FILE_NAME else want.value.removeprefix(f"{stage.file}:")
             raise NotFound(
-                f"{display(where)}: stage '{display(stage.address)}': there is no stage '{display(name)}' to depend on",
+                f"{stage.told(want.value)}: there is no stage '{display(name)}' to depend on",
                 did_you_mean(want.value, [*known, *groups]) or "dvcx stage list shows them all",
             )
         for other in meant or ():
@@ -130,8 +129,8 @@ def _inside(stage: Stage, root: str) -> Stage:
         name = path[len(root) + 1 :]
         problem = path_problem(name)
         if problem:
-            where = f"{stage.file}:{stage.line}: stage '{stage.address}'"
-            raise UnsafeInput(f"{display(where)}: unsafe path '{display(want.value)}': {problem}", "name a file of the project")
+            shown = display(want.value)
+            raise UnsafeInput(f"{stage.told(want.value)}: unsafe path '{shown}': {problem}", "name a file of the project")
         deps[name] = None
         if want.optional:
             optional[name] = None

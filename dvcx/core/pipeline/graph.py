@@ -15,6 +15,9 @@ from dvcx.core.records import POINTER_SUFFIX
 from dvcx.core.spelling import did_you_mean
 from dvcx.errors import Conflict, NotFound, UsageError, display
 
+MAX_LINKS = 4
+"""So many steps of a cycle are told with their places."""
+
 
 class Graph(NamedTuple):
     """All stages of a project by address, in the order they run, and what each needs directly.
@@ -170,11 +173,11 @@ class _Owners:
 
 
 def _owner(path: str, stage: Stage | None) -> str:
-    return f"'{path}{POINTER_SUFFIX}'" if stage is None else f"stage '{stage.address}'{_place(stage)}"
+    return f"'{path}{POINTER_SUFFIX}'" if stage is None else f"stage '{stage.address}'{_place(stage, path)}"
 
 
-def _place(stage: Stage) -> str:
-    return f" ({stage.file}:{stage.line})" if stage.line else ""
+def _place(stage: Stage, path: str = "") -> str:
+    return f" ({stage.where(path)})" if stage.places else ""
 
 
 def _two_owners(outer: str, first: str, inner: str, second: str) -> Conflict:
@@ -205,9 +208,19 @@ def _sorted(stages: Mapping[str, Stage], upstream: Mapping[str, Sequence[str]]) 
     if len(ordered) < len(names):
         left = {name for name in names if waiting[name]}
         names = _loop(next(name for name in names if name in left), left, upstream)
-        loop = " → ".join(names) + _place(stages[names[0]])
+        loop = " → ".join(names) + "".join(_links(stages, names))
         raise Conflict(display(f"the stages need one another in a circle: {loop}"), "let one of them read or write another path")
     return ordered
+
+
+def _links(stages: Mapping[str, Stage], names: Sequence[str]) -> Iterator[str]:
+    """For the first steps of a cycle: what is read, and where both stages say so."""
+    for writer, reader in list(pairwise(names))[:MAX_LINKS]:
+        first, second = stages[writer], stages[reader]
+        reads = [*second.deps, *(of.file for of in second.params), *(want.value for want in second.wants)]
+        outs = [(out.path, read) for out in first.outs for read in reads if contains(out.path, read) or contains(read, out.path)]
+        for path, read in outs[:1]:
+            yield f"; {reader} reads {read}{_place(second, read)}, which {writer} writes{_place(first, path)}"
 
 
 def _loop(start: str, left: set[str], upstream: Mapping[str, Sequence[str]]) -> list[str]:

@@ -110,7 +110,7 @@ def _named(document: Document, file: str) -> list[tuple[Place, str]]:
 
 
 def _moved(stage: Stage, old: str, new: str) -> Stage:
-    """A stage of the file `old` as one of `new`, which stands for it; its line is that of another file, so it has none."""
+    """A stage of the file `old` as one of `new`, which stands for it."""
     mine = address(old, "")
     wants = tuple(
         want._replace(value=address(new, want.value.removeprefix(mine)))
@@ -118,7 +118,7 @@ def _moved(stage: Stage, old: str, new: str) -> Stage:
         else want
         for want in stage.wants
     )
-    return stage._replace(file=new, line=0, wants=wants)
+    return stage._replace(file=new, wants=wants, source=old)
 
 
 def _where(part: Part, name: str) -> str:

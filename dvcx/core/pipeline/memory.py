@@ -11,7 +11,7 @@ from dvcx.core.pipeline.execution import Execution
 from dvcx.core.pipeline.schema import Artifact, Dataset, Metric, Out, ParamsOf, Pipeline, Plot, Stage, Want
 
 # Bump it whenever the same dvcx.yaml would become other stages: it makes what is remembered unknown.
-_FORM = 4
+_FORM = 5
 
 
 def dump_pipeline(pipeline: Pipeline) -> bytes:
@@ -46,8 +46,8 @@ def _stage_row(stage: Stage) -> list[Any]:
     """The fields in order, defaults at the end left out: most stages have few."""
     outs = [_trimmed(out) for out in stage.outs]
     fields: list[Any] = [stage.name, stage.file, stage.cmd, stage.wdir, stage.deps, outs, stage.params]
-    fields += [stage.desc, stage.frozen, stage.always_changed, stage.line]
-    more = [stage.meta, _trimmed(stage.execution), stage.when, stage.wants, stage.optional, stage.used]
+    fields += [stage.desc, stage.frozen, stage.always_changed, stage.places]
+    more = [stage.meta, _trimmed(stage.execution), stage.when, stage.wants, stage.optional, stage.used, stage.source]
     return [*fields, *more] if any(more) else fields
 
 
@@ -62,9 +62,9 @@ def _trimmed(value: Out | Execution) -> list[Any]:
 
 
 def _load_stage(row: list[Any]) -> Stage:
-    name, file, cmd, wdir, deps, outs, params, desc, frozen, always_changed, line, *more = row
+    name, file, cmd, wdir, deps, outs, params, desc, frozen, always_changed, places, *more = row
     if more:
-        meta, execution, when, wants, optional, used = more
+        meta, execution, when, wants, optional, used, source = more
         more = [
             _typed(meta, str),
             _load_execution(execution),
@@ -72,6 +72,7 @@ def _load_stage(row: list[Any]) -> Stage:
             _load_wants(wants),
             _texts(optional),
             _load_params(used),
+            _typed(source, str),
         ]
     return Stage(
         _typed(name, str),
@@ -84,7 +85,7 @@ def _load_stage(row: list[Any]) -> Stage:
         _typed(desc, str),
         _typed(frozen, bool),
         _typed(always_changed, bool),
-        _typed(line, int),
+        _typed(places, str),
         *more,
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from dvcx.core.documents import Document
@@ -88,7 +88,10 @@ class Want(NamedTuple):
 
 
 class Stage(NamedTuple):
-    """One step of the dvcx.yaml `file`. Every path is relative to the project; `line` is 0 when unknown.
+    """One step of the dvcx.yaml `file`. Every path is relative to the project.
+
+    `places` are LINE:COLUMN of the stage, then behind a `|` each those of its outs, deps, params, wants and `when`, parted by
+    blanks; "" when unknown. They are places in `source`, the file it stands in, "" for `file`.
 
     `optional` are those of `deps` that may be absent. `when` are conditions as written. `used` are the parameters that
     templates put into it, which are no dependencies: what they change is the stage itself.
@@ -104,13 +107,14 @@ class Stage(NamedTuple):
     desc: str = ""
     frozen: bool = False
     always_changed: bool = False
-    line: int = 0
+    places: str = ""
     meta: str = ""
     execution: Execution = execution.DEFAULT
     when: tuple[str, ...] = ()
     wants: tuple[Want, ...] = ()
     optional: tuple[str, ...] = ()
     used: tuple[ParamsOf, ...] = ()
+    source: str = ""
 
     @property
     def address(self) -> str:
@@ -122,6 +126,21 @@ class Stage(NamedTuple):
         """The name that made it one of several by `foreach` or `matrix`: `train` of `train@small`; "" for a single one."""
         name, at, _ = self.name.partition("@")
         return name if at else ""
+
+    def where(self, path: str = "") -> str:
+        """`file:line:column` of the output, dependency, parameter or condition `path`, else of the stage; or just the file."""
+        file, (own, *groups) = self.source or self.file, self.places.split("|")
+        outs, files = [out.path for out in self.outs], [of.file for of in self.params]
+        named = (outs, self.deps, files, [want.value for want in self.wants], self.when)
+        for paths, places in zip(named, groups, strict=False):
+            for known, place in zip(paths, places.split(" "), strict=False):
+                if known == path and place:
+                    return f"{file}:{place}"
+        return f"{file}:{own}" if own else file
+
+    def told(self, path: str = "") -> str:
+        """What begins a message about the stage, or about one of its paths: where it stands, and its name. Safe to print."""
+        return display(f"{self.where(path)}: stage '{self.address}'")
 
     def named(self, target: str) -> bool:
         """Whether `target` means this stage: its address, its name, or the address or name of its group."""
@@ -289,6 +308,7 @@ def _stage(document: Document, name: str, body: object, file: str, used: Sequenc
     base = parent(file)
     wdir = path(document, (*at, "wdir"), body["wdir"], base) if "wdir" in body else base
     needs = _deps(document, (*at, "deps"), body.get("deps"), wdir, file)
+    params = _params(document, (*at, "params"), body.get("params"), wdir)
     stage = Stage(
         name,
         file,
@@ -296,11 +316,11 @@ def _stage(document: Document, name: str, body: object, file: str, used: Sequenc
         wdir,
         tuple(needs.paths),
         tuple(out for key in ("outs", "metrics", "plots") for out in _outs(document, (*at, key), body.get(key), wdir)),
-        _params(document, (*at, "params"), body.get("params"), wdir),
+        tuple(params),
         text(document, at, body, "desc"),
         flag(document, at, body, "frozen", False),
         flag(document, at, body, "always_changed", False),
-        document.line(*at),
+        _places(document, at, body, needs, params),
         plain(document, at, body, "meta"),
         execution.parse_execution(document, at, body),
         texts(document, (*at, "when"), body.get("when"), single=True),
@@ -331,10 +351,10 @@ def _cmd(document: Document, at: Place, body: Mapping[str, Any]) -> str | tuple[
 
 
 class _Needs(NamedTuple):
-    """The deps of a stage, each once and in the order they are written."""
+    """The deps of a stage, each once and in the order they are written, with where that is."""
 
-    paths: dict[str, None]
-    wants: dict[Want, None]
+    paths: dict[str, str]
+    wants: dict[Want, str]
     optional: dict[str, None]
 
 
@@ -374,11 +394,11 @@ def _dep(document: Document, at: Place, written: object, flags: Mapping[str, Any
         meant, base = (_dataset(document, at, written, where), parent(file)) if written[:5] == "ds://" else (written, wdir)
         outside = address_of(meant, base, f"{where}: {field(at)}")
         if outside:
-            needs.wants[Want("external", outside, optional)] = None
+            needs.wants.setdefault(Want("external", outside, optional), where)
             return
     if found is None:
         found_path = path(document, at, written, wdir, where)
-        needs.paths[found_path] = None
+        needs.paths.setdefault(found_path, where)
         if optional:
             needs.optional[found_path] = None
         return
@@ -387,7 +407,7 @@ def _dep(document: Document, at: Place, written: object, flags: Mapping[str, Any
         value = path(document, at, value, wdir, where)
     elif ":" not in value:
         value = address(file, value)
-    needs.wants[Want(found[1], value, optional, exact)] = None
+    needs.wants.setdefault(Want(found[1], value, optional, exact), where)
 
 
 def _dataset(document: Document, at: Place, written: str, where: str) -> str:
@@ -561,19 +581,21 @@ def _datasets(document: Document) -> tuple[Dataset, ...]:
     return tuple(found.values())
 
 
-def _params(document: Document, at: Place, items: object, wdir: str) -> tuple[ParamsOf, ...]:
-    """Params by file, in the order met. A file listed whole and by keys is read whole."""
+def _params(document: Document, at: Place, items: object, wdir: str) -> dict[ParamsOf, str]:
+    """Params by file, in the order met, each with where it is written first. A file listed whole and by keys is read whole."""
     if items is None:
-        return ()
+        return {}
     expect(document, at, items, list)
     assert isinstance(items, list)
     wanted: dict[str, list[str] | None] = {}
+    places: dict[str, str] = {}
     for number, item in enumerate(items):
         place = (*at, number)
         if isinstance(item, dict):
             for written, keys in item.items():
                 inner = (*place, written)
                 file = path(document, place, written, wdir, document.where(*inner))
+                places.setdefault(file, document.where(*inner))
                 if keys is None or keys == []:
                     wanted[file] = None
                     continue
@@ -581,8 +603,10 @@ def _params(document: Document, at: Place, items: object, wdir: str) -> tuple[Pa
                 for index, key in enumerate(keys):
                     _add_key(wanted, file, _param_key(document, (*inner, index), key))
         else:
-            _add_key(wanted, resolve(wdir, PARAMS_FILE, document.where(*place)), _param_key(document, place, item))
-    return tuple(ParamsOf(file, tuple(keys or ())) for file, keys in wanted.items())
+            file = resolve(wdir, PARAMS_FILE, document.where(*place))
+            places.setdefault(file, document.where(*place, value=True))
+            _add_key(wanted, file, _param_key(document, place, item))
+    return {ParamsOf(file, tuple(keys or ())): places[file] for file, keys in wanted.items()}
 
 
 def _add_key(wanted: dict[str, list[str] | None], file: str, key: str) -> None:
@@ -600,6 +624,31 @@ def _param_key(document: Document, at: Place, key: object) -> str:
     return text
 
 
+def _places(
+    document: Document, at: Place, body: Mapping[str, Any], needs: _Needs, params: Mapping[ParamsOf, str]
+) -> str:
+    """See `Stage.places`."""
+    outs = [place for key in ("outs", "metrics", "plots") for place in _out_places(document, (*at, key), body.get(key))]
+    when = [document.where(*at, "when", *number, value=True) for number in _numbers(body.get("when"))]
+    groups = ([document.where(*at)], outs, needs.paths.values(), params.values(), needs.wants.values(), when)
+    begins = len(document.file) + 1
+    places = "|".join(" ".join(place[begins:] for place in group) for group in groups)
+    return places if places.strip("| ") else ""
+
+
+def _numbers(written: object) -> list[tuple[int, ...]]:
+    """The indexes of what may be a list or stand alone."""
+    return [(number,) for number in range(len(written))] if isinstance(written, list) else [()] if written else []
+
+
+def _out_places(document: Document, at: Place, items: object) -> Iterator[str]:
+    for number, item in enumerate(items if isinstance(items, list) else ()):
+        if isinstance(item, dict):
+            yield from (document.where(*at, number, written) for written in item)
+        else:
+            yield document.where(*at, number, value=True)
+
+
 def _check_when(document: Document, at: Place, written: object) -> None:
     from dvcx.core.pipeline.conditions import parse_condition
 
@@ -609,26 +658,33 @@ def _check_when(document: Document, at: Place, written: object) -> None:
 
 
 def _check_outs(document: Document, at: Place, stage: Stage) -> None:
-    """A stage may not write what it reads, what describes it, or where it stands."""
-    where = f"{document.where(*at)}: {field(at)}"
-    seen: set[str] = set()
+    """A stage may not write what it reads, what describes it, or where it stands. Refusals name the line of the output."""
+    seen: dict[str, str] = {}
     reads = (*stage.deps, *(params.file for params in stage.params))
-    for out in stage.outs:
+    places = stage.places.split("|")[1].split(" ") if stage.places else [""] * len(stage.outs)
+    for out, place in zip(stage.outs, places, strict=False):
         path, shown = out.path, display(out.path)
         name = path.rpartition("/")[2]
+        where = f"{document.file}:{place}: {field(at)}" if place else f"{document.file}: {field(at)}"
         if path in seen:
-            raise UsageError(f"{where}: output '{shown}' is listed twice", "remove one of the two lines")
-        seen.add(path)
+            first = f" (first in {seen[path]})" if seen[path] else ""
+            raise UsageError(f"{where}: output '{shown}' is listed twice{first}", "remove one of the two lines")
+        seen[path] = place
         for read in reads:
             if contains(path, read) or contains(read, path):
                 raise Conflict(
-                    f"{where}: it reads '{display(read)}' and writes '{shown}', which overlap: {stage.address} → {stage.address}",
+                    f"{where}: it reads '{display(read)}'{_at(stage, read)} and writes '{shown}', which overlap: "
+                    f"{stage.address} → {stage.address}",
                     "write the output to another path",
                 )
         if name in (FILE_NAME, LOCK_NAME) or name.endswith(".dvcx") or contains(path, stage.file):
             raise UsageError(f"{where}: output '{shown}' would overwrite dvcx's own files", "write the output to another path")
         if contains(path, stage.wdir):
             raise UsageError(f"{where}: output '{shown}' is the directory the stage runs in", "name a path inside it")
+
+
+def _at(stage: Stage, path: str) -> str:
+    return f" ({display(stage.where(path))})" if stage.places else ""
 
 
 def _flagged(paths: Iterable[str], flag: str, value: bool) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import Any
 
@@ -12,6 +13,8 @@ DIRECTORY = ".dvcx/plots"
 PAGE = f"{DIRECTORY}/index.html"
 MAX_TEMPLATE = 1 << 20
 
+# Where templates lie: dvcx's own place before that of DVC.
+_BASES = (".dvcx", ".dvc")
 _AGAIN = "install it again: pip install --force-reinstall dvcx"
 
 # In the order the page needs them, with the SHA-256 of each official build. Their licences: js/LICENSES.txt.
@@ -42,16 +45,16 @@ def scripts() -> list[str]:
 
 
 def own_templates(root: str) -> list[str]:
-    """The names of the project's own templates: `.dvcx/plots/NAME.json`; sorted."""
-    try:
-        names = os.listdir(os.path.join(root, DIRECTORY))
-    except OSError:
-        return []
+    """The names of the project's own templates: `.dvcx/plots/NAME.json`, and in DVC's `.dvc/plots`; sorted."""
+    names: set[str] = set()
+    for base in _BASES:
+        with contextlib.suppress(OSError):
+            names.update(os.listdir(os.path.join(root, base, "plots")))
     return sorted(name.removesuffix(".json") for name in names if name.endswith(".json") and not name.startswith("."))
 
 
 def read_template(root: str, name: str) -> Any:
-    """The project's own template `name`: `.dvcx/plots/NAME.json`, or a path in the project that ends with .json.
+    """The project's own template `name`: `.dvcx/plots/NAME.json`, else that of `.dvc`, or a path in the project with .json.
 
     Raises `NotFound`, and `IntegrityError` for what is no JSON.
     """
@@ -63,8 +66,10 @@ def read_template(root: str, name: str) -> Any:
         hint = "write NAME for .dvcx/plots/NAME.json, or a path: x/NAME.json"
         raise UsageError(f"'{display(name)}' cannot name a template", hint)
     else:
-        shown = f"{DIRECTORY}/{name}.json"
-        data = files.read_record(os.path.join(root, ".dvcx"), f"plots/{name}.json", MAX_TEMPLATE)
+        shown, data = "", None
+        for base in (base for base in _BASES if data is None and os.path.isdir(os.path.join(root, base))):
+            shown = f"{base}/plots/{name}.json"
+            data = files.read_record(os.path.join(root, base), f"plots/{name}.json", MAX_TEMPLATE)
     if data is None:
         raise NotFound(f"there is no template '{display(name)}'", "dvcx plots templates shows which there are")
     try:

@@ -189,8 +189,8 @@ def test_stage_dependencies() -> None:
     each = [stage(f"each@{name}", outs=(name,)) for name in "ab"]
     assert link([*each, stage("all", Want("stage", "each"))])[2].deps == ("a", "b")
     with pytest.raises(NotFound) as caught:
-        link([GEN._replace(line=4), stage("t", Want("stage", "gne"))._replace(line=7)])
-    assert caught.value.message == "dvcx.yaml:7: stage 't': there is no stage 'gne' to depend on"
+        link([GEN._replace(places="4:3"), stage("t", Want("stage", "gne"))._replace(places="7:3||||9:9")])
+    assert caught.value.message == "dvcx.yaml:9:9: stage 't': there is no stage 'gne' to depend on"
     assert caught.value.hint == "did you mean 'gen'?"
     with pytest.raises(Conflict, match="circle: a → b → a"):
         edges(stage("a", Want("stage", "b"), outs=("x",)), stage("b", Want("stage", "a"), outs=("y",)))

@@ -135,7 +135,8 @@ def test_neighbours_in_spelling_are_no_conflict() -> None:
 def test_a_cycle_names_the_loop(stages: list[Stage], loop: str) -> None:
     with pytest.raises(Conflict) as caught:
         build(stages)
-    assert caught.value.message.endswith(": " + loop)
+    assert f": {loop}; " in caught.value.message + "; "
+    assert "which" in caught.value.message
 
 
 def test_a_thousand_stages_are_quick() -> None:

@@ -44,7 +44,7 @@ _stages = st.builds(
     _texts,
     st.booleans(),
     st.booleans(),
-    st.integers(0, 10**6),
+    _texts,
     _texts,
     st.just(Execution())
     | st.builds(Execution, _floats, st.integers(0), _floats, _floats, _tokens, _lists, _lists, st.integers(0), _floats),
@@ -52,6 +52,7 @@ _stages = st.builds(
     st.lists(st.builds(Want, _texts, _texts, st.booleans(), st.booleans()), max_size=2).map(tuple),
     _lists,
     _params,
+    _texts,
 )
 _pipelines = st.builds(
     Pipeline,
