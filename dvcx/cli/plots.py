@@ -41,9 +41,8 @@ Rev = Annotated[
     list[str] | None,
     Option("--rev", metavar="REV", help="At this revision instead of the workspace; may be repeated.", show_default=False),
 ]
-Out = Annotated[
-    str, Option("--out", "-o", metavar="PATH", help="Write the page there: a file, or a directory; one plot as .svg or .png.", show_default=False)
-]
+_OUT = "Write the page there: a file, or a directory; one plot as .svg or .png."
+Out = Annotated[str, Option("--out", "-o", metavar="PATH", help=_OUT, show_default=False)]
 Open = Annotated[bool, Option("--open", help="Open the page in a browser.")]
 Terminal = Annotated[bool, Option("--terminal", help="Draw on the terminal (needs plotext).")]
 X = Annotated[str, Option("--x", "-x", metavar="FIELD", help="The field for x.", show_default=False)]
