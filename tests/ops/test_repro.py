@@ -273,8 +273,8 @@ def test_an_output_that_git_tracks_too_is_told_once(project: Project, events: li
 
 
 def test_what_is_missing_says_what_may_be_meant(project: Project) -> None:
-    write(project, {"in/data.csv": "1", "params.yaml": "train: {epochs: 1}", "bad.json": "{,"})
-    wants = ("deps: [in/dat.csv]", "params: [train.epoch]", "params: [param.yaml: [x]]", "deps: [no/where]", "params: [bad.json:]")
+    write(project, {"in/data.csv": "1", "params.yaml": "train: {epochs: 1}", "b.json": "{,"})
+    wants = ("deps: [in/dat.csv]", "params: [train.epoch]", "params: [param.yaml: [x]]", "deps: [no/where]", "params: [b.json:]")
     told = []
     for want in wants:
         write(project, {"dvcx.yaml": stage(f"cmd: 'true'\n{want}")})
@@ -283,7 +283,7 @@ def test_what_is_missing_says_what_may_be_meant(project: Project) -> None:
     assert [hint.partition("?")[0] for _, hint in told[:3]] == [
         "did you mean 'in/data.csv'", "did you mean 'train.epochs'", "did you mean 'params.yaml'",
     ]  # fmt: skip
-    assert told[3][1].startswith("create it") and told[4][0].startswith("bad.json:1:2: ")
+    assert told[3][1].startswith("create it") and told[4][0].startswith("b.json:1:2: ")
     assert told[4][0].endswith("(stage 's' reads it)")
 
 
