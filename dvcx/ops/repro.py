@@ -560,22 +560,21 @@ def _forecast(
     graph = build(tracked.stages, tracked.pointers)
     chosen = order(graph, targets, downstream=downstream, single=single_item)
     index = project.stat_index(emit)
-    parts = Parts(project, tracked, index, emit)
     remotes = Results(project, keys=len(chosen), patient=pull, emit=emit)
     known = KnownResults(project, emit, remotes)
     pulling = Pulling(tracked, graph, chosen, targets, remotes) if pull else None
-    place: Mapping[str, Mapping[str, Content]] = {}
+    parts = Parts(project, tracked, index, emit, listings=remotes.trees(known.cache()) if pull else None)
     try:
         now: Snapshot = snapshot(project, chosen, tracked.lock, index=index, rules=project.rules(), emit=emit, parts=parts)
         if pulling is not None:
-            now, place = pulling.foresee(chosen, tracked.lock, now, known.cache())
-        verdicts = forecast(chosen, tracked.lock, now, graph.upstream, None if force else known, known.inside)
+            now = pulling.foresee(chosen, tracked.lock, now, known.cache(), known.values)
+        verdicts = forecast(chosen, tracked.lock, now, graph.upstream, None if force else known, known.inside, known.values)
         index.flush()
         runs = []
         for verdict in verdicts:
             turn = _foretold(verdict, force=force)
             if pulling is not None:
-                turn = _pulled(project, tracked, pulling, verdict, turn, now, place[turn.stage], known)
+                turn = _pulled(project, tracked, pulling, verdict, turn, now, known)
             runs.append(turn)
     finally:
         known.close()
@@ -598,13 +597,12 @@ def _pulled(
     verdict: Verdict,
     turn: StageRun,
     now: Snapshot,
-    place: Mapping[str, Content],
     known: KnownResults,
 ) -> StageRun:
     """The turn with what `--pull` adds: what stays away, and what is fetched. To be asked in the order of the run."""
     stage = verdict.stage
-    fetches = dict(place)
     entry = tracked.lock.get(stage.address)
+    _, fetches = pulling.overlaid(stage, entry, now, known.cache())
     if turn.how == WOULD_RUN:
         fetches.update(pulling.reads(stage, now, tracked.contents()))
         pulling.is_here(out.path for out in stage.outs)

@@ -467,8 +467,9 @@ def test_params_and_metrics(project: Path, git: Git) -> None:
     assert dvcx_run("metrics", "show", "--md", "--csv", cwd=project).returncode == 2
     (project / "m.json").write_text("{")
     ran = dvcx_run("metrics", "show", cwd=project)
-    assert (ran.returncode, ran.stdout) == (0, "no metrics\n")
-    assert "m.json:1:2: broken JSON" in ran.stderr
+    assert (ran.returncode, ran.stdout) == (4, "")
+    assert "error: m.json:1:2: broken JSON" in ran.stderr
+    assert len(_ok("metrics", "show", "--all-commits", "-n", "1", cwd=project).splitlines()) == 2
 
 
 def test_an_action_by_its_key_and_a_stage_verified(project: Path) -> None:
