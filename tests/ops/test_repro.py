@@ -274,7 +274,7 @@ def test_an_output_that_git_tracks_too_is_told_once(project: Project, events: li
 
 def test_what_is_missing_says_what_may_be_meant(project: Project) -> None:
     write(project, {"in/data.csv": "1", "params.yaml": "train: {epochs: 1}", "b.json": "{,"})
-    wants = ("deps: [in/dat.csv]", "params: [train.epoch]", "params: [param.yaml: [x]]", "deps: [no/where]", "params: [b.json:]")
+    wants = ("deps: [in/dat.csv]", "params: [train.epoch]", "params: [param.yaml: [x]]", "deps: [n/o]", "params: [b.json: [x]]")
     told = []
     for want in wants:
         write(project, {"dvcx.yaml": stage(f"cmd: 'true'\n{want}")})
