@@ -38,6 +38,8 @@ def _json(*words: str, cwd: Path) -> Any:
 def test_init(tmp_path: Path) -> None:
     out = _ok("init", "--no-git", "deep/er", cwd=tmp_path)
     assert out.splitlines() == [f"made a dvcx project in {tmp_path}/deep/er", "next: dvcx add FILE"]
+    (tmp_path / "dvc.yaml").write_text("stages: {}\n")
+    assert _ok("init", "--no-git", cwd=tmp_path).splitlines()[-1].startswith("next: git mv dvc.yaml dvcx.yaml  # ")
 
 
 def test_add_says_what_it_did(project: Path) -> None:
