@@ -53,7 +53,7 @@ def fetch_lines(result: Fetched) -> list[str]:
         return ["the cache holds everything already"]
     lines = []
     if result.objects:
-        lines.append(f"fetched {output.plural(result.objects, 'object')} ({output.size(result.bytes)}) from {there}")
+        lines.append(f"fetched {output.files(result.objects, result.listings)} ({output.size(result.bytes)}) from {there}")
     if result.repaired:
         lines.append(
             f"replaced {output.plural(result.repaired, 'corrupt object')} in the cache; the bad bytes are in quarantine"

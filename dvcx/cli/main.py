@@ -77,6 +77,9 @@ def _prepare() -> None:
         except OSError:
             # Started with `>&-`: the next file opened would get this number, and prints would go into it.
             os.open(os.devnull, os.O_RDWR)
+    # Python has None for what was closed.
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:

@@ -119,6 +119,12 @@ def plural(count: int, noun: str, many: str = "") -> str:
     return f"{count:,} {noun if count == 1 else many or noun + 's'}"
 
 
+def files(objects: int, listings: int) -> str:
+    """So many objects, `listings` of them those of directories, in the words of users: `1 file and 2 listings`."""
+    told = [plural(objects - listings, "file")] if objects > listings or not listings else []
+    return " and ".join([*told, *([plural(listings, "listing")] if listings else [])])
+
+
 def seconds(amount: float) -> str:
     """A duration for people: 0.4 s, 75 s, 3 min 20 s, 2 h 5 min."""
     if amount < 100:

@@ -13,6 +13,7 @@ from dvcx.cli import charts, output
 from dvcx.cli.face import Face, working_directory
 from dvcx.cli.frame import Verb, app
 from dvcx.cli.options import Remote
+from dvcx.cli.values import tell
 from dvcx.core.metrics import is_number
 from dvcx.core.plots import Changes, Line, Series, count_pairs, labels_of, thinned
 from dvcx.errors import UsageError, amount, display
@@ -40,9 +41,8 @@ Rev = Annotated[
     list[str] | None,
     Option("--rev", metavar="REV", help="At this revision instead of the workspace; may be repeated.", show_default=False),
 ]
-Out = Annotated[
-    str, Option("--out", "-o", metavar="PATH", help="Write the page there: a file, or a directory.", show_default=False)
-]
+_OUT = "Write the page there: a file, or a directory; one plot as .svg or .png."
+Out = Annotated[str, Option("--out", "-o", metavar="PATH", help=_OUT, show_default=False)]
 Open = Annotated[bool, Option("--open", help="Open the page in a browser.")]
 Terminal = Annotated[bool, Option("--terminal", help="Draw on the terminal (needs plotext).")]
 X = Annotated[str, Option("--x", "-x", metavar="FIELD", help="The field for x.", show_default=False)]
@@ -75,6 +75,7 @@ def show(
 
     Examples:
       dvcx plots show --open
+      dvcx plots show log.csv --out log.svg
       dvcx plots show log.csv -x epoch -y loss -y accuracy
       dvcx plots show predictions.csv --template confusion -x actual -y predicted
 
@@ -181,11 +182,12 @@ def _place(out: str) -> str:
     if not out:
         return ""
     path = os.path.abspath(out)
-    return path if path.endswith((".html", ".htm")) and not os.path.isdir(path) else os.path.join(path, "index.html")
+    is_file = path.endswith((".html", ".htm", ".svg", ".png")) and not os.path.isdir(path)
+    return path if is_file else os.path.join(path, "index.html")
 
 
 def _answer(face: Face, result: Plotted, open: bool) -> None:
-    _tell(face, result.problems)
+    tell(face, result.problems, bool(result.plots))
     face.done(result, lambda: _lines(result))
     if open and result.page:
         import webbrowser
@@ -204,18 +206,13 @@ def _lines(result: Plotted) -> Iterator[str]:
     yield f"wrote {output.plural(len(result.plots), 'plot')} to {display(os.path.relpath(result.page))}"
 
 
-def _tell(face: Face, problems: Iterable[Problem]) -> None:
-    for problem in problems:
-        face.emit(Warned(problem.message, problem.hint))
-
-
 # On the terminal
 
 
-def _terminal(face: Face, drawings: Iterable[Drawing], problems: Iterable[Problem]) -> None:
+def _terminal(face: Face, drawings: Sequence[Drawing], problems: Sequence[Problem]) -> None:
     if face.json:
         raise UsageError("--json and --terminal exclude one another", "choose one of them")
-    _tell(face, problems)
+    tell(face, problems, bool(drawings))
     width = min(os.get_terminal_size().columns if output.is_terminal(sys.stdout) else 80, 160)
     blocks = [_text(face, drawing, width) for drawing in drawings]
     output.write("\n".join(blocks) or "no plots\n")
@@ -226,7 +223,9 @@ def _text(face: Face, drawing: Drawing, width: int) -> str:
     one = drawing.definition
     title = display(one.title or one.name)
     if drawing.pictures:
-        rows = [(picture.rev, f"image: {path} ({amount(len(picture.data))})") for path, picture in drawing.pictures]
+        sizes = [amount(len(picture.data)) if picture.kind else "not there" for _, picture in drawing.pictures]
+        pairs = zip(drawing.pictures, sizes, strict=True)
+        rows = [(picture.rev, f"image: {path} ({size})") for (path, picture), size in pairs]
         return "".join(f"{line}\n" for line in [title, *output.columns(rows, "  ")])
     labels = labels_of(one.series, drawing.lines)
     several = len({line.series for line in drawing.lines}) > 1

@@ -63,7 +63,7 @@ def _lines(result: Pushed) -> list[str]:
     if not result.objects:
         return results or [f"{there} holds everything already"]
     would = "would send" if result.dry_run else "sent"
-    line = f"{would} {output.plural(result.objects, 'object')} ({output.size(result.bytes)}) to {there}"
+    line = f"{would} {output.files(result.objects, result.listings)} ({output.size(result.bytes)}) to {there}"
     # Said only where it is not all the same.
     told = []
     if result.new < 0.99 * result.bytes:

@@ -150,24 +150,25 @@ def remote_lines(face: Face, result: Status) -> Iterable[str]:
         yield ""
         name = display(held.remote)
         if not held.missing:
-            yield f"remote '{name}' holds everything ({output.plural(held.objects, 'object')})"
+            yield f"remote '{name}' holds everything ({output.files(held.objects, held.listings)})"
         else:
-            yield f"Missing on remote '{name}' ({held.missing:,} of {output.plural(held.objects, 'object')}):"
+            yield f"Missing on remote '{name}' ({output.files(held.missing, held.missing_listings)}):"
             yield from output.columns([(face.path(path.path), _examples(face, path)) for path in held.lacking], "  ")
         if held.to_fetch:
             size = output.size(held.to_fetch_bytes)
             be = "is" if held.to_fetch == 1 else "are"
-            yield f"{output.plural(held.to_fetch, 'object')} there ({size}) {be} not in the cache"
+            yield f"{output.files(held.to_fetch, held.to_fetch_listings)} there ({size}) {be} not in the cache"
         yield from _remedy(face, held)
 
 
 def _examples(face: Face, path: PathLacking) -> str:
     names = list(dict.fromkeys(item.path for item in path.objects))
+    what = output.files(len(path.objects), sum(item.listing for item in path.objects))
     if names == [path.path]:
-        return output.plural(len(path.objects), "object")
+        return what
     shown = names if face.verbose else names[:SHOWN]
     more = f" and {len(names) - len(shown):,} more" if len(names) > len(shown) else ""
-    return f"{output.plural(len(path.objects), 'object')}: {', '.join(map(face.path, shown))}{more}"
+    return f"{what}: {', '.join(map(face.path, shown))}{more}"
 
 
 def _remedy(face: Face, held: Holding) -> Iterable[str]:

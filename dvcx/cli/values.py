@@ -11,7 +11,7 @@ from typer import Argument, Option
 from dvcx.cli import output
 from dvcx.cli.face import Face
 from dvcx.core.metrics import BETTER, PRECISION, WORSE, Value, delta_text, markdown, text
-from dvcx.errors import UsageError, display
+from dvcx.errors import IntegrityError, UsageError, display
 from dvcx.events import Warned
 
 if TYPE_CHECKING:
@@ -75,21 +75,27 @@ class Layout:
 
 def show(face: Face, result: ValuesShown, layout: Layout, nothing: str, *, changes: bool = False) -> None:
     """Print values: one revision key by key, several as rows of one table; with `changes` only commits that changed them."""
-    _tell(face, result.problems)
+    tell(face, result.problems, any(one.files for one in result.revisions))
     face.answer(result, lambda: _shown(face, _changing(result) if changes else result, layout, nothing))
 
 
 def compare(face: Face, result: ValuesCompared, layout: Layout, *, change: bool, noun: str) -> None:
     """Print differences, with a column of what numbers changed by when `change`."""
-    _tell(face, result.problems)
+    tell(face, result.problems, bool(result.differences))
     face.answer(result, lambda: _compared(face, result, layout, change, noun))
 
 
-def _tell(face: Face, problems: Sequence[Problem]) -> None:
+def tell(face: Face, problems: Sequence[Problem], there: bool) -> None:
+    """Name what could not be read; where nothing else is there to show, that is how the command ends."""
+    broken = [problem for problem in problems if problem.kind == "broken"]
+    if broken and not there:
+        problems = [problem for problem in problems if problem is not broken[-1]]
     for problem in problems[:_TOLD]:
         face.emit(Warned(problem.message, problem.hint))
     if len(problems) > _TOLD:
         face.emit(Warned(f"{len(problems) - _TOLD:,} more problems like these", "--json names all of them"))
+    if broken and not there:
+        raise IntegrityError(broken[-1].message, broken[-1].hint)
 
 
 def _changing(result: ValuesShown) -> ValuesShown:

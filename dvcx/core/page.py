@@ -18,7 +18,7 @@ from dvcx.errors import display
 
 
 class Picture(NamedTuple):
-    """A picture at one revision. `kind` is its media type."""
+    """A picture at one revision. `kind` is its media type, "" where there is no picture."""
 
     rev: str
     kind: str
@@ -103,6 +103,8 @@ def _section(number: int, one: Section) -> str:
 
 
 def _figure(name: str, picture: Picture) -> str:
+    if not picture.kind:
+        return f'<figure><p class="problem">not there</p><figcaption>{_text(picture.rev)}</figcaption></figure>'
     source = f"data:{picture.kind};base64,{base64.b64encode(picture.data).decode('ascii')}"
     label = _text(picture.rev)
     return f'<figure><img src="{source}" alt="{_text(name)}, {label}"><figcaption>{label}</figcaption></figure>'

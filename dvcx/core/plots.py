@@ -347,10 +347,16 @@ def _points(lines: Sequence[Line], labels: Mapping[Series, str], whole: bool) ->
     for one in lines:
         for at in thinned(len(one.points), step):
             point = one.points[at]
-            own = {str(key): _plain(value) for key, value in one.rows[at].items()} if whole and one.rows else {}
+            own = _own(one, at) if whole else {}
             rows.append({**own, "x": point.x, "y": point.y, "rev": one.rev, "series": labels[one.series]})
     note = f"{total:,} points: one in {step:,} is drawn" if step > 1 else ""
     return rows, note
+
+
+def _own(line: Line, at: int) -> dict[str, Any]:
+    """The other fields of a point's row, and what DVC calls its file and field, for templates of users."""
+    fields = {str(key): _plain(value) for key, value in line.rows[at].items()} if line.rows else {}
+    return {**fields, "filename": line.series.file, "field": line.y}
 
 
 def thinned(count: int, step: int) -> list[int]:

@@ -109,6 +109,9 @@ AskKnown = Callable[[Stage, Snapshot, LockEntry | None, tuple[Reason, ...]], Kno
 Inside = Callable[[str, Content, str], Content | None]
 """Gives what the directory at a path, with this content, has at another path inside it."""
 
+Values = Callable[[str, Content], Mapping[str, Any] | None]
+"""Gives what the params file at a path says when it has this content; None where nobody can tell."""
+
 
 def judge(stage: Stage, locked: LockEntry | None, now: Snapshot) -> tuple[Reason, ...]:
     """Every cause to run `stage`; none means it is fresh. The paths of `locked` must be relative to the project.
@@ -152,17 +155,20 @@ def forecast(
     upstream: Mapping[str, Collection[str]],
     known: AskKnown | None = None,
     inside: Inside | None = None,
+    values: Values | None = None,
 ) -> tuple[Verdict, ...]:
     """What a run of everything would do, for stages in the order they run. `upstream` is `Graph.upstream`.
 
     A stage behind one that will run has an UPSTREAM reason; when that is its only one, it may turn out to be fresh. Behind
     one whose result is `known` it is judged by that result. Without `known` nobody looked: outputs that are missing are
     taken to be in the cache, and nothing else is. An input that is missing because the stage that writes it has yet to run
-    is no cause of its own. `inside` tells what a known directory has at a path in it; without, nobody knows.
+    is no cause of its own. `inside` tells what a known directory has at a path in it, `values` what a known params file says;
+    without, nobody knows.
     """
     verdicts: dict[str, Verdict] = {}
-    contents, details = dict(now.contents), dict(now.details)
-    then = now._replace(contents=contents, details=details)
+    contents, details, params = dict(now.contents), dict(now.details), dict(now.params)
+    then = now._replace(contents=contents, details=details, params=params)
+    told: set[str] = set()
     stages = tuple(stages)
     deps = {dep for stage in stages for dep in stage.deps}
     for stage in stages:
@@ -174,7 +180,7 @@ def forecast(
         waits = [
             verdict
             for verdict in (verdicts[need] for need in before if need in verdicts)
-            if verdict.plan not in (UNCHANGED, NOT_WANTED) and not _settled(verdict, stage, now, inside is not None)
+            if verdict.plan not in (UNCHANGED, NOT_WANTED) and not _settled(verdict, stage, now, inside is not None, told)
         ]
         coming = [out.path for verdict in waits for out in verdict.stage.outs]
         locked = lock.get(stage.address)
@@ -192,6 +198,11 @@ def forecast(
         outs, remote = found if found is not None else (None, "")
         verdicts[stage.address] = Verdict(stage, state, reasons, plan, outs, remote)
         for path, content in (outs or {}).items():
+            if values is not None and path in params:
+                found_values = values(path, content)
+                if found_values is not None:
+                    params[path] = found_values
+                    told.add(path)
             if contents.get(path) != content:
                 contents[path] = content
                 details.pop(path, None)
@@ -213,15 +224,15 @@ def not_wanted(stage: Stage, condition: str) -> Reason:
     return _reason(WHEN, stage.address, f"when: {condition} is false")
 
 
-def request(stage: Stage, now: Snapshot) -> Request:
+def request(stage: Stage, now: Snapshot, near: Callable[[str], str] | None = None) -> Request:
     """The stage's action as it can be run anywhere.
 
-    Raises `NotFound` when a dependency, a file of params or a parameter is missing.
+    Raises `NotFound` when a dependency, a file of params or a parameter is missing; `near` hints at what a path may be called.
     """
     for reason in _missing_inputs(stage, now):
-        raise NotFound(
-            f"{_told(stage, reason)}: {reason.text}", "create it, restore it (dvcx checkout), or repair dvcx.yaml"
-        )
+        meant = _meant(reason, now, near) if near is not None else ""
+        hint = f"{meant} Or " * bool(meant) + "create it, restore it (dvcx checkout), or repair dvcx.yaml"
+        raise NotFound(f"{_told(stage, reason)}: {reason.text}", hint)
     files = read_files(stage, now)
     code = _code(stage, now.used)
     return Request(
@@ -234,6 +245,23 @@ def request(stage: Stage, now: Snapshot) -> Request:
         code,
         external_inputs(stage, now),
     )
+
+
+def _meant(reason: Reason, now: Snapshot, near: Callable[[str], str]) -> str:
+    file, _, key = reason.subject.partition(":")
+    if reason.kind != PARAM_MISSING:
+        return near(reason.subject)
+    # Imported here: only a mistake has to pay for it.
+    from dvcx.core.spelling import did_you_mean
+
+    return did_you_mean(key, _keys(now.params.get(file) or {}))
+
+
+def _keys(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in values.items():
+        yield f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            yield from _keys(value, f"{prefix}{key}.")
 
 
 def _code(stage: Stage, used: Mapping[tuple[str, str], Mapping[str, Used]]) -> dict[str, str]:
@@ -260,9 +288,9 @@ def recorded_request(stage: Stage, entry: LockEntry) -> Request:
     return Request(entry.cmd, stage.wdir, deps, entry.params, tuple(sorted(entry.outs)), entry.env, code, entry.external)
 
 
-def action_key(stage: Stage, now: Snapshot) -> bytes:
+def action_key(stage: Stage, now: Snapshot, near: Callable[[str], str] | None = None) -> bytes:
     """The canonical bytes whose BLAKE3 is the key of the stage's action. Raises what `request` raises."""
-    return encode_request(request(stage, now))
+    return encode_request(request(stage, now, near))
 
 
 def lock_entry(stage: Stage, before: Snapshot, after: Snapshot) -> LockEntry:
@@ -525,7 +553,7 @@ def _change(old: Content, new: Content) -> str:
     return "changed"
 
 
-def _settled(verdict: Verdict, stage: Stage, now: Snapshot, inside: bool) -> bool:
+def _settled(verdict: Verdict, stage: Stage, now: Snapshot, inside: bool, told: Collection[str]) -> bool:
     """Whether all that `stage` reads of what `verdict` would restore is known by content: whole dependencies, or in them."""
     # Which files a wildcard or an import finds among what is restored is not known beforehand.
     if verdict.outs is None or files_wanted(stage):
@@ -534,7 +562,7 @@ def _settled(verdict: Verdict, stage: Stage, now: Snapshot, inside: bool) -> boo
     read = [path for path in verdict.outs if _overlaps(path, (*stage.deps, *params))]
     changed = [path for path in read if verdict.outs[path] != now.contents.get(path)]
     return bool(read) and all(
-        not _overlaps(path, params)
+        (path in told or not _overlaps(path, params))
         and all(dep == path or (inside and contains(path, dep)) for dep in stage.deps if _overlaps(path, (dep,)))
         for path in changed
     )

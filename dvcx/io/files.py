@@ -8,12 +8,16 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import sys
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 
 from dvcx.core.paths import path_problem
-from dvcx.errors import DiskRefused, DvcxError, NotFound, UnsafeInput, disk_refused, display
+from dvcx.errors import DiskRefused, DvcxError, NotFound, UnsafeInput, amount, disk_refused, display
 
 TEMPORARY = "tmp-dvcx-"
+BARRIER = 32
+"""From so many files on one sync of the file system is cheaper than one fsync each."""
 
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
@@ -118,7 +122,7 @@ def remove_record(root: str, path: str, *, fsync: bool = True) -> bool:
     try:
         os.unlink(leaf, dir_fd=directory)
         if fsync:
-            _sync_directory(directory)
+            sync_directory(directory)
         return True
     except FileNotFoundError:
         return False
@@ -242,7 +246,7 @@ def _read_handle(handle: int, path: str, limit: int) -> bytes:
     if not stat.S_ISREG(facts.st_mode):
         raise _unsafe(path, "it is not a regular file")
     if facts.st_size > limit:
-        raise _unsafe(path, f"it is larger than {limit} bytes")
+        raise _unsafe(path, f"it is larger than {amount(limit)}")
     data = os.read(handle, facts.st_size + 1)
     if len(data) <= facts.st_size:
         # A short read of a regular file is its end.
@@ -252,18 +256,14 @@ def _read_handle(handle: int, path: str, limit: int) -> bytes:
         if not more:
             return data
         data += more
-    raise _unsafe(path, f"it is larger than {limit} bytes")
+    raise _unsafe(path, f"it is larger than {amount(limit)}")
 
 
 def sync(path: str) -> None:
     """Make a file and its name durable. Raises `DiskRefused`, and FileNotFoundError when it is gone."""
     try:
-        for name, push in ((path, os.fsync), (os.path.dirname(path), _sync_directory)):
-            handle = os.open(name, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
-            try:
-                push(handle)
-            finally:
-                os.close(handle)
+        sync_file(path)
+        sync_directories([os.path.dirname(path)])
     except FileNotFoundError:
         raise
     except OSError as error:
@@ -290,7 +290,7 @@ def _replace(directory: int, leaf: str, data: bytes, mode: int, path: str, *, fs
             # A signal may end this anywhere: from here on its name is taken away.
             handle = os.open(temporary, _CREATE, mode, dir_fd=directory)
             try:
-                _write_all(handle, data, path)
+                write_whole(handle, data, path)
                 if before is not None or not keep_mode:
                     os.fchmod(handle, mode)
                 if fsync:
@@ -302,19 +302,10 @@ def _replace(directory: int, leaf: str, data: bytes, mode: int, path: str, *, fs
             _unlink_quietly(temporary, directory)
             raise
         if fsync:
-            _sync_directory(directory)
+            sync_directory(directory)
     except OSError as error:
         raise _write_refused(error, path, len(data), directory) from None
     return True
-
-
-def _sync_directory(handle: int) -> None:
-    try:
-        os.fsync(handle)
-    except OSError as error:
-        # Some file systems cannot sync a directory and say so this way; that is no failed write.
-        if error.errno != errno.EINVAL:
-            raise
 
 
 def _holds(directory: int, leaf: str, data: bytes) -> bool:
@@ -330,10 +321,16 @@ def _holds(directory: int, leaf: str, data: bytes) -> bool:
         os.close(handle)
 
 
-def _write_all(handle: int, data: bytes, path: str) -> None:
+def write_all(handle: int, data: bytes | memoryview) -> None:
+    """Write all bytes, however many calls that takes."""
     view = memoryview(data)
     while view:
         view = view[os.write(handle, view) :]
+
+
+def write_whole(handle: int, data: bytes, path: str) -> None:
+    """Write a whole file. Raises `DiskRefused` when it is not as long as what was written."""
+    write_all(handle, data)
     size = os.fstat(handle).st_size
     if size != len(data):
         raise DiskRefused(
@@ -361,3 +358,67 @@ def _unsafe(path: str, problem: str) -> UnsafeInput:
         f"unsafe path '{display(path[:200])}': {problem}",
         "look at it (ls -ld), then remove it or restore it: git checkout -- FILE",
     )
+
+
+# What was written, made durable. These raise OSError: who calls them knows what it means.
+
+
+def sync_file(path: str) -> None:
+    """fsync one file, not through a link."""
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | _NOFOLLOW)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_files(paths: Sequence[str]) -> None:
+    """fsync files of one directory; from `BARRIER` on their whole file system, which costs less than each of them."""
+    if len(paths) < BARRIER or not can_barrier():
+        for path in paths:
+            sync_file(path)
+        return
+    handle = os.open(os.path.dirname(paths[0]), _DIRECTORY)
+    try:
+        sync_file_system(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_directory(handle: int) -> None:
+    """fsync an open directory."""
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        # Some file systems cannot sync a directory and say so this way; that is no failed write.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+
+
+def sync_directories(paths: Iterable[str]) -> None:
+    """fsync directories."""
+    for path in paths:
+        handle = os.open(path, _DIRECTORY)
+        try:
+            sync_directory(handle)
+        finally:
+            os.close(handle)
+
+
+def can_barrier() -> bool:
+    """Whether one call can sync a whole file system, and no other."""
+    return sys.platform == "linux"
+
+
+def sync_file_system(handle: int) -> None:
+    """syncfs(2): everything written to the file system of `handle` is on the disk; since Linux 5.8 it tells of errors."""
+    import ctypes
+
+    try:
+        syncfs = ctypes.CDLL(None, use_errno=True).syncfs
+    except (OSError, AttributeError):
+        os.sync()
+        return
+    if syncfs(handle) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))

@@ -13,6 +13,7 @@ _MAX_CELL = 1 << 20
 def read_table(data: bytes, where: str, *, header: bool = True) -> tuple[list[str], list[list[str]]]:
     """The header and the rows of the CSV (by its extension: TSV) file `where`; blank lines are passed over.
 
+    A CSV file whose first line has semicolons and no comma is separated by those, as spreadsheets write it in many countries.
     Without `header` in the file the columns are called "0", "1", …. Raises `IntegrityError` for bytes that are no UTF-8,
     a row longer than the header, a column named twice and broken quotes; `UnsafeInput` past `MAX_CELLS` cells.
     """
@@ -28,9 +29,7 @@ def read_table(data: bytes, where: str, *, header: bool = True) -> tuple[list[st
     if "\0" in text:
         raise IntegrityError(f"{where}:{text.count(chr(10), 0, text.index(chr(0))) + 1}: a NUL byte", "is it a text file?")
     csv.field_size_limit(_MAX_CELL)
-    reader = csv.reader(
-        io.StringIO(text, newline=""), delimiter="\t" if where.lower().endswith(".tsv") else ",", strict=True
-    )
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_separator(text, where), strict=True)
     names: list[str] = []
     rows: list[list[str]] = []
     cells = 0
@@ -54,6 +53,13 @@ def read_table(data: bytes, where: str, *, header: bool = True) -> tuple[list[st
     except csv.Error as error:
         raise IntegrityError(f"{where}:{reader.line_num}: broken table: {display(str(error))}", "check its quotes") from None
     return names, rows
+
+
+def _separator(text: str, where: str) -> str:
+    if where.lower().endswith(".tsv"):
+        return "\t"
+    first = text[: text.find("\n")] if "\n" in text else text
+    return ";" if ";" in first and "," not in first else ","
 
 
 def _check_names(names: list[str], where: str) -> None:

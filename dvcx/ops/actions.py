@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from dvcx.core.changes import ReadTree
 from dvcx.core.objects import TREE, Content, Entry
 from dvcx.core.pipeline.schema import Stage
 from dvcx.core.records import MAX_LOCK, Action, LockEntry, encode_action, encode_request
@@ -24,6 +25,8 @@ from dvcx.ops.transfer import Only, holds, needed
 
 if TYPE_CHECKING:
     from dvcx.project import Project
+
+Taken = TypeVar("Taken")
 
 MANY = 8
 """Above so many keys one listing of what is there is asked for, instead of one question for each."""
@@ -235,21 +238,37 @@ class Results:
         self._answer_for(self._holders)
         return None
 
+    def trees(self, cache: Store) -> ReadTree:
+        """Reads directories from the cache, else where they are; nothing is kept."""
+
+        def read(at: str, content: Content) -> list[Entry]:
+            found = self._first(cache, lambda store: store.read_tree(content))
+            if found is None:
+                where = f"the listing of '{display(at)}' ({content.id})"
+                raise NotFound(f"{where} is neither in the cache nor on a remote", "push it from where it was made: dvcx push")
+            return found
+
+        return read
+
     def inside(self, owner: str, content: Content, path: str, cache: Store) -> Content | None:
-        """What a directory that need not be here has at a path in it. Its listings are read where they are; nothing is kept."""
+        """What a directory that need not be here has at a path in it."""
+        return content_at(self.trees(cache), owner, content, path)
 
-        def listing(at: str, inner: Content) -> list[Entry]:
-            with contextlib.suppress(NotFound):
-                return cache.read_tree(inner)
-            for name in self._holders:
-                with self._asked(name) as store, contextlib.suppress(NotFound):
-                    if store is not None:
-                        with self._busy[name]:
-                            return store.read_tree(inner)
-            self._answer_for(self._holders)
-            raise NotFound(f"the listing of '{display(at)}' ({inner.id}) is neither in the cache nor on a remote", "dvcx push")
+    def read(self, content: Content, cache: Store) -> bytes | None:
+        """The bytes of a small file that need not be here; None where nobody has it."""
+        return self._first(cache, lambda store: store.read(wanted(content)))
 
-        return content_at(listing, owner, content, path)
+    def _first(self, cache: Store, take: Callable[[Store], Taken]) -> Taken | None:
+        """What the cache has, else the first remote that has it."""
+        with contextlib.suppress(NotFound):
+            return take(cache)
+        for name in self._holders:
+            with self._asked(name) as store, contextlib.suppress(NotFound, IntegrityError, UnsafeInput):
+                if store is not None:
+                    with self._busy[name]:
+                        return take(store)
+        self._answer_for(self._holders)
+        return None
 
     @property
     def _holders(self) -> list[str]:

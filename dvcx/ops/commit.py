@@ -94,6 +94,8 @@ def _record(project: Project, stages: Sequence[Stage], emit: Emit, *, exact: boo
     parts = Parts(project, tracked, index, emit)
     try:
         rules = project.rules()
+        # Before they are looked at: a stage may read the directory that the .gitignore is in.
+        records.ignore_outputs(project, stages, emit)
         now = snapshot(project, stages, tracked.lock, index=index, rules=rules, emit=emit, parts=parts, patience=LONG)
         partial = [out.path for stage in stages for out in stage.outs if out.path in now.not_pulled]
         if partial and not exact:
@@ -118,7 +120,6 @@ def _record(project: Project, stages: Sequence[Stage], emit: Emit, *, exact: boo
             writer.commit()
         emit(Ended("recording"))
         index.flush()
-        records.ignore_outputs(project, stages, emit)
         records.write_lock(project, entries)
         records.autostage(project, staged_records(stages))
         marks = {out.path: mark_of(contents[out.path]) for stage in stages for out in stage.outs}

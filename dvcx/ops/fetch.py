@@ -24,13 +24,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """What arrived: objects and their bytes; `present` were in the cache already, `repaired` replaced corrupt ones."""
+    """What arrived: objects and their bytes; `present` were in the cache already, `repaired` replaced corrupt ones.
+
+    `listings` of the objects are those of directories.
+    """
 
     remote: str
     objects: int
     bytes: int
     present: int
     repaired: int
+    listings: int = 0
 
 
 def fetch(
@@ -73,7 +77,7 @@ def bring(
     emit: Emit,
 ) -> Fetched:
     """The work of `fetch`. `repair` also reads what the cache has, and replaces what is corrupt."""
-    total = [0, 0, 0, 0]
+    total = [0, 0, 0, 0, 0]
     used = []
     met = chosen.globs is None
     for name, contents in _by_remote(project, tracked, chosen, remote).items():
@@ -117,7 +121,10 @@ def bring_objects(
     repair: bool = False,
     emit: Emit,
 ) -> list[int]:
-    """Bring from one remote what is needed and the cache lacks; objects and bytes brought, objects there already, repaired."""
+    """Bring from one remote what is needed and the cache lacks.
+
+    Objects and bytes brought, objects there already, repaired ones, and how many of those brought are listings.
+    """
     objects, trees = found.objects, found.trees
     absent = cache.missing(objects)
     emit(Ended("listing objects"))
@@ -125,7 +132,7 @@ def bring_objects(
     corrupt = _corrupt(objects, absent, cache, jobs, emit) if repair else sorted(found.corrupt)
     size = sum(item.size for item in (*absent, *corrupt) if item.size > 0)
     if not absent and not corrupt:
-        return [0, 0, len(objects), 0]
+        return [0, 0, len(objects), 0, 0]
     check_room(project.cache_dir, size, "the objects to fetch")
     with project.cache_writer_lock("dvcx fetch", emit):
         emit(Began("fetching", len(absent) + len(corrupt), size))
@@ -139,7 +146,8 @@ def bring_objects(
                 _replace(item, store, cache, writer, objects[item], emit)
             summary = writer.commit()
         emit(Ended("fetching"))
-    return [summary.objects, summary.bytes, len(objects) - len(absent) - len(corrupt), len(corrupt)]
+    listings = sum(item.tree for item in absent)
+    return [summary.objects, summary.bytes, len(objects) - len(absent) - len(corrupt), len(corrupt), listings]
 
 
 def _told(emit: Emit) -> Callable[[int], None]:

@@ -89,7 +89,8 @@ def _holding(name: str, contents: Mapping[str, Content], targets: Sequence[str],
         finder = _Finder(missing, here, cache, store, parts)
         gaps = {path: finder.at(path, contents[path]) for path in sorted(contents)}
         lacking = [PathLacking(path, tuple(found)) for path, found in gaps.items() if found]
-    return Holding(name, len(objects), len(missing), len(absent), size, tuple(lacking))
+    listings = [sum(item.tree for item in items) for items in (objects, missing, absent)]
+    return Holding(name, len(objects), len(missing), len(absent), size, tuple(lacking), *listings)
 
 
 class _Finder:
@@ -125,7 +126,7 @@ class _Finder:
         return [self._lacked(path, wanted(entry))] if wanted(entry) in self._missing else []
 
     def _lacked(self, path: str, item: Wanted) -> Lacked:
-        return Lacked(path, item.id, item.id in self._here)
+        return Lacked(path, item.id, item.id in self._here, item.tree)
 
     def _directory(self, content: Content) -> tuple[list[Entry], list[Wanted]]:
         try:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from dvcx.core.objects import Content
+from dvcx.core.objects import TREE, Content
 from dvcx.core.pipeline.dependencies import externals
 from dvcx.core.pipeline.schema import Stage
 from dvcx.core.records import LockEntry
@@ -119,6 +119,23 @@ class KnownResults:
         if self._remotes is not None:
             return self._remotes.inside(owner, content, path, self.cache())
         return content_at(stored_trees(self.cache()), owner, content, path)
+
+    def values(self, file: str, content: Content) -> Mapping[str, Any] | None:
+        """What a known params file says; None where nobody has it, or it cannot be parsed."""
+        from dvcx.io.store.store import wanted
+        from dvcx.io.yaml import load_params
+        from dvcx.ops.snapshot import MAX_PARAMS
+
+        if content.kind == TREE or content.size > MAX_PARAMS:
+            return None
+        try:
+            cache = self.cache()
+            data = cache.read(wanted(content)) if self._remotes is None else self._remotes.read(content, cache)
+            return load_params(data, file) if data is not None else None
+        except RemoteFailed:
+            raise
+        except DvcxError:
+            return None
 
     def cache(self) -> Store:
         """The cache, opened when it is asked for."""

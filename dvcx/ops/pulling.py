@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dvcx.core.globs import fixed_part
 from dvcx.core.objects import Content
@@ -13,8 +13,9 @@ from dvcx.core.pipeline.dependencies import files_wanted
 from dvcx.core.pipeline.graph import Graph, find
 from dvcx.core.pipeline.schema import Stage
 from dvcx.core.records import LockEntry
-from dvcx.core.staleness import Snapshot
+from dvcx.core.staleness import Snapshot, Values
 from dvcx.errors import NotFound, display
+from dvcx.ops.inputs import condition_files
 from dvcx.ops.records import Tracked
 
 if TYPE_CHECKING:
@@ -73,30 +74,45 @@ class Pulling:
             if path in away:
                 if contents.get(path) is None:
                     contents[path] = away[path]
-            elif contents.get(path) is None and len(away) == 1 and contains(next(iter(away)), path):
+            elif len(away) == 1 and contains(next(iter(away)), path):
                 ((owner, content),) = away.items()
-                contents[path] = self.results.inside(owner, content, path, cache)
+                if contents.get(path) is None:
+                    contents[path] = self.results.inside(owner, content, path, cache)
             else:
                 # A directory that several stages or pointers fill: only together do they say what is in it.
                 place.update(away)
         for want in files_wanted(stage):
             place.update(self.away(fixed_part(want.value)))
+        for file in params_files(stage):
+            # What they say is read, not only what they are.
+            place.update(self.away(file))
         outs = {out.path: locked.outs[out.path] for out in stage.outs if locked is not None and out.path in locked.outs}
         if not self.wants(stage) and outs and all(contents.get(out.path) is None for out in stage.outs):
             contents.update(outs)
         return now._replace(contents=contents), place
 
     def foresee(
-        self, stages: Sequence[Stage], lock: Mapping[str, LockEntry], now: Snapshot, cache: Store
-    ) -> tuple[Snapshot, dict[str, dict[str, Content]]]:
-        """The snapshot of a dry run, as `overlaid` makes it stage by stage, and by stage what is placed before it is judged."""
-        place: dict[str, dict[str, Content]] = {}
+        self, stages: Sequence[Stage], lock: Mapping[str, LockEntry], now: Snapshot, cache: Store, values: Values
+    ) -> Snapshot:
+        """The snapshot of a dry run, as `overlaid` makes it stage by stage; `values` tells of params files away."""
         for stage in stages:
             absent = all(now.contents.get(out.path) is None for out in stage.outs)
-            now, place[stage.address] = self.overlaid(stage, lock.get(stage.address), now, cache)
+            for file in params_files(stage):
+                said = self._said(file, cache, values) if now.params.get(file) is None else None
+                now = now._replace(params={**now.params, file: said}) if said is not None else now
+            now, _ = self.overlaid(stage, lock.get(stage.address), now, cache)
             if absent and not self.wants(stage):
                 self.leave_away({out.path: content for out in stage.outs if (content := now.contents.get(out.path)) is not None})
-        return now, place
+        return now
+
+    def _said(self, file: str, cache: Store, values: Values) -> Mapping[str, Any] | None:
+        """What a params file says that is away."""
+        away = self.away(file)
+        if len(away) != 1:
+            return None
+        ((owner, content),) = away.items()
+        known = content if owner == file else self.results.inside(owner, content, file, cache)
+        return values(file, known) if known is not None else None
 
     def reads(self, stage: Stage, now: Snapshot, recorded: Mapping[str, Content]) -> dict[str, Content]:
         """What a stage that has to run reads and is not here, or not all of it."""
@@ -107,6 +123,11 @@ class Pulling:
             if path in now.not_pulled and content is not None and content == now.contents.get(path):
                 found[path] = content
         return found
+
+
+def params_files(stage: Stage) -> list[str]:
+    """The files whose values a stage, or its condition, reads."""
+    return list(dict.fromkeys([*(of.file for of in stage.params), *(condition_files(stage) if stage.when else ())]))
 
 
 def lacking(stage: Stage, path: str) -> NotFound:

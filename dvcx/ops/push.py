@@ -34,8 +34,9 @@ class Pushed:
 
     `objects` and their logical `bytes` are new on the remote; `new` of these bytes it held in no object or chunk; `sent` is
     what went there, as stored (0 in a dry run); `ratio` is sent (in a dry run new) to logical bytes. `present` objects were
-    there already. `actions` results of stages went along. `unrecorded`, looked for where nothing was to be sent, are tracked
-    paths with edits that no pointer names yet, which a push therefore does not send.
+    there already. `listings` of the objects are those of directories. `actions` results of stages went along. `unrecorded`,
+    looked for where nothing was to be sent, are tracked paths with edits that no pointer names yet, which a push therefore
+    does not send.
     """
 
     remote: str
@@ -48,6 +49,7 @@ class Pushed:
     dry_run: bool
     actions: int = 0
     unrecorded: tuple[str, ...] = ()
+    listings: int = 0
 
 
 def push(
@@ -149,8 +151,8 @@ def _push_objects(
         summary = writer.commit()
     emit(Ended("pushing"))
     _advise(project, cache, store, {objects[item]: (item, how) for item, how in sent.items()}, emit)
-    ratio = _ratio(summary.stored, summary.bytes)
-    return Pushed(name, summary.objects, summary.bytes, summary.new, summary.stored, ratio, present, False)
+    ratio, listings = _ratio(summary.stored, summary.bytes), _listings(absent)
+    return Pushed(name, summary.objects, summary.bytes, summary.new, summary.stored, ratio, present, False, listings=listings)
 
 
 def _chosen(tracked: Tracked, targets: Sequence[str], name: str, *, asked: bool, read: ReadTree) -> dict[str, Content]:
@@ -175,6 +177,10 @@ def _size(items: Sequence[Wanted]) -> int:
     return sum(item.size for item in items if item.size > 0)
 
 
+def _listings(items: Sequence[Wanted]) -> int:
+    return sum(item.tree for item in items)
+
+
 def _ratio(part: int, whole: int) -> float:
     return round(part / whole, 4) if whole else 0.0
 
@@ -192,7 +198,7 @@ def _forecast(
             new += fresh_bytes(item, cache, store, known) - item.size
             emit(Advanced(1, item.size))
         emit(Ended("looking for what is new"))
-    return Pushed(name, len(absent), size, new, 0, _ratio(new, size), present, dry_run)
+    return Pushed(name, len(absent), size, new, 0, _ratio(new, size), present, dry_run, listings=_listings(absent))
 
 
 @contextlib.contextmanager

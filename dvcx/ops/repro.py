@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from dvcx.core.objects import Content
 from dvcx.core.partial import Mark
-from dvcx.core.paths import several
+from dvcx.core.paths import parent, several
 from dvcx.core.pipeline.graph import Graph, build, order
 from dvcx.core.pipeline.maps import first_part, meant, reached, unseen
 from dvcx.core.pipeline.schema import Stage
@@ -33,7 +33,7 @@ from dvcx.core.staleness import (
 )
 from dvcx.errors import Busy, Conflict, DvcxError, RemoteFailed, StageFailed, display
 from dvcx.events import Emit, Event, Noted, StageEnded, ignore
-from dvcx.io import machine
+from dvcx.io import git, machine
 from dvcx.io import runs as run_records
 from dvcx.io.runners.local import Leash
 from dvcx.ops import placed, records
@@ -252,6 +252,7 @@ class _Repro:
         self._index = project.stat_index(emit, shared=True)
         self._floor = Floor(Ledger(project), Leash(), facts_of(project, environment), Capacity(1))
         self._crew: Crew
+        self._graph: Graph
 
     def use(self, results: Results, pulling: Pulling | None, errands: Errands | None) -> None:
         """Ask these remotes; with `pulling` leave away what need not be here; with `errands` have stages run elsewhere."""
@@ -259,6 +260,7 @@ class _Repro:
 
     def work(self, graph: Graph, chosen: Sequence[Stage], jobs: int, *, interactive: bool) -> None:
         """Give every stage its turn; `runs` tells what came of it."""
+        self._graph = graph
         errands = self._floor.errands
         jobs = max(1, min(jobs or (machine.cores() if errands is None else MANY), len(chosen)))
         self._floor.several = jobs > 1
@@ -350,6 +352,7 @@ class _Repro:
         return turn.how
 
     def _look(self, shop: Workshop, stage: Stage) -> _Seen:
+        self._ignore_inside(shop, stage)
         locked = self._lock.get(stage.address)
         now = self._snapshot(shop, stage, locked)
         pulling = shop.floor.pulling
@@ -364,6 +367,15 @@ class _Repro:
             gone = {path: content for path, content in locked.outs.items() if not os.path.lexists(f"{shop.project.root}/{path}")}
             pulling.leave_away(gone)
         return _Seen(now, locked, reasons)
+
+    def _ignore_inside(self, shop: Workshop, stage: Stage) -> None:
+        """Have git ignore the outputs in a directory that the stage reads: their .gitignore is in there, and counts as read."""
+        needs = [self._graph.stages[address] for address in self._graph.upstream[stage.address]]
+        outs, deps = [out.path for need in needs for out in need.outs if out.cache], frozenset(stage.deps)
+        inside = [path for path in outs if _is_inside(path, deps)]
+        if inside and self._project.git is not None:
+            with shop.holding(stage):
+                git.ignore_all(self._project.root, inside)
 
     def _snapshot(self, shop: Workshop, stage: Stage, locked: LockEntry | None) -> Snapshot:
         parts = Parts(shop.project, Tracked(self._tracked.pointers, self._tracked.stages, self._lock), shop.index, shop.emit)
@@ -456,6 +468,13 @@ class _Repro:
         return self._keep_going and not isinstance(error, Stopped)
 
 
+def _is_inside(path: str, directories: frozenset[str]) -> bool:
+    while path := parent(path):
+        if path in directories:
+            return True
+    return False
+
+
 class _Seen(NamedTuple):
     """What a stage was judged by, and why it is stale."""
 
@@ -541,22 +560,21 @@ def _forecast(
     graph = build(tracked.stages, tracked.pointers)
     chosen = order(graph, targets, downstream=downstream, single=single_item)
     index = project.stat_index(emit)
-    parts = Parts(project, tracked, index, emit)
     remotes = Results(project, keys=len(chosen), patient=pull, emit=emit)
     known = KnownResults(project, emit, remotes)
     pulling = Pulling(tracked, graph, chosen, targets, remotes) if pull else None
-    place: Mapping[str, Mapping[str, Content]] = {}
+    parts = Parts(project, tracked, index, emit, listings=remotes.trees(known.cache()) if pull else None)
     try:
         now: Snapshot = snapshot(project, chosen, tracked.lock, index=index, rules=project.rules(), emit=emit, parts=parts)
         if pulling is not None:
-            now, place = pulling.foresee(chosen, tracked.lock, now, known.cache())
-        verdicts = forecast(chosen, tracked.lock, now, graph.upstream, None if force else known, known.inside)
+            now = pulling.foresee(chosen, tracked.lock, now, known.cache(), known.values)
+        verdicts = forecast(chosen, tracked.lock, now, graph.upstream, None if force else known, known.inside, known.values)
         index.flush()
         runs = []
         for verdict in verdicts:
             turn = _foretold(verdict, force=force)
             if pulling is not None:
-                turn = _pulled(project, tracked, pulling, verdict, turn, now, place[turn.stage], known)
+                turn = _pulled(project, tracked, pulling, verdict, turn, now, known)
             runs.append(turn)
     finally:
         known.close()
@@ -579,13 +597,12 @@ def _pulled(
     verdict: Verdict,
     turn: StageRun,
     now: Snapshot,
-    place: Mapping[str, Content],
     known: KnownResults,
 ) -> StageRun:
     """The turn with what `--pull` adds: what stays away, and what is fetched. To be asked in the order of the run."""
     stage = verdict.stage
-    fetches = dict(place)
     entry = tracked.lock.get(stage.address)
+    _, fetches = pulling.overlaid(stage, entry, now, known.cache())
     if turn.how == WOULD_RUN:
         fetches.update(pulling.reads(stage, now, tracked.contents()))
         pulling.is_here(out.path for out in stage.outs)

@@ -298,7 +298,7 @@ def check_found(targets: Sequence[str], found: Collection[str], problems: Iterab
     """Raises `NotFound` for a target that is nowhere; what is broken somewhere is told as a problem already."""
     somewhere = {*found, *(item.path for item in problems if item.kind == BROKEN)}
     for target in targets:
-        if target not in somewhere:
+        if not any(contains(target, path) for path in somewhere):
             raise NotFound(f"{display(target)} is at none of the revisions asked for", "name a file's path in the project")
 
 

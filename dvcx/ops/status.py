@@ -112,7 +112,7 @@ def answer(project: Project, targets: Sequence[str], *, remote: str | None, abse
         now = snapshot(project, stages, tracked.lock, index=index, rules=rules, emit=emit, parts=parts, seen=seen)
         named = {stage.address for stage in stages}
         ordered = [stage for stage in order(graph) if stage.address in named]
-        verdicts = forecast(ordered, tracked.lock, now, graph.upstream, known, known.inside)
+        verdicts = forecast(ordered, tracked.lock, now, graph.upstream, known, known.inside, known.values)
         index.flush()
     finally:
         known.close()

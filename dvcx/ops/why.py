@@ -106,7 +106,7 @@ def why(
     parts, known = Parts(project, tracked, index, emit), KnownResults(project, emit, asking(project, chosen, remote, emit))
     try:
         now = _look(project, tracked, subjects, chosen, index, parts, emit)
-        foretold = forecast(chosen, tracked.lock, now, graph.upstream, known, known.inside)
+        foretold = forecast(chosen, tracked.lock, now, graph.upstream, known, known.inside, known.values)
         verdicts = {verdict.stage.address: verdict for verdict in foretold}
         causes = Causes(project, graph, verdicts, parts, emit, limit=limit)
         try:

@@ -205,6 +205,8 @@ def test_closed_descriptors_do_no_harm(tmp_path: Path) -> None:
         ["sh", "-c", command], cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False
     )
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
+    ran = subprocess.run(["sh", "-c", f"'{sys.executable}' -m dvcx status 2>&-"], cwd=tmp_path, env=environment(), check=False)
+    assert ran.returncode == 3, "an error nobody can read has its exit code"
 
 
 def test_a_name_the_terminal_cannot_show_is_escaped(tmp_path: Path) -> None:

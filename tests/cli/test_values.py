@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
 from dvcx.cli import values
 from dvcx.cli.face import Face
 from dvcx.cli.output import Paint
 from dvcx.core.metrics import compare
-from dvcx.ops.revisions import FileValues, RevisionValues, ValuesCompared, ValuesShown
+from dvcx.errors import IntegrityError
+from dvcx.ops.revisions import FileValues, Problem, RevisionValues, ValuesCompared, ValuesShown
 
 
 def lines(*, md: bool = False, csv: bool = False, colours: bool = False) -> list[str]:
@@ -40,6 +43,25 @@ def test_of_all_commits_those_that_changed_something() -> None:
     revisions = (at("", 1, " "), at("main", 1, "e100"), at("e1", 1), at("d1", 1), at("c1", 2), at("b1", 2), at("a1", 1))
     shown = values._changing(ValuesShown(revisions, ()))
     assert [one.rev for one in shown.revisions] == ["", "main", "d1", "b1", "a1"]
+
+
+def test_what_cannot_be_read_is_told_and_fails_where_there_is_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
+    problems = tuple(Problem("", f"{number}.json", "broken", f"{number}.json is broken", "mend it") for number in range(12))
+    told = Face()
+    values.show(told, ValuesShown((RevisionValues("", "", (FileValues("m", {"a": 1}),)),), problems), layout(told), "none")
+    out, error = capsys.readouterr()
+    assert "m     a    1" in out and error.count("is broken") == 10 and "2 more problems like these" in error
+    with pytest.raises(IntegrityError, match=r"^1\.json is broken$"):
+        values.show(told, ValuesShown((), problems[:2]), layout(told), "none")
+    out, error = capsys.readouterr()
+    assert not out and "0.json is broken" in error and "1.json is broken" not in error
+    missing = Problem("", "m.json", "missing", "m.json is not in the workspace", "")
+    values.show(told, ValuesShown((), (missing,)), layout(told), "none")
+    assert capsys.readouterr().out == "none\n"
+
+
+def layout(face: Face) -> values.Layout:
+    return values.Layout(face, md=False, csv=False, precision=0)
 
 
 def test_cells_of_csv() -> None:

@@ -38,6 +38,8 @@ def _json(*words: str, cwd: Path) -> Any:
 def test_init(tmp_path: Path) -> None:
     out = _ok("init", "--no-git", "deep/er", cwd=tmp_path)
     assert out.splitlines() == [f"made a dvcx project in {tmp_path}/deep/er", "next: dvcx add FILE"]
+    (tmp_path / "dvc.yaml").write_text("stages: {}\n")
+    assert _ok("init", "--no-git", cwd=tmp_path).splitlines()[-1].startswith("next: git mv dvc.yaml dvcx.yaml  # ")
 
 
 def test_add_says_what_it_did(project: Path) -> None:
@@ -368,13 +370,13 @@ def test_a_part_of_the_data_and_what_the_remote_holds(
     _ok("remote", "add", "-d", "origin", str(store), cwd=project)
     told = _ok("status", "--remote", cwd=project).splitlines()
     assert told[0] == "everything is up to date (2 tracked)"
-    assert told[2] == "Missing on remote 'origin' (7 of 7 objects):"
-    assert told[3] == "  data.csv  1 object"
-    assert told[4] == "  images    6 objects: images, images/cats, images/cats/1.png and 3 more"
+    assert told[2] == "Missing on remote 'origin' (4 files and 3 listings):"
+    assert told[3] == "  data.csv  1 file"
+    assert told[4] == "  images    3 files and 3 listings: images, images/cats, images/cats/1.png and 3 more"
     assert told[5] == "next: dvcx push --remote origin"
     assert dvcx_run("check", "--remote", "--quiet", cwd=project).returncode == 1
     _ok("push", cwd=project)
-    assert _ok("check", "--remote", cwd=project).endswith("remote 'origin' holds everything (7 objects)\n")
+    assert _ok("check", "--remote", cwd=project).endswith("remote 'origin' holds everything (4 files and 3 listings)\n")
     git("commit", "-qm", "one")
     git("clone", "-q", str(project), str(there))
     assert _ok("status", cwd=there).splitlines() == [
@@ -385,7 +387,7 @@ def test_a_part_of_the_data_and_what_the_remote_holds(
         "next: dvcx pull  # brings what is not here; dvcx pull PATH a part of it",
     ]
     assert "(2 tracked, 2 not pulled)" in _ok("check", cwd=there)
-    assert "7 objects there (" in _ok("status", "-r", cwd=there)
+    assert "4 files and 3 listings there (" in _ok("status", "-r", cwd=there)
     assert "1 file (10 B) placed" in _ok("pull", "--glob", "images/c*/1*", cwd=there)
     assert "1 file (10 B) placed" in _ok("pull", "--glob", "./c*/2*", cwd=there / "images")
     assert _json("status", "images", "--remote", "origin", cwd=there)["data"] == [
@@ -467,8 +469,9 @@ def test_params_and_metrics(project: Path, git: Git) -> None:
     assert dvcx_run("metrics", "show", "--md", "--csv", cwd=project).returncode == 2
     (project / "m.json").write_text("{")
     ran = dvcx_run("metrics", "show", cwd=project)
-    assert (ran.returncode, ran.stdout) == (0, "no metrics\n")
-    assert "m.json:1:2: broken JSON" in ran.stderr
+    assert (ran.returncode, ran.stdout) == (4, "")
+    assert "error: m.json:1:2: broken JSON" in ran.stderr
+    assert len(_ok("metrics", "show", "--all-commits", "-n", "1", cwd=project).splitlines()) == 2
 
 
 def test_an_action_by_its_key_and_a_stage_verified(project: Path) -> None:

@@ -119,6 +119,15 @@ def test_text(value: Any, precision: int, shown: str) -> None:
     assert text(value, precision) == shown
 
 
+def test_what_is_odd_compares_exactly() -> None:
+    big, tiny = 9007199254740993, 1e-300
+    rows = compare("m", {"a.b": big, "t": tiny, "k|": "x", "to": 1}, {"a.b": big + 1, "t": 2 * tiny, "k|": "y", "to": [1]}, {})
+    assert [(row.key, row.delta) for row in rows] == [("a.b", 1), ("t", tiny), ("k|", None), ("to", None)]
+    assert [text(value, 5) for value in (big, 2**70, tiny, 1.5e300, -0.0)] == [str(big), str(2**70), "1e-300", "1.5e+300", "-0"]
+    assert flatten({"a": {"b": 1}, "a.b": 2, "c.d": {"e.f": 3}}) == {"a.b": 1, "c.d.e.f": 3}
+    assert metrics.markdown([["k|", "v"], ["数据", "a\nb"]]) == "| k\\|  | v     |\n| ---- | ----- |\n| 数据 | a\\\\nb |\n"
+
+
 def test_deltas_have_a_sign() -> None:
     assert [metrics.delta_text(delta, 2) for delta in (1, -0.123, 0.0, None)] == ["+1", "-0.12", "0", ""]
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any
 
 import pytest
@@ -196,7 +197,7 @@ def test_too_many_points_are_thinned_and_told() -> None:
 def test_templates_of_users() -> None:
     template = {"d": "<DVC_METRIC_DATA>", "t": "of <DVCX_TITLE>!", "l": ["<DVCX_STROKE_DASH>", "<DVC_METRIC_X>"], "<DVCX_X>": 1}
     found, _ = spec(Definition("p", ()), [some("HEAD", count=1)], template, "mine", whole=True)
-    row = {"extra": 0, "x": 0, "y": 0.0, "rev": "HEAD", "series": "l"}
+    row = {"extra": 0, "filename": "f", "field": "l", "x": 0, "y": 0.0, "rev": "HEAD", "series": "l"}
     assert found == {"d": [row], "t": "of p!", "l": ["x"], "<DVCX_X>": 1}
     with pytest.raises(UsageError, match="template mine: unknown anchor '<DVCX_TITEL>'") as caught:
         spec(Definition("p", ()), [], {"a": "<DVCX_TITEL>"}, "mine")
@@ -219,6 +220,33 @@ def test_nothing_in_the_data_runs() -> None:
     assert json.loads(block)["plot-0"]["title"] == EVIL
     assert "default-src 'none'" in text and "unsafe-eval" not in text and "script-src 'sha256-" in text
     assert data_block({"a": "<&>"}) == '{"a":"\\u003c\\u0026\\u003e"}'
+
+
+def test_hostile_names_of_fields_reach_a_page_as_text() -> None:
+    lines = [Line(EVIL, Series(EVIL, EVIL, EVIL), EVIL, EVIL, [Point(EVIL, 1)], [{EVIL: EVIL}])]
+    one = Definition(EVIL, (lines[0].series,), title=EVIL, x_label=EVIL, y_label=EVIL)
+    for name, (_, template) in vega.TEMPLATES.items():
+        filled, _ = spec(one, lines, template, name, whole=True)
+        text = page("t", [Section(EVIL, filled)], [], ["let a;"])
+        assert (text.count("<script"), text.count("</script>"), text.count("<img"), text.count("<!--")) == (3, 3, 0, 0)
+
+
+def test_the_page_loads_nothing() -> None:
+    text = page("t", [Section("p", {"a": 1}), Section("q", None, [Picture("HEAD", "image/png", b"x")])], [], ["let a;"])
+    policy = text.partition('Content-Security-Policy" content="')[2].partition('"')[0]
+    assert re.fullmatch(
+        r"default-src 'none'; script-src 'sha256-[^']+' 'sha256-[^']+'; style-src 'unsafe-inline'; img-src data: blob:; "
+        r"base-uri 'none'; form-action 'none'",
+        policy,
+    )
+    assert not re.search(r"https?:|//", re.sub("<script.*?</script>", "", text, flags=re.DOTALL))
+    assert re.findall(r"\b(?:src|href|action|data|srcset|poster)=\"(.{5})", text) == ["data:"] and "@import" not in text
+
+
+def test_a_picture_that_is_missing_has_its_place() -> None:
+    text = page("t", [Section("p", None, [Picture("HEAD", "", b""), Picture("v1", "image/png", b"x")])], [], [])
+    assert text.count("<figure>") == 2 and text.count("<img") == 1
+    assert '<p class="problem">not there</p><figcaption>HEAD</figcaption>' in text
 
 
 def test_a_page_without_data_has_no_script() -> None:

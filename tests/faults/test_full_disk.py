@@ -236,9 +236,9 @@ def test_no_room_for_the_lock(world: World, tmp_path: Path) -> None:
         lock = small.get("dvcx.lock")
         small.put("in.txt", "two\n")
         small.ok("add", "in.txt")
-        small.stage_file(
-            f"stages:\n  one:\n    cmd: cp in.txt out.txt && ({fill})\n    deps: [in.txt]\n    outs: [out.txt]\n"
-        )
+        # The entry is longer than what little is freed when the command is over.
+        command = f"cp in.txt out.txt && ({fill}); : {'x' * 9000}"
+        small.stage_file(f"stages:\n  one:\n    cmd: '{command}'\n    deps: [in.txt]\n    outs: [out.txt]\n")
         outcome = small.run("repro")
         assert outcome.code in (8, 10) and NEED_HAVE.search(outcome.text), outcome.text
         assert small.get("dvcx.lock") == lock and small.get("out.txt") == b"one\n"

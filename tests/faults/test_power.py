@@ -16,9 +16,11 @@ from pathlib import Path
 
 import pytest
 
+from dvcx.ops.records import load
+from dvcx.project import open_project
 from tests.faults import killing
 from tests.faults.killing import kill_at, points, sample
-from tests.faults.world import MAKERS, World, can_mount, copy_world, kill_hard, new_world, store_objects, tree_of
+from tests.faults.world import MAKERS, World, can_mount, copy_world, identity, kill_hard, new_world, store_objects, tree_of
 
 pytestmark = [
     pytest.mark.nightly,
@@ -208,3 +210,69 @@ def test_without_fsync(tmp_path: Path, kind: str) -> None:
             assert "hint:" in outcome.err and not (world.root / "data").exists()
         elif (world.root / "data.dvcx").exists():
             assert tree_of(world.root / "data") == before
+
+
+CHAIN = "stages:\n" + "".join(
+    f"  s{number}:\n    cmd: sleep 0.02; cat in.txt in{number} > out{number}; head -c 20000 in.txt >> out{number}\n"
+    f"    deps: [in.txt, in{number}]\n    outs: [out{number}]\n"
+    for number in range(40)
+)
+
+
+@KINDS
+@LOG
+@pytest.mark.parametrize("fsync", ["batch", "full"])
+def test_while_reproducing(tmp_path: Path, kind: str, flushed: bool, fsync: str) -> None:
+    """In the middle of a repro: lock and journal claim nothing the cache cannot give, and the next repro comes to the same.
+
+    What was finished more than a moment before is not run again.
+    """
+    chance = random.Random(f"{kind} {flushed} {fsync}")
+    disk = tmp_path / "disk"
+    with disk_that_fails(disk, kind, flushed=flushed) as fail:
+        world = new_world(disk / "here", git=False)
+        world.ok("config", "set", "--local", "core.fsync", fsync)
+        world.stage_file(CHAIN)
+        for number in range(40):
+            world.put(f"in{number}", f"{number}\n")
+        known = 0
+        for turn in range(5):
+            text = f"{turn}\n" * 9000
+            world.put("in.txt", text)
+            _settle(disk)
+            running = world.start("repro", "-j", "2")
+            time.sleep(chance.uniform(0.3, 2.5))
+            finished = _finished(world) if flushed or fsync == "full" else 0
+            time.sleep(0.9)
+            fail_under_repro(running, fail, disk)
+            held = world.clean()
+            claimed = load(open_project(str(world.root))).lock
+            for address, entry in claimed.items():
+                assert all(content.id in held for content in entry.outs.values()), f"{address} claims what is nowhere"
+            assert _finished(world) >= finished, "more than the last half second is gone"
+            known += _finished(world)
+            world.ok("repro", "-j", "2")
+            world.clean()
+            for number in range(40):
+                assert world.get(f"out{number}").decode() == text + f"{number}\n" + text[:20000]
+            assert world.run("status", "--json").code == 0 and world.ok("status").count("up to date") == 1
+        assert known, "the power always failed before anything was finished"
+
+
+def _finished(world: World) -> int:
+    """How many stages are recorded with the input as it is now."""
+    name = identity(world.get("in.txt"))[0]
+    return sum(entry.deps["in.txt"].id == name for entry in load(open_project(str(world.root))).lock.values())
+
+
+def fail_under_repro(running: subprocess.Popen[bytes], fail: Fail, disk: Path) -> None:
+    """As `fail_under`; the commands of stages fail as well, and have to be gone before the disk can be."""
+    subprocess.run(["xfs_io", "-x", "-c", "shutdown", str(disk)], check=True, capture_output=True)
+    try:
+        out, _ = running.communicate(timeout=30)
+        assert running.returncode in (0, 7, 8, 10), out.decode()
+        assert b"Traceback" not in out and b"bug in dvcx" not in out, out.decode()
+    finally:
+        if running.poll() is None:
+            kill_hard(running)
+        fail()

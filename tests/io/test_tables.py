@@ -11,6 +11,8 @@ def test_tables() -> None:
     assert read_table(b"a\tb\n1\t2\n", "t.TSV") == (["a", "b"], [["1", "2"]])
     assert read_table(b"1,2\n3\n", "t.csv", header=False) == (["0", "1"], [["1", "2"], ["3"]])
     assert read_table(b"", "t.csv") == ([], [])
+    assert read_table(b"\xef\xbb\xbfa;b\n1,5;2\n", "t.csv") == (["a", "b"], [["1,5", "2"]])
+    assert read_table(b"a;b,c\n1,2\n", "t.csv") == (["a;b", "c"], [["1", "2"]])
 
 
 @pytest.mark.parametrize(

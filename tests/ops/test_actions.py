@@ -309,6 +309,42 @@ def test_a_dry_run_with_pull_tells_what_pull_does(other: Project, lost: bool, ch
     foretold(other, targets)  # and once more, with what is here now
 
 
+GLOB = """\
+stages:
+  g: {cmd: cat d/*.txt > g.out, deps: ["glob:d/*.txt"], outs: [g.out]}
+  z: {cmd: (cat g.out; echo z) > z.out, deps: [g.out], outs: [z.out]}
+"""
+PARAMS = """\
+stages:
+  a: {cmd: "echo 'lr: 1' > gen.yaml", deps: [in], outs: [gen.yaml]}
+  g: {cmd: cat gen.yaml gen.yaml > g.out, params: [gen.yaml: [lr]], outs: [g.out]}
+  z: {cmd: (cat g.out; echo z) > z.out, deps: [g.out], outs: [z.out]}
+"""
+
+
+@pytest.mark.parametrize("changed", [False, pytest.param(True, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("lost", [True, pytest.param(False, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize(("pipeline", "fetched"), [(GLOB, ["d"]), (PARAMS, ["gen.yaml"])], ids=["glob", "params"])
+def test_what_has_to_be_read_to_judge_is_fetched_and_foretold(
+    project: Project, tmp_path_factory: pytest.TempPathFactory, pipeline: str, fetched: list[str], lost: bool, changed: bool
+) -> None:
+    write(project, {"d/a.txt": "1", "d/b.txt": "2", "in": "i", "dvcx.yaml": pipeline})
+    add(project, ["d", "in"])
+    shared = with_remote(again(project), tmp_path_factory.mktemp("remote"))
+    repro(shared, jobs=1)
+    commit_all(shared)
+    push(shared)
+    other = clone(shared, tmp_path_factory.mktemp("clone") / "c")
+    if lost:
+        without_lock(other)
+    if changed:
+        write(other, {"dvcx.yaml": pipeline.replace("(cat g.out;", "(cat g.out g.out;")})
+    done = foretold(other)
+    assert [path for run in done.runs for path in run.fetched] == [*fetched, *(["g.out"] if changed else [])]
+    assert hows(done)["g"] == ("known" if lost else "unchanged") and hows(done)["z"] == ("ran" if changed else "restored")
+    foretold(other)
+
+
 def test_a_dry_run_with_pull_of_what_is_nowhere(other: Project) -> None:
     shutil.rmtree(Path(other.config.remote("origin")["url"], "objects"))
     write(other, {"dvcx.yaml": CHAIN.replace("cat one > end", "cat one one > end")})

@@ -77,7 +77,7 @@ def check_honest(project: Project) -> None:
     assert all(item.cached for path in holding(project).lacking for item in path.objects)
     push(again(project))
     # `f` and `many/twin` are the same bytes.
-    assert holding(project) == Holding("origin", 144, 0, 0, 0, ()) and status(again(project), remote="").clean
+    assert holding(project) == Holding("origin", 144, 0, 0, 0, (), 2) and status(again(project), remote="").clean
     assert check(again(project), remote="").clean
     large = object_name(pointer(project, "large.dvcx")["hash"])
     stored(project, lambda backend: backend.delete(large))
@@ -98,7 +98,7 @@ def check_honest(project: Project) -> None:
     shutil.rmtree(Path(project.root, "many"))
     assert holding(project).to_fetch == 144
     pull(again(project))
-    assert status(again(project)).clean and holding(project) == Holding("origin", 144, 0, 0, 0, ())
+    assert status(again(project)).clean and holding(project) == Holding("origin", 144, 0, 0, 0, (), 2)
 
 
 def test_a_directory(project: Project, tmp_path_factory: pytest.TempPathFactory) -> None:

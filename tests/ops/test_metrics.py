@@ -165,3 +165,29 @@ def test_a_directory_is_its_files(trained: Project) -> None:
     }
     [row] = diff(trained, "HEAD", "workspace").differences
     assert (row.path, row.verdict) == ("scores/a.json", "better")
+
+
+BOMB = b"a: &a [x,x,x,x,x,x,x,x]\n"
+BOMB += b"".join(b"%c: &%c [%s]\n" % (letter + 1, letter + 1, b",".join([b"*%c" % letter] * 9)) for letter in b"abcdefgh")
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "told"),
+    [
+        ("m.json", b" " * (1 << 20) + b"{}", "m.json': it is larger than 1.0 MiB"),
+        ("m.json", b'{"a": ', "m.json:1:7: broken JSON"),
+        ("m.json", b'{"a": 1, "a": 2}', "m.json: broken JSON: key 'a' twice"),
+        ("m.json", bytes(range(256)), "m.json:2:118: not valid UTF-8"),
+        ("m.json", b"[" * 100_000 + b"]" * 100_000, "m.json: nested deeper than 32 levels"),
+        ("m.json", b"[1, 2]", "m.json: metrics must be 'key: value'"),
+        ("m.yaml", BOMB, "values with aliases written out"),
+        ("m.csv", b"a,b\n1,2,3\n", "m.csv:2: 3 cells, and the first row has 2"),
+    ],
+)  # fmt: skip
+def test_a_hostile_file_is_one_clear_problem(project: Project, name: str, data: bytes, told: str) -> None:
+    Path(project.root, name).write_bytes(data)
+    write(project, {"good.json": '{"a": 1}'})
+    found = show(project, [name, "good.json"])
+    [problem] = found.problems
+    assert told in problem.message and problem.hint
+    assert flat(found)[""] == {"good.json:a": 1}

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from pathlib import Path
@@ -122,6 +123,9 @@ def test_what_cannot_be_drawn_is_named_and_hides_nothing(drawn: Project) -> None
     for name in ("linear", "confusion"):
         empty = show(drawn, ["empty.csv", "empty.json"], changes=Changes(template=name))
         assert [plot.spec["data"] for plot in empty.plots] == [{"values": []}] * 2 and not empty.problems
+    write(drawn, {"new.png": "png"})
+    half = diff(drawn, ["one"], targets=["new.png"])
+    assert [image.rev for image in half.plots[0].images] == ["workspace"] and "not there" in Path(half.page).read_text()
     gone = diff(drawn, ["one"], targets=["few.csv"], page=False)
     assert [plot.name for plot in gone.plots] == ["few.csv"]
     assert [(problem.rev, problem.kind) for problem in gone.problems] == [("one", "missing")]
@@ -135,10 +139,14 @@ def test_own_templates(drawn: Project) -> None:
     write(drawn, {"x.json": '[{"v": 1, "other": "o"}]', "lib/t.json": json.dumps(own)})
     for name in ("mine", "lib/t.json"):
         [plot] = show(drawn, ["x.json"], changes=Changes(template=name, y=("v",)), page=False).plots
-        assert plot.spec["data"] == {"values": [{"v": 1, "other": "o", "x": 0, "y": 1, "rev": "workspace", "series": "v"}]}
+        named = {"filename": "x.json", "field": "v", "series": "v"}
+        assert plot.spec["data"] == {"values": [{"v": 1, "other": "o", "x": 0, "y": 1, "rev": "workspace", **named}]}
     listed = {item.name: item.own for item in templates(drawn).items}
     assert listed["mine"] and not listed["linear"] and "confusion_normalized" in listed
     assert templates(drawn, "mine").items[0].spec == own
+    write(drawn, {".dvc/plots/dvcs.json": json.dumps({"mark": "line"}), ".dvc/plots/mine.json": "{}"})
+    assert templates(drawn, "dvcs").items[0].spec == {"mark": "line"} and templates(drawn, "mine").items[0].spec == own
+    assert [item.name for item in templates(drawn).items if item.own] == ["dvcs", "mine"]
     (io_place / "broken.json").write_text("{\n,")
     with pytest.raises(IntegrityError, match=r"broken\.json:2:1: broken JSON"):
         templates(drawn, "broken")
@@ -148,6 +156,36 @@ def test_own_templates(drawn: Project) -> None:
         templates(drawn, "../mine")
     [problem] = show(drawn, ["x.json"], changes=Changes(template="nope"), page=False).problems
     assert "no template 'nope'" in problem.message
+
+
+def test_an_image_is_of_one_plot(drawn: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for targets, told in (([], "there are 3"), (["out/a.png"], "is a picture already")):
+        with pytest.raises(UsageError, match=told):
+            show(drawn, targets, out=str(tmp_path / "x.svg"))
+    monkeypatch.setitem(sys.modules, "vl_convert", None)
+    with pytest.raises(UsageError, match="a png file needs the package vl-convert-python") as caught:
+        show(drawn, ["losses"], out=str(tmp_path / "x.png"))
+    assert "dvcx[images]" in caught.value.hint
+
+
+@pytest.mark.nightly
+def test_images_are_written_and_load_nothing(drawn: Project, tmp_path: Path) -> None:
+    pytest.importorskip("vl_convert")
+    out = tmp_path / "x.svg"
+    assert show(drawn, ["losses"], out=str(out)).page == str(out)
+    assert marks(out.read_text()) == {"line": 2, "symbol": 2}
+    show(drawn, ["losses"], out=str(tmp_path / "x.png"))
+    assert (tmp_path / "x.png").read_bytes()[:4] == b"\x89PNG"
+    (tmp_path / "secret.csv").write_text("a\n1\n2\n")
+    encoding = {"x": {"field": "a", "type": "quantitative"}}
+    for url in (f"file://{tmp_path}/secret.csv", "http://127.0.0.1:9/x.csv", f"{tmp_path}/secret.csv"):
+        write(drawn, {"t.json": json.dumps({"data": {"url": url}, "mark": "point", "encoding": encoding})})
+        try:
+            show(drawn, ["losses"], changes=Changes(template="t.json"), out=str(out))
+        except UsageError as error:
+            assert "cannot draw it: Error: External data url not allowed" in error.message
+        else:
+            assert not marks(out.read_text()), url
 
 
 def test_a_link_in_the_repository_leads_nowhere(drawn: Project, tmp_path_factory: pytest.TempPathFactory) -> None:

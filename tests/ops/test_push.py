@@ -50,7 +50,7 @@ def files(directory: Path) -> list[str]:
 
 def test_everything_once(tracked: Project, store_dir: Path) -> None:
     planned = push(tracked, dry_run=True)
-    assert planned == Pushed("origin", 6, 5 + SMALL + 2, 5 + SMALL + 2, 0, 1.0, 0, True) and files(store_dir) == []
+    assert planned == Pushed("origin", 6, 5 + SMALL + 2, 5 + SMALL + 2, 0, 1.0, 0, True, listings=2) and files(store_dir) == []
     done = push(tracked)
     assert (done.remote, done.objects, done.present, done.dry_run) == ("origin", 6, 0, False)
     assert done.bytes > 5 + SMALL + 2 and done.sent >= done.bytes  # with the two trees

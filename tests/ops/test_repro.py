@@ -19,6 +19,7 @@ from dvcx.events import Noted, StageBegan, StageEnded, Warned
 from dvcx.io.hashing import digest
 from dvcx.ops.add import add
 from dvcx.ops.checkout import checkout
+from dvcx.ops.commit import commit
 from dvcx.ops.repro import Reproduced, StageRun, repro
 from dvcx.ops.status import status
 from dvcx.project import Project, open_project
@@ -269,6 +270,38 @@ def test_an_output_that_git_tracks_too_is_told_once(project: Project, events: li
         repro(again(project), force=True, emit=events.append)
     (told,) = [event for event in events if isinstance(event, Warned)]
     assert told.message == "o: git tracks this output as well" and "git rm -r --cached o;" in told.hint
+
+
+def test_what_is_missing_says_what_may_be_meant(project: Project) -> None:
+    write(project, {"in/data.csv": "1", "params.yaml": "train: {epochs: 1}", "b.json": "{,"})
+    wants = ("deps: [in/dat.csv]", "params: [train.epoch]", "params: [param.yaml: [x]]", "deps: [n/o]", "params: [b.json: [x]]")
+    told = []
+    for want in wants:
+        write(project, {"dvcx.yaml": stage(f"cmd: 'true'\n{want}")})
+        (run,) = repro(again(project)).runs
+        told.append(run.error.split("\n"))
+    assert [hint.partition("?")[0] for _, hint in told[:3]] == [
+        "did you mean 'in/data.csv'", "did you mean 'train.epochs'", "did you mean 'params.yaml'",
+    ]  # fmt: skip
+    assert told[3][1].startswith("create it") and told[4][0].startswith("b.json:1:2: ")
+    assert told[4][0].endswith("(stage 's' reads it)")
+
+
+def test_a_directory_that_several_stages_fill_is_read_with_its_gitignore(project: Project) -> None:
+    fill = "".join(f"  {name}:\n    cmd: mkdir -p d && echo {name} > d/{name}\n    outs: [d/{name}]\n" for name in "xy")
+    read = "  {}:\n    cmd: cat d/* > {}\n    deps: ['{}']\n    outs: [{}]\n"
+    reads = read.format("r", "r", "d", "r") + read.format("g", "g", "glob:d/*", "g")
+    write(project, {"dvcx.yaml": f"stages:\n{fill}{reads}"})
+    project = again(project)
+    assert set(hows(repro(project)).values()) == {"ran"} and text(project, "d/.gitignore") == "/x\n/y\n"
+    assert status(project).clean
+    shutil.rmtree(Path(project.root, "d"))
+    assert hows(repro(project)) == {"x": "restored", "y": "restored", "r": "unchanged", "g": "unchanged"}
+    assert status(project).clean
+    for name in ("dvcx.lock", "d/.gitignore"):
+        Path(project.root, name).unlink()
+    commit(project)
+    assert status(project).clean
 
 
 def test_without_persist_the_command_finds_nothing_old(project: Project) -> None:

@@ -86,8 +86,8 @@ def not_read(stage: Stage, want: Want, outputs: Iterable[str]) -> tuple[str, ...
 
 
 def may_match(path: str) -> bool:
-    """Whether a wildcard may name the file `path`: dvcx's own records and what is in `PASSED_OVER` it never does."""
-    return not is_record(path) and PASSED_OVER.isdisjoint(path.split("/"))
+    """Whether a wildcard may name the file `path`: files that dvcx writes and what is in `PASSED_OVER` it never does."""
+    return not is_record(path) and path.rpartition("/")[2] != ".gitignore" and PASSED_OVER.isdisjoint(path.split("/"))
 
 
 def _group(stage: Stage) -> str:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from dvcx.errors import DiskRefused, IntegrityError, NotFound, RemoteFailed, UnsafeInput, UsageError, disk_refused, display
+from dvcx.io.files import BARRIER, can_barrier, sync_directories, sync_file, sync_file_system, write_whole
 from dvcx.io.filesystem import write_refused
 from dvcx.io.store.backend import (
     OWN_TEMPORARY,
@@ -35,7 +36,6 @@ from dvcx.io.store.backend import (
 
 FSYNC = ("full", "batch", "none")
 READ_ONLY = ("objects/", "packs/", "index/")  # what lies here is never changed, only replaced
-BARRIER = 32  # from so many files on, one sync of the file system is cheaper than one fsync each
 SHARED = 0o2775  # mode of directories whose group writes in them too
 
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
@@ -141,7 +141,7 @@ class LocalBackend:
 
     def write(self, name: str, data: bytes) -> None:
         """See `Backend.write`. Returns when it is durable, unless `fsync` is "none"."""
-        self._place(name, len(data), lambda descriptor, path: _write_all(descriptor, data, path))
+        self._place(name, len(data), lambda descriptor, path: write_whole(descriptor, data, path))
 
     def write_many(self, items: Iterable[tuple[str, bytes]]) -> None:
         """Write every (name, data), with one barrier for all: write, sync, rename, sync.
@@ -164,27 +164,30 @@ class LocalBackend:
                 changed, descriptor = self._begin(name, final, temporary)
                 touched |= changed
                 try:
-                    _write_all(descriptor, data, final)
-                    self._finish(descriptor, name, sync=self._fsync == "full" or (self._fsync == "batch" and not _can_barrier()))
+                    write_whole(descriptor, data, final)
+                    self._finish(descriptor, name, sync=self._fsync == "full" or (self._fsync == "batch" and not can_barrier()))
                 except OSError as error:
                     raise write_refused(error, "writing", final, len(data)) from error
                 finally:
                     os.close(descriptor)
             if not waiting:
                 return
-            one_by_one = self._fsync == "batch" and _can_barrier() and len(waiting) < BARRIER
+            one_by_one = self._fsync == "batch" and can_barrier() and len(waiting) < BARRIER
             if one_by_one:
                 for temporary, final in waiting:
-                    _sync_file(temporary, final)
-            elif self._fsync == "batch" and _can_barrier():
-                _sync_file_system(barrier, self.root)
+                    try:
+                        sync_file(temporary)
+                    except OSError as error:
+                        raise disk_refused(error, "syncing", final) from error
+            elif self._fsync == "batch" and can_barrier():
+                sync_file_system(barrier)
             for temporary, final in waiting:
                 try:
                     os.replace(temporary, final)
                 except OSError as error:
                     raise disk_refused(error, "renaming it into place", final) from error
-            if self._fsync == "batch" and _can_barrier() and not one_by_one:
-                _sync_file_system(barrier, self.root)
+            if self._fsync == "batch" and can_barrier() and not one_by_one:
+                sync_file_system(barrier)
             else:
                 self._sync_directories(touched)
         except OSError as error:
@@ -246,10 +249,12 @@ class LocalBackend:
 
     def sync(self) -> None:
         """Make renames and deletions durable."""
-        if self._fsync != "none" and _can_barrier() and os.path.isdir(self.root):
+        if self._fsync != "none" and can_barrier() and os.path.isdir(self.root):
             descriptor = os.open(self.root, os.O_RDONLY | _CLOEXEC)
             try:
-                _sync_file_system(descriptor, self.root)
+                sync_file_system(descriptor)
+            except OSError as error:
+                raise disk_refused(error, "syncing the file system", self.root) from error
             finally:
                 os.close(descriptor)
 
@@ -372,14 +377,11 @@ class LocalBackend:
             return
         for directory in sorted(directories):
             try:
-                descriptor = os.open(directory, os.O_RDONLY | _CLOEXEC)
-                try:
-                    os.fsync(descriptor)
-                finally:
-                    os.close(descriptor)
+                sync_directories([directory])
+            except FileNotFoundError:
+                pass
             except OSError as error:
-                if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOENT):  # some mounts cannot sync a directory
-                    raise disk_refused(error, "syncing the directory", directory) from error
+                raise disk_refused(error, "syncing the directory", directory) from error
 
     def _is_real_directory(self, prefix: str) -> bool:
         walked = self.root
@@ -408,13 +410,6 @@ def _scan(directory: str) -> Iterator[os.DirEntry[str]]:
 
 def _temporary(final: str) -> str:
     return os.path.join(os.path.dirname(final), OWN_TEMPORARY + os.urandom(8).hex())
-
-
-def _write_all(descriptor: int, data: bytes, path: str) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
-    _check_length(descriptor, len(data), path)
 
 
 def _copy(source: Source, descriptor: int, path: str, emit_bytes: Callable[[int], None]) -> None:
@@ -486,32 +481,3 @@ def _sync(descriptor: int, *, thoroughly: bool) -> None:
         fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
     else:
         os.fsync(descriptor)
-
-
-def _sync_file(temporary: str, final: str) -> None:
-    try:
-        descriptor = os.open(temporary, os.O_RDONLY | _NOFOLLOW | _CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        raise disk_refused(error, "syncing", final) from error
-
-
-def _can_barrier() -> bool:
-    return sys.platform == "linux"
-
-
-def _sync_file_system(descriptor: int, path: str) -> None:
-    """syncfs(2): everything written to the file system of `descriptor` is on the disk; since Linux 5.8 it tells of errors."""
-    import ctypes
-
-    try:
-        syncfs = ctypes.CDLL(None, use_errno=True).syncfs
-    except (OSError, AttributeError):
-        os.sync()
-        return
-    if syncfs(descriptor) != 0:
-        code = ctypes.get_errno()
-        raise disk_refused(OSError(code, os.strerror(code)), "syncing the file system", path)

@@ -13,6 +13,7 @@ from blake3 import blake3
 
 from dvcx.core.packing import Frame, PackInfo, pack_header, pack_tail
 from dvcx.errors import DiskRefused
+from dvcx.io.files import write_all
 from dvcx.io.filesystem import write_refused
 from dvcx.io.hashing import xxh128
 from dvcx.io.store.local import LocalBackend
@@ -108,13 +109,6 @@ def fresh_name(directory: str) -> str:
 def create(path: str) -> int:
     """A new file, open for reading and writing; nobody else may read it yet."""
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-
-
-def write_all(fd: int, data: bytes | memoryview) -> None:
-    """Write all bytes, however many calls that takes."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
 
 
 class WriteBehind:

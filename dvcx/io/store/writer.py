@@ -36,12 +36,13 @@ from dvcx.core.packing import (
 )
 from dvcx.errors import DiskRefused, IntegrityError, disk_refused, display
 from dvcx.io import pool
+from dvcx.io.files import sync_directories, sync_files, write_all
 from dvcx.io.filesystem import check_room, write_refused
 from dvcx.io.hashing import BUFFER, Hasher, changed_while_reading, digest, digest_fd, mismatch, name_of, seal, unchanged, xxh128
 from dvcx.io.store import fresh, marks
 from dvcx.io.store.chunking import Later, Nearby, Spot, from_file, from_pieces, read_chunk, spots, windows
 from dvcx.io.store.leftovers import Leftovers
-from dvcx.io.store.packfile import OpenPack, WriteBehind, create, fresh_name, move_into, write_all
+from dvcx.io.store.packfile import OpenPack, WriteBehind, create, fresh_name, move_into
 from dvcx.io.store.store import MAX_INDEX, Store, Wanted, object_name, pack_name, stamp
 
 HELD = 32 << 20
@@ -824,7 +825,7 @@ class Writer:
         directories = {os.path.dirname(pack.path) for pack in self._finished if pack.path}
         try:
             if self._pending and self._fsync != "none":
-                _sync_files([path for path, _, _ in self._pending])
+                sync_files([path for path, _, _ in self._pending])
             while self._pending:
                 path, name, lock = self._pending[-1]
                 os.chmod(path, 0o444)
@@ -834,8 +835,7 @@ class Writer:
                     os.close(lock)
                 directories.add(os.path.dirname(local.path(name)))
             if self._fsync != "none":
-                for directory in sorted(directories | {os.path.dirname(directory) for directory in directories}):
-                    _sync_directory(directory)
+                sync_directories(sorted(directories | {os.path.dirname(directory) for directory in directories}))
         except OSError as error:
             raise disk_refused(error, "making objects durable", error.filename or local.path("")) from None
         for item in self._loose if self._store.is_cache else ():
@@ -1005,45 +1005,6 @@ def _write_at(fd: int, data: bytes | memoryview, offset: int) -> None:
     while view:
         done = os.pwrite(fd, view, offset)
         view, offset = view[done:], offset + done
-
-
-def _sync_files(paths: list[str]) -> None:
-    """fsync many files; above 32 one sync of their file system instead, which is what many small files want."""
-    if len(paths) > 32 and _sync_file_system(os.path.dirname(paths[0])):
-        return
-    for path in paths:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-
-
-def _sync_file_system(directory: str) -> bool:
-    import ctypes
-    import sys
-
-    if sys.platform != "linux":
-        return False
-    fd = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.syncfs(fd) != 0:
-            code = ctypes.get_errno()
-            raise OSError(code, os.strerror(code), directory)
-        return True
-    except AttributeError:
-        return False
-    finally:
-        os.close(fd)
-
-
-def _sync_directory(directory: str) -> None:
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _reflink(source: int, target: int) -> bool:
