@@ -557,7 +557,15 @@ def _artifacts(document: Document, base: str) -> tuple[Artifact, ...]:
         check_keys(document, at, body, ("path", *_ANNOTATIONS))
         if "path" not in body:
             raise refused(document, at, " has no 'path'", "say where it is: path: models/churn.pkl", value=False)
-        where = path(document, (*at, "path"), body["path"], base)
+        written = body["path"]
+        if isinstance(written, str) and "://" in written:
+            # Only a note of where it is: nothing reads or writes it.
+            from dvcx.core.pipeline.externals import address_of
+
+            place = (*at, "path")
+            where = address_of(written, base, f"{document.where(*place, value=True)}: {field(place)}")
+        else:
+            where = path(document, (*at, "path"), written, base)
         labels = texts(document, (*at, "labels"), body.get("labels"))
         notes = (text(document, at, body, "desc"), text(document, at, body, "type"), labels, plain(document, at, body, "meta"))
         found.append(Artifact(name, where, *notes))
