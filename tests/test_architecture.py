@@ -36,6 +36,7 @@ GUESTS = {
     "botocore": ("io/store/objectstore.py", "io/store/multipart.py"),
     "boto3": ("io/store/objectstore.py",),
     "plotext": ("cli/plots.py",),
+    "vl_convert": ("io/plots/",),
     "paramiko": ("io/store/fsspec.py",),
     "sqlite3": ("io/statindex.py", "io/store/catalog.py"),
     "subprocess": ("io/git.py", "io/runners/"),

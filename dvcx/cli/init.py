@@ -12,6 +12,7 @@ from dvcx.cli.frame import Verb, app
 from dvcx.errors import display
 
 app = app()
+_RENAME = "git mv dvc.yaml dvcx.yaml  # it means the same"
 
 
 @app.command("init", cls=Verb)
@@ -50,5 +51,6 @@ def init(
             f"made a dvcx project in {display(result.root)}",
             *(f"  {display(path)}" for path in result.files if face.verbose),
             *face.next("dvcx add FILE"),
+            *(face.next(_RENAME) if os.path.lexists(f"{result.root}/dvc.yaml") else ()),
         ],
     )

@@ -41,9 +41,8 @@ Rev = Annotated[
     list[str] | None,
     Option("--rev", metavar="REV", help="At this revision instead of the workspace; may be repeated.", show_default=False),
 ]
-Out = Annotated[
-    str, Option("--out", "-o", metavar="PATH", help="Write the page there: a file, or a directory.", show_default=False)
-]
+_OUT = "Write the page there: a file, or a directory; one plot as .svg or .png."
+Out = Annotated[str, Option("--out", "-o", metavar="PATH", help=_OUT, show_default=False)]
 Open = Annotated[bool, Option("--open", help="Open the page in a browser.")]
 Terminal = Annotated[bool, Option("--terminal", help="Draw on the terminal (needs plotext).")]
 X = Annotated[str, Option("--x", "-x", metavar="FIELD", help="The field for x.", show_default=False)]
@@ -76,6 +75,7 @@ def show(
 
     Examples:
       dvcx plots show --open
+      dvcx plots show log.csv --out log.svg
       dvcx plots show log.csv -x epoch -y loss -y accuracy
       dvcx plots show predictions.csv --template confusion -x actual -y predicted
 
@@ -182,7 +182,8 @@ def _place(out: str) -> str:
     if not out:
         return ""
     path = os.path.abspath(out)
-    return path if path.endswith((".html", ".htm")) and not os.path.isdir(path) else os.path.join(path, "index.html")
+    is_file = path.endswith((".html", ".htm", ".svg", ".png")) and not os.path.isdir(path)
+    return path if is_file else os.path.join(path, "index.html")
 
 
 def _answer(face: Face, result: Plotted, open: bool) -> None:

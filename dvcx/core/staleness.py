@@ -224,15 +224,15 @@ def not_wanted(stage: Stage, condition: str) -> Reason:
     return _reason(WHEN, stage.address, f"when: {condition} is false")
 
 
-def request(stage: Stage, now: Snapshot) -> Request:
+def request(stage: Stage, now: Snapshot, near: Callable[[str], str] | None = None) -> Request:
     """The stage's action as it can be run anywhere.
 
-    Raises `NotFound` when a dependency, a file of params or a parameter is missing.
+    Raises `NotFound` when a dependency, a file of params or a parameter is missing; `near` hints at what a path may be called.
     """
     for reason in _missing_inputs(stage, now):
-        raise NotFound(
-            f"{_told(stage, reason)}: {reason.text}", "create it, restore it (dvcx checkout), or repair dvcx.yaml"
-        )
+        meant = _meant(reason, now, near) if near is not None else ""
+        hint = f"{meant} Or " * bool(meant) + "create it, restore it (dvcx checkout), or repair dvcx.yaml"
+        raise NotFound(f"{_told(stage, reason)}: {reason.text}", hint)
     files = read_files(stage, now)
     code = _code(stage, now.used)
     return Request(
@@ -245,6 +245,23 @@ def request(stage: Stage, now: Snapshot) -> Request:
         code,
         external_inputs(stage, now),
     )
+
+
+def _meant(reason: Reason, now: Snapshot, near: Callable[[str], str]) -> str:
+    file, _, key = reason.subject.partition(":")
+    if reason.kind != PARAM_MISSING:
+        return near(reason.subject)
+    # Imported here: only a mistake has to pay for it.
+    from dvcx.core.spelling import did_you_mean
+
+    return did_you_mean(key, _keys(now.params.get(file) or {}))
+
+
+def _keys(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in values.items():
+        yield f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            yield from _keys(value, f"{prefix}{key}.")
 
 
 def _code(stage: Stage, used: Mapping[tuple[str, str], Mapping[str, Used]]) -> dict[str, str]:
@@ -271,9 +288,9 @@ def recorded_request(stage: Stage, entry: LockEntry) -> Request:
     return Request(entry.cmd, stage.wdir, deps, entry.params, tuple(sorted(entry.outs)), entry.env, code, entry.external)
 
 
-def action_key(stage: Stage, now: Snapshot) -> bytes:
+def action_key(stage: Stage, now: Snapshot, near: Callable[[str], str] | None = None) -> bytes:
     """The canonical bytes whose BLAKE3 is the key of the stage's action. Raises what `request` raises."""
-    return encode_request(request(stage, now))
+    return encode_request(request(stage, now, near))
 
 
 def lock_entry(stage: Stage, before: Snapshot, after: Snapshot) -> LockEntry:

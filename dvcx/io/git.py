@@ -159,25 +159,29 @@ def history(git: Git, commits: int) -> list[Version]:
     `commits` is how many of those that changed a record are looked at.
     """
     listed = _run(git, "rev-list", "--all", "--full-history", f"--max-count={commits}", "--", *_RECORDS, literal=False)
-    if not listed:
-        return []
-    output = _run(
-        git,
-        *("diff-tree", "--stdin", "-r", "-z", "--root", "-m", "--no-renames", "--diff-filter=AM", "--relative", "--", *_RECORDS),
-        feed=listed,
-        literal=False,
-    )
-    fields = iter(os.fsdecode(output).split("\0"))
     found: dict[tuple[str, str], Version] = {}
+    for commit, mode, blob, path in _changes(git, listed, "diff-tree", "--relative", paths=_RECORDS):
+        if mode.startswith("100") and is_record(path):
+            found.setdefault((path, blob), Version(path, blob, commit))
+    return list(found.values())
+
+
+def _changes(git: Git, commits: bytes, *words: str, paths: Sequence[str]) -> Iterator[tuple[str, str, str, str]]:
+    """(commit, mode, blob, path) of what each of these commits made of files that match `paths`, against every parent.
+
+    `words` are `diff-tree` and what belongs before and behind it; of a deleted file the mode is 000000.
+    """
+    if not commits:
+        return
+    options = ("--stdin", "-r", "-m", "--root", "--raw", "-z", "--no-renames")
+    fields = iter(os.fsdecode(_run(git, *words, *options, "--", *paths, feed=commits, literal=False)).split("\0"))
     commit = ""
     for field in fields:
-        if not field.startswith(":"):
+        if field.startswith(":"):
+            _, mode, _, blob, _ = field.split(" ")
+            yield commit, mode, blob, next(fields)
+        else:
             commit = field or commit
-            continue
-        facts, path = field.split(" "), next(fields)
-        if facts[1].startswith("100") and is_record(path):
-            found.setdefault((path, facts[3]), Version(path, facts[3], commit))
-    return list(found.values())
 
 
 def read_versions(git: Git, versions: Iterable[Version]) -> Iterator[tuple[Version, bytes]]:
@@ -407,13 +411,8 @@ def record_blobs(git: Git) -> dict[str, set[str]]:
     """
     found: dict[str, set[str]] = {}
     commits = _run(git, "--no-replace-objects", "rev-list", "--all", "--reflog", "--stdin", feed=_unfinished(git), strict=True)
-    if commits:
-        words = ("diff-tree", "--stdin", "-r", "-m", "--root", "--raw", "-z", "--no-commit-id", "--no-renames")
-        fields = os.fsdecode(
-            _run(git, "--no-replace-objects", *words, "--", *_RECORDS_ANYWHERE, feed=commits, literal=False)
-        ).split("\0")
-        for facts, path in zip(fields[::2], fields[1::2], strict=False):
-            _note(found, facts.split(" ")[1], facts.split(" ")[3], path)
+    for _, mode, blob, path in _changes(git, commits, "--no-replace-objects", "diff-tree", paths=_RECORDS_ANYWHERE):
+        _note(found, mode, blob, path)
     for top in worktrees(git):
         tree = Git(top, top, _git_dir(top), git.common_dir)
         for line in os.fsdecode(_run(tree, "ls-files", "--stage", "-z", "--", *_RECORDS_ANYWHERE, literal=False)).split("\0"):

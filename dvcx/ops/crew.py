@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -67,6 +68,7 @@ class Crew:
         """
         threads = [threading.Thread(target=self._labour, name=f"stage-{number}", daemon=True) for number in range(self._jobs)]
         interrupt: KeyboardInterrupt | None = None
+        suspended = self._heed()
         try:
             for thread in threads:
                 thread.start()
@@ -79,10 +81,28 @@ class Crew:
                     interrupt = stop
         finally:
             self._end(threads)
+            if suspended:
+                signal.signal(signal.SIGTSTP, signal.SIG_DFL)
         if self._bug is not None:
             raise self._bug
         if interrupt is not None:
             raise interrupt
+
+    def _heed(self) -> bool:
+        """Have Ctrl-Z suspend the commands too; whether it can, in the main thread of a program that has no such way itself."""
+        with contextlib.suppress(ValueError, AttributeError):
+            if signal.getsignal(signal.SIGTSTP) == signal.SIG_DFL:
+                signal.signal(signal.SIGTSTP, self._suspend)
+                return True
+        return False
+
+    def _suspend(self, number: int, frame: object) -> None:
+        self._leash.suspend()
+        began = time.monotonic()
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)  # here it stands still until somebody lets it go on
+        signal.signal(number, self._suspend)
+        self._leash.resume(time.monotonic() - began)
 
     def _watch(self, threads: list[threading.Thread]) -> None:
         while any(thread.is_alive() for thread in threads):

@@ -13,7 +13,6 @@ from dvcx.core.paths import contains, join, several
 from dvcx.core.plans import Placement, plan_placement
 from dvcx.errors import Conflict, IntegrityError, NotFound, UsageError, display
 from dvcx.events import Advanced, Began, Emit, Ended, ignore
-from dvcx.io import place
 from dvcx.io.files import private_directory
 from dvcx.io.statindex import StatIndex
 from dvcx.io.store import fresh, marks, sweep
@@ -22,7 +21,7 @@ from dvcx.io.workspace import Rules
 from dvcx.ops import placed, records
 from dvcx.ops.checkout import entry_of
 from dvcx.ops.looking import observe, stored_trees, workspace_trees
-from dvcx.ops.placing import unsaved
+from dvcx.ops.placing import delete, unsaved
 from dvcx.ops.reachable import find_roots, reach
 from dvcx.ops.records import Tracked
 from dvcx.ops.transfer import damaged, needed
@@ -248,10 +247,7 @@ def _carry_out(
     if not workspace and set(project.links) & {"hardlink", "symlink"}:
         free(project, cache, index, rules, chosen, emit=emit)
     for deletion in deletions.values():
-        for path in deletion.removed:
-            place.remove_file(project.root, path)
-        for path in deletion.removed_directories:
-            place.remove_directory(project.root, path)
+        delete(project, deletion, emit=emit)
     private = f"{project.state_dir}/tmp"
     private_directory(private)
     emit(Began("dropping", plan.objects, plan.bytes))

@@ -15,7 +15,7 @@ from dvcx.core.objects import LINK, Digest, Entry
 from dvcx.core.paths import fold, join, parent, twins
 from dvcx.core.plans import Placement
 from dvcx.errors import Conflict, DiskRefused, IntegrityError, NotFound, UnsafeInput, display
-from dvcx.events import Emit, Ended
+from dvcx.events import Emit, Ended, Warned
 from dvcx.io import filesystem, place
 from dvcx.io.files import open_parent
 from dvcx.io.statindex import FIELDS, Row, StatIndex
@@ -68,6 +68,15 @@ def carry_out(
         emit(Ended("placing files"))
     _note_use(cache, plan, rows, files)
     return files, size
+
+
+def delete(project: Project, plan: Placement, *, emit: Emit) -> None:
+    """Carry out a plan that only takes files away. A directory that holds something else stays, and that is told."""
+    for path in plan.removed:
+        place.remove_file(project.root, path)
+    for path in plan.removed_directories:
+        if not place.remove_directory(project.root, path):
+            emit(Warned(f"{display(path)} stays: it holds files that .dvcxignore names"))
 
 
 def _note_use(cache: Store, plan: Placement, rows: Mapping[str, Row], files: int) -> None:

@@ -10,7 +10,7 @@ from dvcx.core import plots as core
 from dvcx.core import vega
 from dvcx.core.paths import contains, several
 from dvcx.core.plots import Changes, Definition, Line, Series
-from dvcx.errors import DvcxError, NotFound, display
+from dvcx.errors import DvcxError, NotFound, UsageError, display
 from dvcx.ops.revisions import BROKEN, WORKSPACE, Found, Problem, View, Views, missing, revisions
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 DATA_LIMIT = 64 << 20
 IMAGE_LIMIT = 16 << 20
 IMAGES_LIMIT = 128 << 20
+IMAGE_KINDS = ("svg", "png")
 NO_CHANGES = Changes()
 
 
@@ -90,8 +91,9 @@ def plots_show(
 ) -> Plotted:
     """Draw every plot that is declared, or `targets` (names of plots, files, directories), of the workspace or of revisions.
 
-    With `page` an HTML file is written to `out` (an absolute path; `.dvcx/plots/index.html` without). What is missing or
-    broken is a problem of the result; a target that is nowhere raises `NotFound`.
+    With `page` an HTML file is written to `out` (an absolute path; `.dvcx/plots/index.html` without); an `out` that ends with
+    .svg or .png gets the one plot that is drawn. What is missing or broken is a problem of the result; a target that is
+    nowhere raises `NotFound`.
     """
     drawings, problems, names = collect(project, targets, rev=rev, changes=changes, remote=remote)
     return _plotted(project, drawings, problems, names, page, out)
@@ -306,7 +308,10 @@ def _plotted(
             plots.append((_plot(project, drawing), drawing))
         except DvcxError as error:
             problems.append(Problem("", drawing.definition.name, BROKEN, error.message, error.hint))
-    written = _page(project, plots, problems, names, out) if page else ""
+    if core.extension(out) in IMAGE_KINDS:
+        written = _image(project, [plot for plot, _ in plots], out)
+    else:
+        written = _page(project, plots, problems, names, out) if page else ""
     return Plotted(names, tuple(plot for plot, _ in plots), tuple(problems), written)
 
 
@@ -334,6 +339,17 @@ def _template(project: Project, name: str) -> Template:
     return Template(name, "the project's own", True, spec)
 
 
+def _image(project: Project, plots: Sequence[Plot], out: str) -> str:
+    from dvcx.io.plots import image_of, write_page
+
+    if len(plots) != 1:
+        raise UsageError(f"an image holds one plot, and there are {len(plots)}", "name the one to draw: dvcx plots show PLOT")
+    [plot] = plots
+    if plot.images:
+        raise UsageError(f"{display(plot.name)} is a picture already", f"copy it: cp {display(plot.images[0].path)}")
+    return write_page(project.root, out, image_of(plot.spec, core.extension(out), plot.name))
+
+
 def _page(
     project: Project, plots: Sequence[tuple[Plot, Drawing]], problems: Iterable[Problem], names: Sequence[str], out: str
 ) -> str:
@@ -346,4 +362,5 @@ def _page(
     ]
     code = scripts() if any(section.spec is not None for section in sections) else []
     title = f"Plots of {', '.join(names)}"
-    return write_page(project.root, out, page(title, sections, [problem.message for problem in problems], code))
+    text = page(title, sections, [problem.message for problem in problems], code)
+    return write_page(project.root, out, text.encode())

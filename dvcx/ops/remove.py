@@ -15,7 +15,7 @@ from dvcx.core.plans import Placement, plan_placement
 from dvcx.core.records import POINTER_SUFFIX, Pointer
 from dvcx.errors import Conflict, NotFound, UsageError, display
 from dvcx.events import Emit, Warned, ignore
-from dvcx.io import files, git, place
+from dvcx.io import files, git
 from dvcx.io.statindex import StatIndex
 from dvcx.io.store.store import Store
 from dvcx.io.workspace import Rules
@@ -23,7 +23,7 @@ from dvcx.ops import placed, records
 from dvcx.ops.add import replaced
 from dvcx.ops.listings import Listings
 from dvcx.ops.looking import entry_at, observe, stored_trees, workspace_trees
-from dvcx.ops.placing import unsaved
+from dvcx.ops.placing import delete, unsaved
 from dvcx.ops.records import Tracked
 from dvcx.ops.unprotect import free
 
@@ -190,7 +190,7 @@ def _carry_out(
     shown_again: list[str] = []
     for work in works:
         if work.plan is not None:
-            _delete(project, work.plan, emit)
+            delete(project, work.plan, emit=emit)
         elif work.kind == DATA and set(project.links) & {"hardlink", "symlink"}:
             free(project, cache, index, rules, work.data, emit=emit)
         if work.kind == INSIDE and work.plan is None and os.path.lexists(f"{project.root}/{work.path}"):
@@ -215,14 +215,6 @@ def _carry_out(
     records.autostage(project, changed)
     inside = {work.path: False for work in works if work.kind == INSIDE}
     placed.note(project, records.load(project), inside, steps=steps)
-
-
-def _delete(project: Project, plan: Placement, emit: Emit) -> None:
-    for path in plan.removed:
-        place.remove_file(project.root, path)
-    for path in plan.removed_directories:
-        if not place.remove_directory(project.root, path):
-            emit(Warned(f"{display(path)} stays: it holds files that .dvcxignore names"))
 
 
 def _shrink(

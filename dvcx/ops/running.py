@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from dvcx.core.changes import as_entry, files_below
 from dvcx.core.objects import TREE, Content, Entry
 from dvcx.core.packing import SMALL
-from dvcx.core.paths import parent
+from dvcx.core.paths import join, parent
 from dvcx.core.pipeline.dependencies import externals
 from dvcx.core.pipeline.params import same, select
 from dvcx.core.pipeline.schema import Stage
 from dvcx.core.plans import Placement, plan_placement
-from dvcx.core.records import Action, LockEntry, lines_of
+from dvcx.core.records import Action, LockEntry, is_record, lines_of
 from dvcx.core.scheduling import Capacity
 from dvcx.core.staleness import Reason, Snapshot, action_key, lock_entry, read_files
 from dvcx.errors import Busy, DvcxError, IntegrityError, NotFound, StageFailed, UnsafeInput, display
@@ -335,7 +335,7 @@ def run(shop: Workshop, stage: Stage, now: Snapshot, reasons: Sequence[Reason]) 
     the old outputs are back, nothing is recorded, and what the failed run wrote lies in the state directory.
     """
     project = shop.project
-    key = seal(action_key(stage, now)).hex()
+    key = seal(action_key(stage, now, lambda path: _near(project, path))).hex()
     check_all_here(stage, now)
     commands = lines_of(stage.cmd)
     shop.emit(StageBegan(stage.address, " && ".join(commands), tuple(reason.text for reason in reasons)))
@@ -358,6 +358,18 @@ def run(shop: Workshop, stage: Stage, now: Snapshot, reasons: Sequence[Reason]) 
     else:
         _keep_aside(project, aside, shop.emit)
     return done.entry, done.seconds
+
+
+def _near(project: Project, path: str) -> str:
+    """A hint at what lies where `path` does not, and is called almost the same."""
+    from dvcx.core.spelling import did_you_mean
+
+    base = parent(path)
+    try:
+        names = sorted(name for name in os.listdir(f"{project.root}/{base}") if not is_record(name))
+    except OSError:
+        return ""
+    return did_you_mean(display(path), [display(join(base, name)) for name in names])
 
 
 def _attempts(

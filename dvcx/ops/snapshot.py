@@ -14,7 +14,7 @@ from dvcx.core.pipeline.dependencies import externals
 from dvcx.core.pipeline.schema import Stage
 from dvcx.core.records import LockEntry
 from dvcx.core.staleness import Snapshot
-from dvcx.errors import DvcxError
+from dvcx.errors import DvcxError, display
 from dvcx.events import Emit, Warned
 from dvcx.io import files
 from dvcx.io.statindex import StatIndex
@@ -69,7 +69,7 @@ def snapshot(
     gated = [stage for stage in chosen if stage.when]
     if gated:
         read.update(dict.fromkeys(file for stage in gated for file in condition_files(stage)))
-    params = {file: read_params(project, file) for file in read}
+    params = {file: _read_for(project, file, chosen) for file in read}
     recorded: dict[str, Content] = {}
     for stage in chosen:
         entry = lock.get(stage.address)
@@ -161,6 +161,16 @@ def describe_lines(project: Project, path: str, old: Content, new: Content, *, e
         return ""
     finally:
         cache.close()
+
+
+def _read_for(project: Project, file: str, stages: Sequence[Stage]) -> Mapping[str, Any] | None:
+    try:
+        return read_params(project, file)
+    except DvcxError as error:
+        stage = next((stage for stage in stages if any(of.file == file for of in stage.params)), None)
+        if stage is None:
+            raise
+        raise type(error)(f"{error.message} (stage '{display(stage.address)}' reads it)", error.hint) from None
 
 
 def read_params(project: Project, file: str) -> Mapping[str, Any] | None:

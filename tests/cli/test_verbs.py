@@ -38,6 +38,8 @@ def _json(*words: str, cwd: Path) -> Any:
 def test_init(tmp_path: Path) -> None:
     out = _ok("init", "--no-git", "deep/er", cwd=tmp_path)
     assert out.splitlines() == [f"made a dvcx project in {tmp_path}/deep/er", "next: dvcx add FILE"]
+    (tmp_path / "dvc.yaml").write_text("stages: {}\n")
+    assert _ok("init", "--no-git", cwd=tmp_path).splitlines()[-1].startswith("next: git mv dvc.yaml dvcx.yaml  # ")
 
 
 def test_add_says_what_it_did(project: Path) -> None:
@@ -467,8 +469,9 @@ def test_params_and_metrics(project: Path, git: Git) -> None:
     assert dvcx_run("metrics", "show", "--md", "--csv", cwd=project).returncode == 2
     (project / "m.json").write_text("{")
     ran = dvcx_run("metrics", "show", cwd=project)
-    assert (ran.returncode, ran.stdout) == (0, "no metrics\n")
-    assert "m.json:1:2: broken JSON" in ran.stderr
+    assert (ran.returncode, ran.stdout) == (4, "")
+    assert "error: m.json:1:2: broken JSON" in ran.stderr
+    assert len(_ok("metrics", "show", "--all-commits", "-n", "1", cwd=project).splitlines()) == 2
 
 
 def test_an_action_by_its_key_and_a_stage_verified(project: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 import dvcx
 from dvcx.errors import Busy, Conflict, IntegrityError, NotFound, RemoteFailed, UsageError
+from dvcx.events import Warned
 from dvcx.io.store import marks
 from dvcx.ops.add import add
 from dvcx.ops.commit import commit
@@ -78,6 +79,14 @@ def test_the_files_after_the_cache(pushed: Project) -> None:
     assert not os.path.exists(f"{pushed.root}/many")
     pull(again(pushed))
     assert len(os.listdir(f"{pushed.root}/many")) == 150
+
+
+def test_ignored_files_stay(pushed: Project) -> None:
+    write(pushed, {".dvcxignore": "*.log\n", "many/run.log": "log"})
+    events: list[object] = []
+    drop(again(pushed), ["many"], workspace=True, emit=events.append)
+    assert os.listdir(f"{pushed.root}/many") == ["run.log"]
+    assert any(isinstance(event, Warned) and "many stays" in event.message for event in events)
 
 
 def test_dropped_files_are_not_pulled_rather_than_deleted(pushed: Project) -> None:

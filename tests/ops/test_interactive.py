@@ -18,7 +18,7 @@ import pytest
 from dvcx.ops.runs import runs
 from dvcx.project import Project
 from tests.cli.runner import environment
-from tests.ops.test_parallel import stages
+from tests.ops.test_parallel import stages, wait_for
 from tests.ops.trying import lock, text, write
 
 ASKS = f'{sys.executable} -c "open(\'x\', \'w\').write(input(\'name? \').upper())"'
@@ -139,6 +139,29 @@ def test_suspended_and_resumed(project: Project) -> None:
         shown.type("exit\n")
         shown.end()
     assert text(project, "x") == "BO"
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="a shell with job control")
+def test_commands_are_suspended_with_it(project: Project) -> None:
+    """Ctrl-Z while stages run side by side: they stand still as well, and their timeouts too."""
+    counts = {"cmd": "for n in 1 2 3 4 5; do sleep 0.1; echo $n >> x; done", "outs": ["x"], "timeout": 20}
+    project = stages(project, a=counts)
+    with screen(project, str(shutil.which("bash")), "--norc", "--noediting", "-i") as shown:
+        began = time.monotonic()
+        shown.type(" ".join((*DVCX, "repro -j 2; echo ended $?\n")))
+        wait_for(project, "x")
+        shown.type("\x1a")
+        shown.see("Stopped")
+        time.sleep(0.2)
+        before = text(project, "x")
+        time.sleep(0.8)
+        assert text(project, "x") == before != "1\n2\n3\n4\n5\n"
+        shown.type("fg\n")
+        shown.see("ran  a")
+        spent = time.monotonic() - began
+        shown.type("exit\n")
+        shown.end()
+    assert text(project, "x") == "1\n2\n3\n4\n5\n" and runs(project).items[0].seconds < spent - 0.8
 
 
 def test_a_killed_one_leaves_a_terminal_that_works(project: Project) -> None:

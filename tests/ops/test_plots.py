@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from pathlib import Path
@@ -155,6 +156,36 @@ def test_own_templates(drawn: Project) -> None:
         templates(drawn, "../mine")
     [problem] = show(drawn, ["x.json"], changes=Changes(template="nope"), page=False).problems
     assert "no template 'nope'" in problem.message
+
+
+def test_an_image_is_of_one_plot(drawn: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for targets, told in (([], "there are 3"), (["out/a.png"], "is a picture already")):
+        with pytest.raises(UsageError, match=told):
+            show(drawn, targets, out=str(tmp_path / "x.svg"))
+    monkeypatch.setitem(sys.modules, "vl_convert", None)
+    with pytest.raises(UsageError, match="a png file needs the package vl-convert-python") as caught:
+        show(drawn, ["losses"], out=str(tmp_path / "x.png"))
+    assert "dvcx[images]" in caught.value.hint
+
+
+@pytest.mark.nightly
+def test_images_are_written_and_load_nothing(drawn: Project, tmp_path: Path) -> None:
+    pytest.importorskip("vl_convert")
+    out = tmp_path / "x.svg"
+    assert show(drawn, ["losses"], out=str(out)).page == str(out)
+    assert marks(out.read_text()) == {"line": 2, "symbol": 2}
+    show(drawn, ["losses"], out=str(tmp_path / "x.png"))
+    assert (tmp_path / "x.png").read_bytes()[:4] == b"\x89PNG"
+    (tmp_path / "secret.csv").write_text("a\n1\n2\n")
+    encoding = {"x": {"field": "a", "type": "quantitative"}}
+    for url in (f"file://{tmp_path}/secret.csv", "http://127.0.0.1:9/x.csv", f"{tmp_path}/secret.csv"):
+        write(drawn, {"t.json": json.dumps({"data": {"url": url}, "mark": "point", "encoding": encoding})})
+        try:
+            show(drawn, ["losses"], changes=Changes(template="t.json"), out=str(out))
+        except UsageError as error:
+            assert "cannot draw it: Error: External data url not allowed" in error.message
+        else:
+            assert not marks(out.read_text()), url
 
 
 def test_a_link_in_the_repository_leads_nowhere(drawn: Project, tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -272,6 +272,21 @@ def test_an_output_that_git_tracks_too_is_told_once(project: Project, events: li
     assert told.message == "o: git tracks this output as well" and "git rm -r --cached o;" in told.hint
 
 
+def test_what_is_missing_says_what_may_be_meant(project: Project) -> None:
+    write(project, {"in/data.csv": "1", "params.yaml": "train: {epochs: 1}", "b.json": "{,"})
+    wants = ("deps: [in/dat.csv]", "params: [train.epoch]", "params: [param.yaml: [x]]", "deps: [n/o]", "params: [b.json: [x]]")
+    told = []
+    for want in wants:
+        write(project, {"dvcx.yaml": stage(f"cmd: 'true'\n{want}")})
+        (run,) = repro(again(project)).runs
+        told.append(run.error.split("\n"))
+    assert [hint.partition("?")[0] for _, hint in told[:3]] == [
+        "did you mean 'in/data.csv'", "did you mean 'train.epochs'", "did you mean 'params.yaml'",
+    ]  # fmt: skip
+    assert told[3][1].startswith("create it") and told[4][0].startswith("b.json:1:2: ")
+    assert told[4][0].endswith("(stage 's' reads it)")
+
+
 def test_a_directory_that_several_stages_fill_is_read_with_its_gitignore(project: Project) -> None:
     fill = "".join(f"  {name}:\n    cmd: mkdir -p d && echo {name} > d/{name}\n    outs: [d/{name}]\n" for name in "xy")
     read = "  {}:\n    cmd: cat d/* > {}\n    deps: ['{}']\n    outs: [{}]\n"

@@ -33,7 +33,7 @@ MAX_STAGES = 12_000
 MAX_VALUES = 500_000
 MAX_TEXT = 8 << 20
 # Values that were carried from one scope into another.
-MAX_CARRIED = 20_000_000
+MAX_CARRIED = 8_000_000
 _MAX_NAME = 200
 # Keys at the top whose values may hold templates.
 _TOP = ("params", "metrics", "plots", "artifacts", "datasets")

@@ -258,38 +258,38 @@ def to_text(value: Any) -> str:
 def options(values: Mapping[str, Any], style: Style) -> str:
     """A mapping as the options of a command: `{lr: 0.1, deep: {on: true}, l: [1, 2]}` is `--lr 0.1 --deep.on --l 1 2`."""
     words: list[str] = []
-    for key, value in _flat(values):
+    _add_options(words, values, "", style)
+    return " ".join(words)
+
+
+def _add_options(words: list[str], values: Mapping[str, Any], prefix: str, style: Style) -> None:
+    add = words.append
+    for key, value in values.items():
+        key = f"{prefix}{key}"
+        if isinstance(value, dict):
+            _add_options(words, value, f"{key}.", style)
+            continue
+        name = quoted(key)
         if isinstance(value, bool):
             if value:
-                words.append(f"--{key}")
+                add(f"--{name}")
             elif style.boolean == "boolean_optional":
-                words.append(f"--no-{key}")
+                add(f"--no-{name}")
         elif isinstance(value, list):
             if any(isinstance(item, dict | list) for item in value):
                 problem = f"'{_short(key)}' holds lists or mappings in a list, which are no options"
                 raise Problem(problem, "name the values one by one")
             items = [_word(item) for item in value]
             if style.list == "append":
-                words += [f"--{key} {item}" for item in items]
+                words += [f"--{name} {item}" for item in items]
             elif items:
-                words.append(f"--{key} {' '.join(items)}")
+                add(f"--{name} {' '.join(items)}")
         else:
-            words.append(f"--{key} {_word(value)}")
-    return " ".join(words)
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield quoted(f"{prefix}{key}"), value
+            add(f"--{name} {_word(value)}")
 
 
 def _word(value: Any) -> str:
-    import shlex
-
-    return shlex.quote(value) if isinstance(value, str) else str(value)
+    return quoted(value) or "''" if isinstance(value, str) else str(value)
 
 
 def _kind(value: object) -> str:

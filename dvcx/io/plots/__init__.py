@@ -15,6 +15,8 @@ MAX_TEMPLATE = 1 << 20
 
 # Where templates lie: dvcx's own place before that of DVC.
 _BASES = (".dvcx", ".dvc")
+# The version of the page's scripts, as vl-convert calls it.
+_VEGA_LITE = "5.21"
 _AGAIN = "install it again: pip install --force-reinstall dvcx"
 
 # In the order the page needs them, with the SHA-256 of each official build. Their licences: js/LICENSES.txt.
@@ -42,6 +44,26 @@ def scripts() -> list[str]:
             raise IntegrityError(f"{name}.min.js.gz is not as it was shipped with dvcx", _AGAIN)
         found.append(data.decode("utf-8"))
     return found
+
+
+def image_of(spec: dict[str, object], kind: str, where: str) -> bytes:
+    """A Vega-Lite specification as an image of `kind` (svg or png), which needs vl-convert. Nothing is loaded from any URL.
+
+    Raises `UsageError` without that package, and for what cannot be drawn.
+    """
+    try:
+        import vl_convert
+    except ImportError:
+        hint = "pip install 'dvcx[images]', or: pip install vl-convert-python"
+        raise UsageError(f"a {kind} file needs the package vl-convert-python", hint) from None
+    try:
+        if kind == "svg":
+            return str(vl_convert.vegalite_to_svg(spec, _VEGA_LITE, allowed_base_urls=[])).encode()
+        return bytes(vl_convert.vegalite_to_png(spec, _VEGA_LITE, scale=2.0, allowed_base_urls=[]))
+    except ValueError as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        told = display((lines[1:] or lines or ["no reason given"])[0][:200])
+        raise UsageError(f"{display(where)}: Vega-Lite cannot draw it: {told}", "try another template") from None
 
 
 def own_templates(root: str) -> list[str]:
@@ -81,17 +103,17 @@ def read_template(root: str, name: str) -> Any:
         raise IntegrityError(f"{display(shown)}: broken JSON: {display(str(error)[:200])}", "repair the template") from None
 
 
-def write_page(root: str, path: str, text: str) -> str:
-    """Write the page to `path` (absolute), or to its default place, which git is made to ignore; where it is."""
+def write_page(root: str, path: str, data: bytes) -> str:
+    """Write the page (or image) to `path` (absolute), or to its default place, which git is made to ignore; where it is."""
     if path:
         _directory(os.path.dirname(path))
-        files.atomic_write(path, text.encode(), fsync=False)
+        files.atomic_write(path, data, fsync=False)
         return path
     # Without following links: a repository may hold `.dvcx/plots` as one that leads elsewhere.
     own = os.path.join(root, ".dvcx")
     if not os.path.lexists(os.path.join(own, "plots", ".gitignore")):
         files.write_record(own, "plots/.gitignore", b"/.gitignore\n/index.html\n", fsync=False)
-    files.write_record(own, "plots/index.html", text.encode(), fsync=False)
+    files.write_record(own, "plots/index.html", data, fsync=False)
     return os.path.join(root, PAGE)
 
 

@@ -73,14 +73,34 @@ class Leash:
     """Ends commands that run in other threads, with all they started."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        # A signal may come to the thread that holds it.
+        self._lock = threading.RLock()
         self._groups: set[int] = set()
         self._pulled = 0.0
+        self._paused = 0.0
 
     @property
     def pulled(self) -> float:
         """When it was pulled (monotonic seconds); 0 while it is not."""
         return self._pulled
+
+    @property
+    def paused(self) -> float:
+        """Seconds for which everything was suspended so far."""
+        return self._paused
+
+    def suspend(self) -> None:
+        """Stop every command where it is, until `resume`."""
+        with self._lock:
+            for group in self._groups:
+                _send(group, signal.SIGSTOP)
+
+    def resume(self, seconds: float) -> None:
+        """Let them go on, after so many seconds, which do not count for their timeouts."""
+        with self._lock:
+            self._paused += seconds
+            for group in self._groups:
+                _send(group, signal.SIGCONT)
 
     def pull(self) -> None:
         """Ask every command to end now. What does not in `GRACE` seconds is killed; nothing starts any more."""
@@ -125,17 +145,18 @@ def run_commands(
     number of each process. With a `terminal` each has that as its input, and one that its Ctrl-C ended counts as STOPPED.
     Raises `DiskRefused` when one cannot be started. When this returns, or raises, they are over.
     """
-    began = time.monotonic()
+    leash = leash or Leash()
+    began = time.monotonic() - leash.paused
     deadline = began + timeout if timeout else 0.0
     user = system = 0.0
     memory = 0
     code, cut, command = 0, "", ""
     for command in commands:
-        code, cut, usage = _run(command, directory, environment, hear, leash or Leash(), deadline, started, terminal)
+        code, cut, usage = _run(command, directory, environment, hear, leash, deadline, started, terminal)
         user, system, memory = user + usage[0], system + usage[1], max(memory, usage[2])
         if code or cut:
             break
-    return Outcome(code, command, cut, time.monotonic() - began, user, system, memory)
+    return Outcome(code, command, cut, time.monotonic() - leash.paused - began, user, system, memory)
 
 
 def run_captured(command: str, *, directory: str, environment: Mapping[str, str]) -> tuple[int, str]:
@@ -264,7 +285,8 @@ def _listen(
     cut, asked = "", 0.0
     try:
         while True:
-            pauses = _pause(deadline, asked, pidfd=watch >= 0), meter.pause, terminal.pause if terminal is not None else SELDOM
+            due = deadline and deadline + leash.paused
+            pauses = _pause(due, asked, pidfd=watch >= 0), meter.pause, terminal.pause if terminal is not None else SELDOM
             found = poll.poll(1000 * min(pauses))
             for number, _ in found:
                 if number in streams and _hear(number, streams[number], hear):
@@ -275,7 +297,7 @@ def _listen(
             if terminal is not None:
                 terminal.look(process.pid)
             now = time.monotonic()
-            if not cut and (leash.pulled or (deadline and now >= deadline)):
+            if not cut and (leash.pulled or (deadline and now >= deadline + leash.paused)):
                 cut, asked = STOPPED if leash.pulled else TIMEOUT, now
                 _send(process.pid, signal.SIGTERM)
             if cut and now >= asked + GRACE:

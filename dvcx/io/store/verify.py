@@ -10,13 +10,14 @@ import errno
 import os
 import stat as stat_module
 import struct
+import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, pairwise
 from operator import attrgetter
-from types import MappingProxyType
 from typing import NamedTuple
 
-from dvcx.core.chunking import Recipe, decode_recipe, packed, unpacked
+from dvcx.core.chunking import Recipe, decode_recipe, packed, short_row_size, unpacked
 from dvcx.core.objects import ALGORITHMS, TREE_HEADER, Digest, decode_tree, digest_bytes
 from dvcx.core.packing import (
     FOOTER_SIZE,
@@ -71,6 +72,9 @@ UNREADABLE = "unreadable"
 """The disk, or a remote for this one file, fails to give the bytes."""
 REFUSED = 3
 """So many files of a remote in a row that cannot be read are no damage: the remote fails."""
+
+GROUP = 64
+"""So many packs at most are read by one thread one after the other, since blobs go on from one into the next."""
 
 FULL, QUICK, SAMPLE = "full", "quick", "sample"
 _MANY = 256
@@ -413,13 +417,12 @@ class _Report(NamedTuple):
     gone: bool = False
     recipes: tuple[Recipe, ...] = ()
     objects: int = 0
-    names: Mapping[Recipe, Digest] = MappingProxyType({})
 
 
 class _Passing:
-    """Hashes blobs whose chunks come by in their order, so that they need not be read again. For one pack and one thread.
+    """Hashes blobs whose chunks come by in their order, so that they need not be read again. For one thread.
 
-    `starts`: recipes by their first chunk.
+    `starts`: recipes by their first chunk. `names` are those of the blobs that were whole.
     """
 
     def __init__(self, starts: Mapping[bytes, Sequence[Recipe]], algorithm: str) -> None:
@@ -431,92 +434,143 @@ class _Passing:
     def take(self, key: bytes, data: memoryview) -> None:
         """The bytes of a chunk, verified."""
         courses = self._waiting.pop(key, [])
-        for recipe in self._starts.get(key, ()):
-            chunks = unpacked(recipe.chunks, ALGORITHMS[self._algorithm])
-            courses.append(_Course(recipe, [chunk for chunk, _ in reversed(chunks)], Hasher(self._algorithm)))
+        courses += [_Course(recipe, self._algorithm) for recipe in self._starts.get(key, ())]
         for course in courses:
-            while course.left and course.left[-1] == key:  # as often as it comes in a row
-                course.hasher.update(data)
-                course.left.pop()
-            if course.left:
-                self._waiting.setdefault(course.left[-1], []).append(course)
+            while course.next == key:  # as often as it comes in a row
+                course.go_on(data)
+            if course.next:
+                self._waiting.setdefault(course.next, []).append(course)
             else:
                 self.names[course.recipe] = course.hasher.digest()
 
 
-class _Course(NamedTuple):
-    """How far the hashing of a blob is: the chunks that are still to come, the next one last."""
+class _Course:
+    """How far the hashing of a blob is: the chunk that is to come `next`, b"" after the last one."""
 
-    recipe: Recipe
-    left: list[bytes]
-    hasher: Hasher
+    __slots__ = ("_at", "_length", "hasher", "next", "recipe")
+
+    def __init__(self, recipe: Recipe, algorithm: str) -> None:
+        self.recipe = recipe
+        self.hasher = Hasher(algorithm)
+        self._length = ALGORITHMS[algorithm]
+        self._at = 0
+        self.next = recipe.chunks[: self._length]
+
+    def go_on(self, data: memoryview) -> None:
+        self.hasher.update(data)
+        self._at += short_row_size(self._length)
+        self.next = self.recipe.chunks[self._at : self._at + self._length]
 
 
 def _packs(store: Store, found: Survey, tables: _Tables, jobs: int, emit: Emit) -> None:
     for pack in tables.by_pack.keys() - found.packs.keys():
         _lost_pack(store, found, pack, tables.by_pack[pack])
     starts, chunks = _chosen_recipes(found.depth, tables, ALGORITHMS[store.algorithm])
-
-    def check(item: tuple[str, int]) -> _Report:
-        pack, size = item
-        said = tables.by_pack.get(pack, [])
-        other = next((length for _, length, *_ in said if length != size), size)
-        if other != size and not _vanished(store, pack_name(pack)):
-            fault = Fault(TRUNCATED, pack_name(pack), f"it has {size} bytes instead of {other}")
-            report = _Report(pack, False, [], [fault], 0)
-        else:
-            try:
-                report = _check_pack(store, pack, size, said[0][2] if said else 0, found.depth, starts, chunks)
-                found.refused = 0
-            except RemoteFailed as error:
-                fault = _refused(found, pack_name(pack), error)
-                # It stays: nobody knows what is wrong with it.
-                emit(Advanced(1, size))
-                return _Report(pack, True, [], [fault], 0)
-            if report.faults and not store.is_cache:
-                # It may have been the network: what is wrong twice is wrong.
-                report = _check_pack(store, pack, size, 0, found.depth, starts, chunks)
-        emit(Advanced(1, size))
-        return report
-
+    guard = threading.Lock()
     unread: set[str] = set()
-    for report in pool.run(check, sorted(found.packs.items()), workers=jobs, ordered=False):
-        if not report.table:
-            unread.add(report.pack)
-        if report.gone:
-            continue
-        found.objects_read += report.objects
-        found.bytes_read += report.read
-        said = tables.by_pack.get(report.pack, [])
-        if report.faults and not report.table:
-            report = _by_index(store, found, report, said)
-        found.faults += report.faults
-        wrong = {index for index, _, _, table in said if report.table and table != report.table}
-        found.faults += [
-            Fault(BROKEN, index, f"it describes {pack_name(report.pack)} otherwise than that pack itself") for index in wrong
-        ]
-        for recipe in report.recipes if found.depth.mode == FULL else ():
-            for index, *_ in said:
-                if recipe not in tables.recipes[index]:
-                    wrong.add(index)
-                    text = f"it lacks the recipe of {recipe.id.hex()}, which a pack it names holds"
-                    found.faults.append(Fault(BROKEN, index, text))
-        found.stale |= wrong
-        if not report.whole:
-            found.broken[report.pack] = report.frames
-            found.stale.update(index for index, *_ in said)
-        if not said:
-            found.spare_packs.add(report.pack)
-        found.names.update(report.names)
-        book, menu = (found.good, found.recipes) if said else (found.spare, found.spare_recipes)
-        for frame in report.frames:
-            if frame.kind != KIND_RECIPE:
-                book.add(frame.id, frame.seal, frame.size)
-        recipes = report.recipes if found.depth.mode == FULL else _recipes_of(report, said, tables)
-        if recipes:
-            menu[report.pack] = recipes
+
+    def look_at(group: list[tuple[str, int]]) -> None:
+        passing = _Passing(starts, store.algorithm) if starts else None
+        for pack, size in group:
+            report = _look_at_pack(store, found, pack, size, tables.by_pack.get(pack, []), passing, chunks)
+            emit(Advanced(1, size))
+            with guard:
+                if not report.table:
+                    unread.add(pack)
+                if not report.gone:
+                    _enter(store, found, tables, report)
+        if passing is not None:
+            with guard:
+                found.names.update(passing.names)
+
+    for _ in pool.run(look_at, _groups(store, found, starts, jobs), workers=jobs, ordered=False):
+        pass
     if found.depth.mode == FULL:
         _invented(found, tables, unread)
+
+
+def _groups(store: Store, found: Survey, starts: Mapping[bytes, Sequence[Recipe]], jobs: int) -> list[list[tuple[str, int]]]:
+    """Packs in groups, which are read one after the other: where blobs go on from one pack into the next."""
+    follows: dict[str, str] = {}
+    taken: set[str] = set()
+    for recipe in chain.from_iterable(starts.values()):
+        keys = [key for key, _ in unpacked(recipe.chunks, ALGORITHMS[store.algorithm])]
+        places = store.catalog.find(keys)
+        for one, other in pairwise(places[key].pack for key in keys if key in places and places[key].pack):
+            if one != other and one not in follows and other not in taken:
+                follows[one] = other
+                taken.add(other)
+    most = max(1, min(GROUP, len(found.packs) // max(1, jobs)))
+    groups: list[list[tuple[str, int]]] = []
+    left = dict(found.packs)
+    # Those that no other leads to first; what is left then are circles.
+    for pack in (*sorted(left.keys() - taken), *sorted(taken)):
+        group: list[tuple[str, int]] = []
+        while pack in left:
+            group.append((pack, left.pop(pack)))
+            if len(group) == most:
+                groups.append(group)
+                group = []
+            pack = follows.get(pack, "")
+        groups += [group] if group else []
+    return groups
+
+
+def _look_at_pack(
+    store: Store,
+    found: Survey,
+    pack: str,
+    size: int,
+    said: list[tuple[str, int, int, bytes]],
+    passing: _Passing | None,
+    chunks: Collection[bytes],
+) -> _Report:
+    other = next((length for _, length, *_ in said if length != size), size)
+    if other != size and not _vanished(store, pack_name(pack)):
+        return _Report(pack, False, [], [Fault(TRUNCATED, pack_name(pack), f"it has {size} bytes instead of {other}")], 0)
+    try:
+        report = _check_pack(store, pack, size, said[0][2] if said else 0, found.depth, passing, chunks)
+        found.refused = 0
+    except RemoteFailed as error:
+        # It stays: nobody knows what is wrong with it.
+        return _Report(pack, True, [], [_refused(found, pack_name(pack), error)], 0)
+    if report.faults and not store.is_cache:
+        # It may have been the network: what is wrong twice is wrong.
+        report = _check_pack(store, pack, size, 0, found.depth, passing, chunks)
+    return report
+
+
+def _enter(store: Store, found: Survey, tables: _Tables, report: _Report) -> None:
+    """What a pack holds, and which indexes say what is not so of it."""
+    found.objects_read += report.objects
+    found.bytes_read += report.read
+    said = tables.by_pack.get(report.pack, [])
+    if report.faults and not report.table:
+        report = _by_index(store, found, report, said)
+    found.faults += report.faults
+    wrong = {index for index, _, _, table in said if report.table and table != report.table}
+    found.faults += [
+        Fault(BROKEN, index, f"it describes {pack_name(report.pack)} otherwise than that pack itself") for index in wrong
+    ]
+    for recipe in report.recipes if found.depth.mode == FULL else ():
+        for index, *_ in said:
+            if recipe not in tables.recipes[index]:
+                wrong.add(index)
+                text = f"it lacks the recipe of {recipe.id.hex()}, which a pack it names holds"
+                found.faults.append(Fault(BROKEN, index, text))
+    found.stale |= wrong
+    if not report.whole:
+        found.broken[report.pack] = report.frames
+        found.stale.update(index for index, *_ in said)
+    if not said:
+        found.spare_packs.add(report.pack)
+    book, menu = (found.good, found.recipes) if said else (found.spare, found.spare_recipes)
+    for frame in report.frames:
+        if frame.kind != KIND_RECIPE:
+            book.add(frame.id, frame.seal, frame.size)
+    recipes = report.recipes if found.depth.mode == FULL else _recipes_of(report, said, tables)
+    if recipes:
+        menu[report.pack] = recipes
 
 
 def _chosen_recipes(depth: Depth, tables: _Tables, id_length: int) -> tuple[dict[bytes, list[Recipe]], set[bytes]]:
@@ -612,12 +666,11 @@ def _check_pack(
     size: int,
     entries: int,
     depth: Depth,
-    starts: Mapping[bytes, Sequence[Recipe]],
-    chunks: Collection[bytes],
+    passing: _Passing | None = None,
+    chunks: Collection[bytes] = (),
 ) -> _Report:
-    """Read a pack as deep as `depth` says, and these `chunks` in any case; blobs that start with a key of `starts` are hashed."""
+    """Read a pack as deep as `depth` says, and these `chunks` in any case; `passing` hears of every object that is right."""
     name = pack_name(pack)
-    passing = _Passing(starts, store.algorithm) if starts else None
     try:
         frames = read_table(store, pack, size, entries)
     except NotFound:
@@ -654,13 +707,12 @@ def _check_pack(
         faults.append(Fault(CORRUPT, name, "its bytes are not those of its name; the objects in it are all right"))
     read = size if depth.mode == FULL else sum(frame.stored for frame in chosen)
     right = [frame for frame in frames if (frame.id, frame.seal) not in bad]
-    names = passing.names if passing is not None else {}
-    return _Report(pack, not faults, right, faults, read, table, False, tuple(recipes), len(chosen), names)
+    return _Report(pack, not faults, right, faults, read, table, recipes=tuple(recipes), objects=len(chosen))
 
 
 def is_whole(store: Store, pack: str, size: int) -> bool:
     """Whether a pack is right to the last byte."""
-    report = _check_pack(store, pack, size, 0, Depth(), {}, ())
+    report = _check_pack(store, pack, size, 0, Depth())
     return report.whole and not report.gone
 
 

@@ -106,11 +106,11 @@ def _plain(value: Any, where: str) -> Any:
         if isinstance(item, dict | list):
             if depth >= MAX_DEPTH:
                 raise UnsafeInput(f"{display(where)}: nested deeper than {MAX_DEPTH} levels", HINT)
-            inner = list(item.items() if isinstance(item, dict) else enumerate(item))
-            todo += [(item, name, child, depth + 1) for name, child in inner]
-            count += len(inner)
+            count += len(item)
             if count > MAX_NODES:
                 raise UnsafeInput(f"{display(where)}: more than {MAX_NODES:,} values", LONG)
+            inner = list(item.items() if isinstance(item, dict) else enumerate(item))
+            todo += [(item, name, child, depth + 1) for name, child in inner]
             if isinstance(item, dict):
                 todo += [(None, None, name, depth) for name in item if not name.isascii()]
         elif isinstance(item, str):

@@ -15,7 +15,7 @@ from dvcx.events import Began
 from dvcx.io.hashing import seal, xxh128
 from dvcx.io.store.local import LocalBackend
 from dvcx.io.store.quarantine import preserve, quarantine
-from dvcx.io.store.store import Store, object_name
+from dvcx.io.store.store import object_name
 from dvcx.io.store.verify import Depth, Ledger, Survey, check_store_json, condemn, is_whole, read_frames, read_table, survey
 from dvcx.io.store.writer import Writer
 from tests.io.store import recipes
@@ -224,20 +224,17 @@ def test_a_recipe_that_no_index_names(tmp_path: Path) -> None:
         assert (digest_bytes(WHOLE_BLOB.names.id) in found.spare) == (number == 0)
 
 
-def test_blobs_in_one_pack_are_read_once(tmp_path: Path) -> None:
-    told: list[object] = []
-    for split in (0, 2):
-        (tmp_path / str(split)).mkdir()
-        store = remote_with(tmp_path / str(split), [PARTS], split=split).open()
-        told.append([event for event in _events(store) if isinstance(event, Began) and "large files" in event.phase])
-        store.close()
-    assert told == [[], [Began("checking large files of remote 'r'", 1, len(WHOLE_BLOB.data))]]
-
-
-def _events(store: Store) -> list[object]:
+@pytest.mark.parametrize(("split", "jobs", "again"), [(0, 2, False), (2, 1, False), (2, 2, True)])
+def test_blobs_whose_chunks_come_by_are_read_once(tmp_path: Path, split: int, jobs: int, again: bool) -> None:
+    """In one pack, or in packs that one thread reads one after the other."""
+    store = remote_with(tmp_path, [PARTS, [*PARTS[:1], *PARTS]], split=split).open()
     events: list[object] = []
-    survey(store, WHOLE, jobs=2, emit=events.append)
-    return events
+    found = survey(store, WHOLE, jobs=jobs, emit=events.append)
+    store.close()
+    told = [event for event in events if isinstance(event, Began) and "large files" in event.phase]
+    size = 2 * len(WHOLE_BLOB.data) + len(PARTS[0].data)
+    assert told == ([Began("checking large files of remote 'r'", 2, size)] if again else [])
+    assert [fault.problem for fault in found.faults] == ["corrupt"] and digest_bytes(WHOLE_BLOB.names.id) in found.good
 
 
 def test_misplaced_objects(filled: Shelf) -> None:
