@@ -293,7 +293,7 @@ def _algorithm(place: Project, cache: str, emit: Emit) -> str:
 
 def command_line(job: Job, *, cache: str = "") -> list[str]:
     """What a runner starts for a job: with a cache of its own, or in the project it is started in."""
-    line = [sys.executable, "-m", "dvcx", "exec-action", job.key]
+    line = [sys.executable, "-m", "dvcx", "exec-action", "--quiet", job.key]
     line += ["--cache", cache] if cache else []
     line += ["--remote", job.remote] if job.remote else []
     return line + (["--force"] if job.force else [])

@@ -194,7 +194,9 @@ def test_a_job_is_ended_with_all_it_started(tmp_path: Path) -> None:
 
 def test_an_action_under_way_is_not_begun_twice(tmp_path: Path) -> None:
     runner = local(tmp_path, "sh", "-c", "sleep 0.5")
-    assert runner.submit([Job("k")]) == runner.submit([Job("k")]) != runner.submit([Job("k", force=True)])
+    first = runner.submit([Job("k")])
+    other = LocalJobs(str(tmp_path / "jobs"), lambda job: ["true"], {**environment(), "OTHER": "1"}, slots=Slots(64))
+    assert first == runner.submit([Job("k")]) == other.submit([Job("k")]) != runner.submit([Job("k", force=True)])
 
 
 # repro

@@ -24,10 +24,12 @@ MARK = "DVCX_JOB"
 PIECE = 1 << 20
 PATIENCE = 60.0
 """Seconds to wait for others that change the queue, each of which takes a moment."""
-# Nobody here waits for it: it is to live longer.
-_APART = '"$@" < /dev/null > /dev/null 2>&1 &'
 STARTING = 10.0
 """Seconds a keeper may take until it is there."""
+# What shells set anew for every command.
+_OF_SHELLS = frozenset({"_", "SHLVL", "PWD", "OLDPWD"})
+# Nobody here waits for it: it is to live longer.
+_APART = '"$@" < /dev/null > /dev/null 2>&1 &'
 
 
 class Slots(NamedTuple):
@@ -60,7 +62,7 @@ class LocalJobs:
         self._slots, self._cwd = slots, cwd
         # Jobs of another environment are for a keeper of its own. The digest tells nobody what is in it.
         self._kept = -STARTING
-        told = json.dumps([sorted(self._environment.items()), cwd])
+        told = json.dumps([sorted(item for item in self._environment.items() if item[0] not in _OF_SHELLS), cwd])
         self._mark = seal(told.encode("utf-8", "surrogateescape")).hex()[:16]
 
     def submit(self, jobs: Sequence[Job]) -> tuple[str, ...]:
@@ -68,10 +70,10 @@ class LocalJobs:
         for name in ("", "/waiting", "/running"):
             private_directory(f"{self._directory}{name}")
         with queue_of(self._directory):
-            under_way = {(record["key"], record["mark"]): name for name, record in _under_way(self._directory)}
+            under_way = {str(record["key"]): name for name, record in self._under_way()}
             names = []
             for job in jobs:
-                known = under_way.get((job.key, self._mark)) if not job.force else None
+                known = under_way.get(job.key) if not job.force else None
                 names.append(known or self._line_up(job))
             self._keep()
         return tuple(names)
@@ -85,6 +87,20 @@ class LocalJobs:
         atomic_write(f"{path}/job.json", json.dumps(record).encode(), mode=0o600, fsync=False)
         atomic_write(f"{self._directory}/waiting/{name}", b"", mode=0o600, fsync=False)
         return name
+
+    def _under_way(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Jobs that wait or run, whoever submitted them. One that waits for a keeper that is gone is under no way."""
+        for place in ("waiting", "running"):
+            for name in os.listdir(f"{self._directory}/{place}"):
+                path = f"{self._directory}/{name}"
+                record = read_record(f"{path}/job.json")
+                if record is None or _code(path) is not None or os.path.exists(f"{path}/cancelled"):
+                    continue
+                mark, began = str(record["mark"]), read_record(f"{path}/began.json")
+                soon = mark == self._mark or time.time() - float(record["submitted"]) < STARTING
+                kept = soon or keeper_is_there(self._directory, mark)
+                if kept or (began is not None and belongs(int(began["pid"]), f"{MARK}={name}")):
+                    yield name, record
 
     def _keep(self) -> None:
         """See to it that somebody starts what waits. To be called while the queue is held: so does a keeper that leaves."""
@@ -198,14 +214,6 @@ def read_record(path: str) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return record if isinstance(record, dict) else None
-
-
-def _under_way(directory: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    for name in (*os.listdir(f"{directory}/waiting"), *os.listdir(f"{directory}/running")):
-        path = f"{directory}/{name}"
-        record = read_record(f"{path}/job.json")
-        if record is not None and _code(path) is None and not os.path.exists(f"{path}/cancelled"):
-            yield name, record
 
 
 def _code(path: str) -> tuple[int, float] | None:
