@@ -276,7 +276,7 @@ def test_the_keys_of_dvcx_yaml_are_those_of_the_code() -> None:
 
 def test_every_decision_has_its_parts() -> None:
     pages = sorted((DOCS / "decisions").glob("*.md"))
-    assert len({page.name[:4] for page in pages}) == len(pages)
+    assert [int(page.name[:4]) for page in pages] == list(range(1, len(pages) + 1))
     for page in pages:
         parts = re.findall(r"^## (.+)$", page.read_text(), re.MULTILINE)
         assert parts == ["Context", "Choice", "Alternatives", "Consequences"], page.name

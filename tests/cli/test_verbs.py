@@ -98,11 +98,11 @@ def test_why_tells_the_tree_and_what_no_record_knows(project: Path) -> None:
     _ok("add", "data.csv", cwd=project)
     _ok("run", "-n", "first", "-d", "data.csv", "-o", "mid", "cp data.csv mid", cwd=project)
     _ok("run", "-n", "second", "-d", "mid", "-o", "end", "cp mid end", cwd=project)
-    assert _ok("why", "second", cwd=project).splitlines()[0] == "second: fresh: nothing to do (dvcx.yaml:9)"
+    assert _ok("why", "second", cwd=project).splitlines()[0] == "second: fresh: nothing to do (dvcx.yaml:9:3)"
     (project / "data.csv").write_text("a,b\n1,2\n3,4\n")
     assert _ok("why", "end", cwd=project).splitlines() == [
         "end: output of second; as recorded",
-        "second: might run (dvcx.yaml:9)",
+        "second: might run (dvcx.yaml:9:3)",
         "  mid will be rewritten by first, because",
         "    data.csv: 1 row added",
         "",

@@ -272,7 +272,7 @@ def test_stage_path(world: World, case: str) -> None:
 
 
 def test_what_lies_outside_is_read_and_never_kept(world: World) -> None:
-    """Item 35, decision 18: a dependency outside the project is compared; no byte of it comes into the project or the cache."""
+    """Item 35, decision 17: a dependency outside the project is compared; no byte of it comes into the project or the cache."""
     secret = world.root.parent / "outside/secret.txt"
     secret.parent.mkdir()
     secret.write_text("a secret of its owner " * 3)

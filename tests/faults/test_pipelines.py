@@ -187,27 +187,27 @@ BAD: dict[str, tuple[str, int, tuple[str, ...]]] = {
     "an output twice in one stage": (
         "stages:\n  one:\n    cmd: a\n    outs: [x, x]\n",
         2,
-        ("dvcx.yaml:2:3", "one", "'x'"),
+        ("dvcx.yaml:4:15", "one", "'x'", "4:12"),
     ),
     "an output of two stages": (
         "stages:\n  one:\n    cmd: a\n    outs: [x]\n  two:\n    cmd: b\n    outs: [x]\n",
         11,
-        ("dvcx.yaml:2", "dvcx.yaml:5", "one", "two", "'x'"),
+        ("dvcx.yaml:4:12", "dvcx.yaml:7:12", "one", "two", "'x'"),
     ),
     "an output inside another": (
         "stages:\n  one:\n    cmd: a\n    outs: [x]\n  two:\n    cmd: b\n    outs: [x/y]\n",
         11,
-        ("dvcx.yaml:2", "dvcx.yaml:5", "one", "two", "'x/y'"),
+        ("dvcx.yaml:4:12", "dvcx.yaml:7:12", "one", "two", "'x/y'"),
     ),
     "a cycle": (
         "stages:\n  one:\n    cmd: a\n    deps: [y]\n    outs: [x]\n  two:\n    cmd: b\n    deps: [x]\n    outs: [y]\n",
         11,
-        ("dvcx.yaml:2", "one → two → one"),
+        ("dvcx.yaml:4:12", "dvcx.yaml:9:12", "one → two → one"),
     ),
     "a missing file of vars": ("vars: [none.yaml]\nstages:\n  one:\n    cmd: a\n", 2, ("dvcx.yaml:1:8", "none.yaml")),
     "a broken file of vars": ("vars: [broken.yaml]\nstages:\n  one:\n    cmd: a\n", 4, ("broken.yaml:2:1",)),
     "a broken file of params": ("stages:\n  one:\n    cmd: a\n    params:\n    - broken.yaml: [a]\n", 4, ("broken.yaml:2:1",)),
-    "a path outside": ("stages:\n  one:\n    cmd: a\n    deps: [../x]\n", 9, ("dvcx.yaml:4:", "one", "../x")),
+    "a path outside": ("stages:\n  one:\n    cmd: a\n    outs: [../x]\n", 9, ("dvcx.yaml:4:", "one", "../x")),
     "no YAML": ("stages: [", 4, ("dvcx.yaml:2:1",)),
     "a tab": ("stages:\n\tone: {cmd: a}\n", 4, ("dvcx.yaml:2:1",)),
 }

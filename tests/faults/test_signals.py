@@ -112,6 +112,8 @@ class Finder:
         if name == "dvcx.cli.main":
             raise KeyboardInterrupt
 sys.meta_path.insert(0, Finder())
+if {number} in (1, 15):  # whoever started the tests may have had it ignored
+    signal.signal({number}, signal.SIG_DFL)
 from dvcx.__main__ import run
 sys.exit(run())
 """
@@ -141,6 +143,8 @@ class Finder:
             self.kept = [weakref.ref(thing, lost) for thing in things]
             del things
 sys.meta_path.insert(0, Finder())
+if {number} in (1, 15):  # whoever started the tests may have had it ignored
+    signal.signal({number}, signal.SIG_DFL)
 from dvcx.__main__ import run
 sys.exit(run())
 """

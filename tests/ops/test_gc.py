@@ -908,6 +908,7 @@ def test_a_collection_since_a_push_looked_is_seen(
     real = marks.hold
 
     def late(store: Any, ids: Any, **options: Any) -> None:
+        ids = list(ids)
         monkeypatch.setattr(marks, "hold", real)
         assert gc(again(alone), remote="origin").objects == len(gone)
         if counted:
