@@ -361,9 +361,11 @@ def run(shop: Workshop, stage: Stage, now: Snapshot, reasons: Sequence[Reason]) 
 
 
 def _near(project: Project, path: str) -> str:
-    """A hint at what lies where `path` does not, and is called almost the same."""
+    """A hint at how to get a path that is recorded, or at what lies beside it and is called almost the same."""
     from dvcx.core.spelling import did_you_mean
 
+    if records.owner_of(records.load(project), path):
+        return f"dvcx pull {display(path)} brings what is recorded."
     base = parent(path)
     try:
         names = sorted(name for name in os.listdir(f"{project.root}/{base}") if not is_record(name))

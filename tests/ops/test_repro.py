@@ -287,6 +287,14 @@ def test_what_is_missing_says_what_may_be_meant(project: Project) -> None:
     assert told[4][0].endswith("(stage 's' reads it)")
 
 
+def test_what_is_missing_but_recorded_is_to_be_pulled(project: Project) -> None:
+    write(project, {"in": "1", "dvcx.yaml": stage("cmd: cp in o\ndeps: [in]\nouts: [o]")})
+    add(project, ["in"])
+    os.unlink(f"{project.root}/in")
+    (run,) = repro(again(project)).runs
+    assert run.error.split("\n")[1].startswith("dvcx pull in brings what is recorded. Or create it")
+
+
 def test_a_directory_that_several_stages_fill_is_read_with_its_gitignore(project: Project) -> None:
     fill = "".join(f"  {name}:\n    cmd: mkdir -p d && echo {name} > d/{name}\n    outs: [d/{name}]\n" for name in "xy")
     read = "  {}:\n    cmd: cat d/* > {}\n    deps: ['{}']\n    outs: [{}]\n"
