@@ -112,8 +112,6 @@ class Finder:
         if name == "dvcx.cli.main":
             raise KeyboardInterrupt
 sys.meta_path.insert(0, Finder())
-if {number} in (1, 15):  # whoever started the tests may have had it ignored
-    signal.signal({number}, signal.SIG_DFL)
 from dvcx.__main__ import run
 sys.exit(run())
 """

@@ -239,8 +239,14 @@ def _run(
 def _peak(meter: Meter, largest: int) -> int:
     """Bytes, from what was seen of all processes and what the kernel knows of the `largest`."""
     # The kernel counts a new process as large as the one that started it, which is not the command.
-    ours = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return max(meter.peak, largest * _MEMORY_UNIT) if largest > ours or not meter.peak else meter.peak
+    return max(meter.peak, largest * _MEMORY_UNIT) if largest > _own_peak() or not meter.peak else meter.peak
+
+
+def _own_peak() -> int:
+    """How large this program became, as `ru_maxrss` counts. That itself also holds how large its starter was."""
+    with contextlib.suppress(OSError, ValueError, IndexError, StopIteration), open("/proc/self/status", "rb") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith(b"VmHWM:"))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _start(command: str, directory: str, environment: Mapping[str, str], *, heard: bool, asked: bool) -> subprocess.Popen[bytes]:
