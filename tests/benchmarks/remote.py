@@ -76,11 +76,15 @@ def _one_file(bench: Bench, base: Path, server: S3Server, name: str, size: int) 
         pull = bench.row(f"{name}: pull 1 GiB", 1.2, "rclone copy")
         if round_number:
             _remote(bench, where, server, f"s3://{BUCKET}/large-again", like="dvcx")
+        os.sync()  # else whoever makes its own files durable waits for all that came before
         bench.ours(push, where, "push")
+        os.sync()
         push.floor.append(bench.run(base, *copy, str(where / "large.bin"), f"s3:{BUCKET}/copy{round_number}")[0])
         bench.away(where / ".dvcx/cache")
         bench.away(where / "large.bin")
+        os.sync()
         bench.ours(pull, where, "pull")
+        os.sync()
         back = (f"s3:{BUCKET}/copy{round_number}/large.bin", str(base / f"back{round_number}"))
         pull.floor.append(bench.run(base, *copy, *back)[0])
 
