@@ -20,7 +20,7 @@ project = open_project(os.getcwd())
 with files.Reader(project.root) as reader:
     data = reader.read("dvcx.yaml", records.MAX_PIPELINE)
     began = time.perf_counter()
-    found = records._pipeline(project, data, "dvcx.yaml", "", reader.read)
+    found = records._pipeline(project, data, "dvcx.yaml", "", reader.read, {})
     spent = time.perf_counter() - began
 assert len(found.stages) == int(sys.argv[1])
 open("parsed", "w").write(str(spent))
