@@ -865,7 +865,8 @@ class Store:
         """First two digits of the loose objects of a local store."""
         assert self.local is not None
         try:
-            return set(os.listdir(self.local.path("objects")))
+            # Beside them lie files that other processes are writing.
+            return {name for name in os.listdir(self.local.path("objects")) if len(name) == 2}
         except OSError:
             return set()
 

@@ -80,3 +80,13 @@ def test_a_disk_that_refuses_it_fails_nothing(tmp_path: Path, monkeypatch: pytes
     fresh.freshen(store, None)
     assert not (tmp_path / "elsewhere").exists()
     store.close()
+
+
+def test_what_others_are_writing_is_passed_over(tmp_path: Path) -> None:
+    shelf = cache_shelf(tmp_path)
+    shelf.fill(things(3, 500))
+    (tmp_path / "cache/objects/tmp-dvcx-0123456789abcdef").write_bytes(b"half")
+    store = shelf.open(write=True)
+    assert not fresh.may_age(store)
+    assert all(len(two) == 2 for two in store.loose_directories()) and store.loose_directories()
+    store.close()
