@@ -1229,18 +1229,25 @@ def test_clocks_that_differ_stop_it(alone: Project, monkeypatch: pytest.MonkeyPa
 
 def _two_versions(alone: Project, tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, bytes]:
     """Two versions that `alone` pushed, the first marked and old by now; a clone that added a file like it, and that file."""
+    first, second, third = _versions()
+    return _pushed_and_marked(alone, tmp_path_factory, (first, second), third), third
+
+
+def _pushed_and_marked(
+    alone: Project, tmp_path_factory: pytest.TempPathFactory, versions: tuple[bytes, bytes], mine: bytes
+) -> Project:
+    """Versions of one file that `alone` pushed, what only the first needs marked and old by now; a clone that added `mine`."""
     commit_all(alone)
     other = clone(alone, tmp_path_factory.mktemp("clone") / "c")
-    first, second, third = _versions()
-    for data in (first, second):
+    for data in versions:
         write(alone, {"large": data})
         add(again(alone), ["large"])
         push(again(alone))
     gc(again(alone), remote="origin")
     _backdate(alone, 15)
-    write(other, {"mine": third})
+    write(other, {"mine": mine})
     add(other, ["mine"])
-    return other, third
+    return other
 
 
 def _versions() -> list[bytes]:
@@ -1295,17 +1302,8 @@ def test_chunks_of_a_blob_a_push_counts_on_stay(
     alone: Project, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, blob_alone: bool
 ) -> None:
     """The push sends nothing of the blob; an older dvcx named the blob alone."""
-    commit_all(alone)
-    other = clone(alone, tmp_path_factory.mktemp("clone") / "c")
     first, _, _ = _versions()
-    for data in (first, b"nothing of it"):
-        write(alone, {"large": data})
-        add(again(alone), ["large"])
-        push(again(alone))
-    gc(again(alone), remote="origin")
-    _backdate(alone, 15)
-    write(other, {"mine": first})
-    add(other, ["mine"])
+    other = _pushed_and_marked(alone, tmp_path_factory, (first, b"nothing of it"), first)
     if blob_alone:
         monkeypatch.setattr("dvcx.io.store.store.Store.with_chunks", lambda self, keys: set(keys))
     assert push(again(other)).present == 1

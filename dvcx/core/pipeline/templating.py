@@ -34,8 +34,6 @@ class Origin(NamedTuple):
 
 
 LOCAL = Origin()
-# One origin for a value and all below it, or one for each thing a mapping or list holds.
-Trace: TypeAlias = "Origin | dict[str, Any] | list[Any]"
 
 
 class Scope(NamedTuple):
