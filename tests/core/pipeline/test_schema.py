@@ -141,7 +141,7 @@ def test_every_other_key() -> None:
             ),
         ),
         (Artifact("churn", "s/model.pkl", "d", "model", ("a",), '{"b":1}'),),
-        (Dataset("d", "dvc", '{"name":"d","path":"data","rev":"v1","type":"dvc","url":"../other"}'),),
+        (Dataset("d", "dvc", '{"name":"d","path":"data","rev":"v1","type":"dvc","url":"../other"}', "s/dvcx.yaml"),),
     )
     assert stage == Stage(
         "a",
@@ -228,7 +228,6 @@ def test_no_stages(text: str) -> None:
         ("stages: {a: {cmd: x, mutex: a b}}", "dvcx.yaml:1:29: stages.a.mutex: 'a b' is no name", ""),
         ("stages: {a: {cmd: x, deps: [{f: {exact: true}}]}}", "dvcx.yaml:1:30: stages.a.deps[0].f: 'exact' is for", "byte"),
         ("stages: {a: {cmd: x, deps: [{f: {optinal: true}}]}}", "dvcx.yaml:1:34: stages.a.deps[0].f: unknown key", "'optional'"),
-        ("stages: {a: {cmd: x, deps: ['ds://k']}}", "dvcx.yaml:1:29: stages.a.deps[0]: there is no data set 'k'", "datasets"),
         ("stages: {a: {cmd: x, deps: [.]}}", "dvcx.yaml:1:29: stages.a.deps[0] is the project itself", ""),
         ("stages: {a: {cmd: 1}}", "dvcx.yaml:1:19: stages.a.cmd must be text, not a number", "quotes"),
         ("stages: {a: {cmd: ' '}}", "dvcx.yaml:1:14: stages.a.cmd is empty", ""),
