@@ -78,7 +78,7 @@ def test_dead_holder(world: World) -> None:
     kill_hard(holder)
     began = time.monotonic()
     world.ok("add", "a.txt")
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
     assert path.exists()
 
 

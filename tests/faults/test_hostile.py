@@ -693,7 +693,7 @@ def test_arguments(world: World) -> None:
         }.items():
             began = time.monotonic()
             world.fails(code, "add", argument)
-            assert time.monotonic() - began < 5
+            assert time.monotonic() - began < 30
     world.fails(9, "add", os.fsdecode(b"bad-\xff"))
     assert not list(world.root.rglob("?*.dvcx"))
 
