@@ -9,6 +9,7 @@ from typer import Argument, Context, Option
 from dvcx.cli import output
 from dvcx.cli.face import Face
 from dvcx.cli.frame import Verb, app
+from dvcx.cli.options import Whole
 from dvcx.errors import display
 
 app = app()
@@ -19,7 +20,7 @@ def runs(
     ctx: Context,
     stage: Annotated[str, Argument(metavar="STAGE", help="Only runs of this stage.", show_default=False)] = "",
     limit: Annotated[
-        int, Option("--limit", "-n", min=0, metavar="N", help="So many at most; 0: all that are remembered.")
+        int, Option("--limit", "-n", click_type=Whole(), metavar="N", help="So many at most; 0: all that are remembered.")
     ] = 20,
 ) -> None:
     """List the runs of stages, newest first: when, how long, and how they ended.

@@ -124,7 +124,7 @@ def list_(ctx: Context) -> None:
             command = item.cmd if isinstance(item.cmd, str) else " && ".join(item.cmd)
             rows.append((item.name, item.desc or command))
         return (
-            output.columns(rows) if rows else ["no stages", *face.next("dvcx run -n NAME -d INPUT -o OUTPUT COMMAND")]
+            output.columns(rows) if rows else ["there are no stages", *face.next("dvcx run -n NAME -d INPUT -o OUTPUT COMMAND")]
         )
 
     face.answer(result, lines)

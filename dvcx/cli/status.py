@@ -79,7 +79,7 @@ def status_lines(face: Face, result: Status) -> Iterable[str]:
     if stages:
         if result.data:
             yield ""
-        yield "Stages to run:"
+        yield "Stages to run, with paths from the project's root:" if face.here else "Stages to run:"
         for stage in stages:
             told = stage.plan == WOULD_RESTORE and (stage.state == "stale" or stage.remote)
             known = f"  ({plan_text(stage.plan, stage.remote)})" if told else ""

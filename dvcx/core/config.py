@@ -100,8 +100,9 @@ class Config:
         prefix = f"remote.{name}."
         if f"{prefix}url" not in self.values:
             close = _closest(name, self.remotes())
-            known = f"did you mean '{close}'?" if close else f"there is: {', '.join(self.remotes()) or 'none'}"
-            raise NotFound(f"no remote '{display(name)}'", f"{known}; add one: dvcx remote add NAME URL")
+            there = f"there is: {', '.join(self.remotes())}; " if self.remotes() else ""
+            known = f"did you mean '{close}'? " if close else there
+            raise NotFound(f"no remote '{display(name)}'", f"{known}add one: dvcx remote add NAME URL")
         return Options({key[len(prefix) :]: str(value) for key, value in self.values.items() if key.startswith(prefix)})
 
 

@@ -349,7 +349,7 @@ def _points(lines: Sequence[Line], labels: Mapping[Series, str], whole: bool) ->
             point = one.points[at]
             own = _own(one, at) if whole else {}
             rows.append({**own, "x": point.x, "y": point.y, "rev": one.rev, "series": labels[one.series]})
-    note = f"{total:,} points: one in {step:,} is drawn" if step > 1 else ""
+    note = f"{total:,} points: one in {step:,} is drawn" if step > 1 else "" if total else "there are no rows to draw"
     return rows, note
 
 

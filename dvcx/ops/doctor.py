@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from dvcx.project import Project
 
 PACKAGES = (
-    *("typer", "rich", "xxhash", "blake3", "zstandard", "PyYAML", "tomlkit", "pathspec", "platformdirs", "fsspec"),
-    *("obstore", "boto3", "paramiko", "pandas", "pyarrow"),
+    *("typer", "rich", "xxhash", "blake3", "zstandard", "pyfastcdc", "PyYAML", "tomlkit", "pathspec", "platformdirs", "fsspec"),
+    *("obstore", "boto3", "paramiko", "pandas", "pyarrow", "plotext", "vl-convert-python"),
 )
 PATIENCE = 10.0
 

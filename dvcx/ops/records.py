@@ -12,7 +12,7 @@ from dvcx.core.documents import Document
 from dvcx.core.globs import WILDCARD, Globs, fixed_part
 from dvcx.core.objects import TREE, Content
 from dvcx.core.paths import contains, join, parent, relative, resolve, several
-from dvcx.core.pipeline.dependencies import externals, inside, link
+from dvcx.core.pipeline.dependencies import link, settled
 from dvcx.core.pipeline.graph import build
 from dvcx.core.pipeline.memory import dump_pipeline, load_pipeline
 from dvcx.core.pipeline.schema import Pipeline, Stage, address, parse_pipeline, split_address
@@ -161,9 +161,7 @@ def _tracked(
                 pointers[path] = (name, pointer)
     if not prefix:
         entries.update(_finished_since(project, names, read))
-    stages = tuple(stage for pipeline in pipelines.values() for stage in pipeline.stages)
-    if any(stage.wants for stage in stages):
-        stages = linked(stages, project.root, maps_of(pipelines))
+    stages = linked(pipelines, project.root)
     build(stages, pointers)
     return Tracked(pointers, stages, entries, pipelines)
 
@@ -173,9 +171,13 @@ def maps_of(pipelines: Mapping[str, Pipeline]) -> dict[str, str]:
     return {address(file, name): pattern for file, pipeline in pipelines.items() for name, pattern in pipeline.maps}
 
 
-def linked(stages: Sequence[Stage], root: str, maps: Iterable[str] = ()) -> tuple[Stage, ...]:
-    """Stages whose dependencies on other stages, and external paths that lie in the project at `root` after all, are `deps`."""
-    return link(inside(stages, root) if any(map(externals, stages)) else stages, maps)
+def linked(pipelines: Mapping[str, Pipeline], root: str) -> tuple[Stage, ...]:
+    """All stages, with what they need of one another and of data sets; paths in the project at `root` are `deps`."""
+    stages = tuple(stage for pipeline in pipelines.values() for stage in pipeline.stages)
+    if not any(stage.wants for stage in stages):
+        return stages
+    datasets = [one for pipeline in pipelines.values() for one in pipeline.datasets]
+    return link(settled(stages, datasets, root), maps_of(pipelines))
 
 
 def _finished_since(project: Project, names: Sequence[str], read: Read) -> dict[str, LockEntry]:

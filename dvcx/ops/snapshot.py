@@ -104,7 +104,7 @@ def snapshot(
             unwanted=unwanted(gated, params),
         )
         read_outside = [stage for stage in chosen if stage.address not in now.unwanted and (patience == LONG or not stage.frozen)]
-        outside = [want.value for stage in read_outside for want in externals(stage)]
+        outside = {want.value: want.pinned for stage in read_outside for want in externals(stage)}
         if outside:
             now = _with_external(project, now, outside, asked, index, patience, emit)
     return now
@@ -113,7 +113,7 @@ def snapshot(
 def _with_external(
     project: Project,
     now: Snapshot,
-    addresses: Sequence[str],
+    outside: Mapping[str, str],
     asked: Mapping[str, str],
     index: StatIndex,
     patience: float,
@@ -122,11 +122,13 @@ def _with_external(
     # Only who has such inputs pays for what asks for them.
     from dvcx.ops.externals import ask
 
-    answers = ask(project, [address for address in addresses if address not in asked], index=index, patience=patience)
+    pinned = {address: words for address, words in outside.items() if words}
+    unknown = [address for address in outside if address not in asked and address not in pinned]
+    answers = ask(project, unknown, index=index, patience=patience)
     if patience == SHORT:
         for error in answers.unasked.values():
             emit(Warned(f"not asked, and taken as recorded: {error.message}", error.hint))
-    return now._replace(external={**asked, **answers.found}, unasked=answers.unasked)
+    return now._replace(external={**asked, **answers.found, **pinned}, unasked=answers.unasked)
 
 
 def is_table(path: str) -> bool:

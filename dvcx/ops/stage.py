@@ -109,8 +109,7 @@ def _with(
     fresh = set_stage(data or HEADER.encode(), name, record, file)
     read = records.with_wildcards(project, records.reader(project), tracked.lock, there=True)
     pipeline, _ = records.read_pipeline(fresh, file, "", read, records.template_style(project))
-    others = [stage for stage in tracked.stages if stage.file != file]
-    build([*others, *pipeline.stages], tracked.pointers)
+    build(records.linked({**tracked.pipelines, file: pipeline}, project.root), tracked.pointers)
     return next(stage for stage in pipeline.stages if stage.name == name), replaced, fresh
 
 

@@ -123,6 +123,10 @@ def test_what_cannot_be_drawn_is_named_and_hides_nothing(drawn: Project) -> None
     for name in ("linear", "confusion"):
         empty = show(drawn, ["empty.csv", "empty.json"], changes=Changes(template=name))
         assert [plot.spec["data"] for plot in empty.plots] == [{"values": []}] * 2 and not empty.problems
+    assert [plot.note for plot in show(drawn, ["empty.csv"], page=False).plots] == ["there are no rows to draw"]
+    write(drawn, {"code.py": "a = [1, 2]"})
+    [problem] = show(drawn, ["code.py"], page=False).problems
+    assert "holds no data to draw" in problem.message
     write(drawn, {"new.png": "png"})
     half = diff(drawn, ["one"], targets=["new.png"])
     assert [image.rev for image in half.plots[0].images] == ["workspace"] and "not there" in Path(half.page).read_text()
@@ -154,17 +158,19 @@ def test_own_templates(drawn: Project) -> None:
         templates(drawn, "nope")
     with pytest.raises(UsageError, match="cannot name a template"):
         templates(drawn, "../mine")
-    [problem] = show(drawn, ["x.json"], changes=Changes(template="nope"), page=False).problems
-    assert "no template 'nope'" in problem.message
+    with pytest.raises(NotFound, match="no template 'nope'"):
+        show(drawn, ["x.json"], changes=Changes(template="nope"), page=False)
 
 
 def test_an_image_is_of_one_plot(drawn: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for targets, told in (([], "there are 3"), (["out/a.png"], "is a picture already")):
+    write(drawn, {"dvcx.yaml": PIPELINE + "- log.in.csv\n"})
+    for targets, told in (([], "there are 4"), (["out/a.png"], "is a picture already")):
         with pytest.raises(UsageError, match=told):
             show(drawn, targets, out=str(tmp_path / "x.svg"))
     monkeypatch.setitem(sys.modules, "vl_convert", None)
-    with pytest.raises(UsageError, match="a png file needs the package vl-convert-python") as caught:
-        show(drawn, ["losses"], out=str(tmp_path / "x.png"))
+    with pytest.raises(UsageError, match=r"writing \.png needs the package vl-convert-python") as caught:
+        # Two plots read it; one is called so.
+        show(drawn, ["log.in.csv"], out=str(tmp_path / "x.png"))
     assert "dvcx[images]" in caught.value.hint
 
 

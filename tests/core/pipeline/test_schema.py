@@ -141,7 +141,7 @@ def test_every_other_key() -> None:
             ),
         ),
         (Artifact("churn", "s/model.pkl", "d", "model", ("a",), '{"b":1}'),),
-        (Dataset("d", "dvc", '{"name":"d","path":"data","rev":"v1","type":"dvc","url":"../other"}'),),
+        (Dataset("d", "dvc", '{"name":"d","path":"data","rev":"v1","type":"dvc","url":"../other"}', "s/dvcx.yaml"),),
     )
     assert stage == Stage(
         "a",
@@ -228,7 +228,6 @@ def test_no_stages(text: str) -> None:
         ("stages: {a: {cmd: x, mutex: a b}}", "dvcx.yaml:1:29: stages.a.mutex: 'a b' is no name", ""),
         ("stages: {a: {cmd: x, deps: [{f: {exact: true}}]}}", "dvcx.yaml:1:30: stages.a.deps[0].f: 'exact' is for", "byte"),
         ("stages: {a: {cmd: x, deps: [{f: {optinal: true}}]}}", "dvcx.yaml:1:34: stages.a.deps[0].f: unknown key", "'optional'"),
-        ("stages: {a: {cmd: x, deps: ['ds://k']}}", "dvcx.yaml:1:29: stages.a.deps[0]: there is no data set 'k'", "datasets"),
         ("stages: {a: {cmd: x, deps: [.]}}", "dvcx.yaml:1:29: stages.a.deps[0] is the project itself", ""),
         ("stages: {a: {cmd: 1}}", "dvcx.yaml:1:19: stages.a.cmd must be text, not a number", "quotes"),
         ("stages: {a: {cmd: ' '}}", "dvcx.yaml:1:14: stages.a.cmd is empty", ""),
@@ -271,7 +270,7 @@ _FIELDS = ["deps: [{}]", "outs: [{}]", "outs: [{{{}: {{cache: false}}}}]", "metr
 @pytest.mark.parametrize("path", _OUTSIDE)
 @pytest.mark.parametrize("field", _FIELDS)
 def test_paths_outside_are_unsafe(path: str, field: str) -> None:
-    if field.startswith("deps") and path in _OUTSIDE[:3]:
+    if field.startswith(("deps", "params")) and path in _OUTSIDE[:3]:
         return  # an external input
     with pytest.raises(UnsafeInput) as caught:
         parse(f"stages:\n  a:\n    cmd: x\n    {field.format(path)}\n")
