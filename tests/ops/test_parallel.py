@@ -301,7 +301,7 @@ def test_a_stage_that_takes_too_long_is_ended(project: Project) -> None:
 
 def test_what_is_remembered_of_a_run(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_TOKEN", "canary-76")
-    work = "import sys, time; print('out'); print('err', file=sys.stderr); b = bytearray(70 << 20); time.sleep(0.2)\n"
+    work = "import sys, time; print('out'); print('err', file=sys.stderr); b = bytearray(70 << 20); time.sleep(0.8)\n"
     write(project, {"work.py": work})
     write(project, {"in": "1"})
     run_git(project, "add", "-A")
