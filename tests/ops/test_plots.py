@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
@@ -276,3 +278,33 @@ def test_every_form_of_a_plot_draws_every_point(drawn: Project) -> None:
         "cross": {"symbol": 2},
         "y.yaml": {"line": 1, "symbol": 1},
     }
+
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+
+@pytest.mark.nightly
+def test_a_browser_draws_the_page_without_a_complaint(drawn: Project, tmp_path: Path) -> None:
+    """A real browser with the scripts that are shipped: every template, two revisions, pictures, hostile texts, no network."""
+    browser = next(filter(None, map(shutil.which, BROWSERS)), "")
+    if not browser:
+        pytest.skip("no chromium on this machine")
+    evil = "</script><img src=x onerror='document.title=1'>"
+    plots = "".join(f"- {name}: {{x: n, y: {{x.csv: [a, b]}}, template: {name}}}\n" for name in vega.TEMPLATES)
+    plots += f'- evil: {{x: n, y: {{x.csv: a}}, title: "{evil}", x_label: "{evil}"}}\n- p.svg\n'
+    picture = '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>'
+    write(drawn, {"dvcx.yaml": "plots:\n" + plots, "x.csv": "n,a,b\n1,2,3\n2,3,4\n", "p.svg": picture})
+    commit_all(drawn, "data")
+    page = diff(drawn, out=str(tmp_path / "page.html")).page
+    options = ("--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--host-resolver-rules=MAP * ~NOTFOUND")
+    ran = subprocess.run(
+        [browser, *options, f"--user-data-dir={tmp_path}", "--virtual-time-budget=10000", "--dump-dom", f"file://{page}"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "CONSOLE" not in ran.stderr, ran.stderr
+    assert ran.stdout.count("<canvas") == len(vega.TEMPLATES) + 1
+    assert ran.stdout.count('<img src="data:') == 2 and '<img src="x"' not in ran.stdout and "<title>Plots of " in ran.stdout
+    assert "cannot be drawn" not in ran.stdout.rpartition('id="specs"')[0]

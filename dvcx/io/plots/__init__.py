@@ -19,7 +19,7 @@ MAX_TEMPLATE = 1 << 20
 _BASES = (".dvcx", ".dvc")
 # The version of the page's scripts, as vl-convert calls it.
 _VEGA_LITE = "5.21"
-_AGAIN = "install it again: pip install --force-reinstall dvcx"
+_AGAIN = "install dvcx again, from where you had it"
 
 # In the order the page needs them, with the SHA-256 of each official build. Their licences: js/LICENSES.txt.
 SCRIPTS = {
