@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,8 +10,8 @@ from dvcx.core.objects import TREE, Content, entry_content
 from dvcx.core.paths import contains, several
 from dvcx.core.pipeline.graph import build, order
 from dvcx.core.pipeline.schema import Stage
-from dvcx.core.staleness import FRESH, SKIPPED, forecast
-from dvcx.errors import NotFound
+from dvcx.core.staleness import DEP_MISSING, FRESH, SKIPPED, Reason, forecast
+from dvcx.errors import NotFound, display
 from dvcx.events import Emit, ignore
 from dvcx.ops import records
 from dvcx.ops.known import KnownResults
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
 
 NOT_PULLED = "not pulled"
 UNKNOWN = "a listing to compare it with is not in the cache"
+UNTOLD = "not pulled, and nobody can tell what it is without the listing of"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ def answer(project: Project, targets: Sequence[str], *, remote: str | None, abse
             from dvcx.ops.linked import telling
 
             data = telling(project, tracked, data, seen, index, emit)
-        away = as_recorded(tracked, seen, parts, known, never_placed=not absent_as_recorded)
+        away, untold = as_recorded(tracked, seen, parts, known, never_placed=not absent_as_recorded)
         seen.update(away)
         if not absent_as_recorded:
             data = sorted([*data, *_outputs_away(stages, away)], key=lambda change: change.path)
@@ -120,7 +120,11 @@ def answer(project: Project, targets: Sequence[str], *, remote: str | None, abse
         index.close()
     found = tuple(
         StageStatus(
-            verdict.stage.address, verdict.state, tuple(reason.text for reason in verdict.reasons), verdict.plan, verdict.remote
+            verdict.stage.address,
+            verdict.state,
+            tuple(_text(reason, untold) for reason in verdict.reasons),
+            verdict.plan,
+            verdict.remote,
         )
         for verdict in verdicts
     )
@@ -169,16 +173,17 @@ def chosen(tracked: Tracked, targets: Sequence[str]) -> tuple[list[Stage], list[
 
 def as_recorded(
     tracked: Tracked, seen: Mapping[str, Content | None], parts: Parts, known: KnownResults, *, never_placed: bool
-) -> dict[str, Content]:
-    """Recorded contents of those absent paths that have one; below a tracked directory, where a listing tells.
+) -> tuple[dict[str, Content], dict[str, str]]:
+    """Recorded contents of those absent paths that have one, and by path the tracked directories whose listing would tell it.
 
     With `never_placed` only of those that were never in this workspace: what was deleted here is gone.
     """
     absent = [path for path, content in seen.items() if content is None]
     if not absent:
-        return {}
+        return {}, {}
     recorded = tracked.contents()
     found: dict[str, Content] = {}
+    untold: dict[str, str] = {}
     for path in absent:
         owner = path if path in recorded else next((owner for owner in recorded if contains(owner, path)), "")
         if not owner or (never_placed and parts.here(path).anything):
@@ -186,11 +191,19 @@ def as_recorded(
         if owner == path:
             found[path] = recorded[path]
             continue
-        with contextlib.suppress(NotFound):
+        try:
             entry = entry_at(known.trees(), owner, recorded[owner], path)
-            if entry is not None:
-                found[path] = entry_content(entry)
-    return found
+        except NotFound:
+            untold[path] = owner
+            continue
+        if entry is not None:
+            found[path] = entry_content(entry)
+    return found, untold
+
+
+def _text(reason: Reason, untold: Mapping[str, str]) -> str:
+    owner = untold.get(reason.subject, "") if reason.kind == DEP_MISSING else ""
+    return f"{display(reason.subject)}: {UNTOLD} {display(owner)}" if owner else reason.text
 
 
 def _outputs_away(stages: Sequence[Stage], away: Mapping[str, Content]) -> Iterator[DataChange]:

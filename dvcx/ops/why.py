@@ -197,7 +197,7 @@ def _look(
     asked = {path for subject in subjects for path in subject.paths}
     asked |= {owner for path in asked for owner in (records.owner_of(tracked, path),) if owner}
     seen = observe(project, [*asked, *stage_paths(chosen)], index=index, rules=rules, emit=emit)
-    seen.update(as_recorded(tracked, seen, parts, known, never_placed=True))
+    seen.update(as_recorded(tracked, seen, parts, known, never_placed=True)[0])
     return snapshot(project, chosen, tracked.lock, index=index, rules=rules, emit=emit, parts=parts, seen=seen)
 
 
