@@ -173,7 +173,7 @@ def _smooth() -> dict[str, Any]:
 
 def _confusion(shade: str, form: str, dark: str) -> dict[str, Any]:
     cell = {
-        "x": {"field": _anchor("X"), "type": "nominal", "title": _anchor("X_LABEL")},
+        "x": {"field": _anchor("X"), "type": "nominal", "title": _anchor("X_LABEL"), "axis": {"labelAngle": -45}},
         "y": {"field": _anchor("Y"), "type": "nominal", "title": _anchor("Y_LABEL")},
     }
     number = {"field": shade, "type": "quantitative", "format": form}

@@ -329,7 +329,9 @@ def _plotted(
                 raise NotFound(f"more than {IMAGES_LIMIT >> 20} MiB of pictures: this one is left out", "name fewer plots")
             plots.append((_plot(project, drawing), drawing))
         except DvcxError as error:
-            problems.append(Problem("", drawing.definition.name, BROKEN, error.message, error.hint))
+            name = drawing.definition.name
+            message = error.message if name in error.message else f"{display(name)}: {error.message}"
+            problems.append(Problem("", name, BROKEN, message, error.hint))
     written = ""
     if plots and core.extension(out) in IMAGE_KINDS:
         written = _image(project, [plot for plot, _ in plots], several(targets), out)

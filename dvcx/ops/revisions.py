@@ -294,12 +294,14 @@ def missing(view: View, path: str) -> Problem:
     return Problem(view.rev, path, MISSING, message, hint)
 
 
-def check_found(targets: Sequence[str], found: Collection[str], problems: Iterable[Problem]) -> None:
-    """Raises `NotFound` for a target that is nowhere; what is broken somewhere is told as a problem already."""
+def check_found(targets: Sequence[str], found: Collection[str], problems: Iterable[Problem], *, here: bool = False) -> None:
+    """Raises `NotFound` for a target that is nowhere, which was `here` alone; what is broken somewhere is told as a problem."""
     somewhere = {*found, *(item.path for item in problems if item.kind == BROKEN)}
     for target in targets:
         if not any(contains(target, path) for path in somewhere):
-            raise NotFound(f"{display(target)} is at none of the revisions asked for", "name a file's path in the project")
+            hint = "check the spelling with ls; --rev REV looks at a revision" if here else "name a file's path in the project"
+            where = "not in the workspace" if here else "at none of the revisions asked for"
+            raise NotFound(f"{display(target)} is {where}", hint)
 
 
 class Asked(NamedTuple):
@@ -334,7 +336,8 @@ def shown(
                 found.append(there)
     if asked.all_commits:
         problems = [one for one in problems if one.kind != MISSING or not one.rev]
-    check_found(targets, {file.path for one in found for file in one.files}, problems)
+    here = not any(asked)
+    check_found(targets, {file.path for one in found for file in one.files}, problems, here=here)
     return ValuesShown(tuple(found), tuple(dict.fromkeys(problems)))
 
 

@@ -29,12 +29,12 @@ stages:
 
 def test_a_stage_is_written_and_staged_in_git(project: Project) -> None:
     done = stage.add(
-        project, "train", "python train.py", deps=["data", "train.py"], outs=["model"], params=["lr,depth", "p.json:a.b"],
-        metrics_no_cache=["m.json"], desc="the model",
+        project, "train", "python train.py", deps=["data", "train.py"], outs="model", params=["lr,depth", "p.json:a.b"],
+        metrics_no_cache=["m.json"], plots_no_cache=[Path("log.csv")], desc="the model",
     )  # fmt: skip
     assert done == stage.Written(
         StageInfo(
-            "train", "dvcx.yaml", "python train.py", "", ("data", "train.py"), ("model", "m.json"),
+            "train", "dvcx.yaml", "python train.py", "", ("data", "train.py"), ("model", "m.json", "log.csv"),
             ("params.yaml:lr", "params.yaml:depth", "p.json:a.b"), "the model",
         ),
         False,

@@ -278,6 +278,8 @@ def stage_record(
     params: Iterable[str] = (),
     metrics: Iterable[str] = (),
     metrics_no_cache: Iterable[str] = (),
+    plots: Iterable[str] = (),
+    plots_no_cache: Iterable[str] = (),
     wdir: str = "",
     desc: str = "",
     always_changed: bool = False,
@@ -296,6 +298,7 @@ def stage_record(
         "params": _params_record(params),
         "outs": [*outs, *_flagged(outs_no_cache, "cache", False), *_flagged(outs_persist, "persist", True)],
         "metrics": [*metrics, *_flagged(metrics_no_cache, "cache", False)],
+        "plots": [*plots, *_flagged(plots_no_cache, "cache", False)],
     }
     record.update({key: values for key, values in fields.items() if values})
     if always_changed:

@@ -298,6 +298,8 @@ def test_options_become_a_record() -> None:
         params=["lr,epochs", "lr", "c.json:a.b,c", "d.toml:"],
         metrics=["m"],
         metrics_no_cache=["k"],
+        plots=["g"],
+        plots_no_cache=["h"],
         wdir="w",
         desc="why",
         always_changed=True,
@@ -309,6 +311,8 @@ def test_options_become_a_record() -> None:
         Out("w/p", persist=True),
         Out("w/m", metric=True),
         Out("w/k", cache=False, metric=True),
+        Out("w/g", plot="{}"),
+        Out("w/h", cache=False, plot="{}"),
     )
     assert stage.params == (
         ParamsOf("w/params.yaml", ("lr", "epochs")),
