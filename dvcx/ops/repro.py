@@ -65,6 +65,7 @@ from dvcx.ops.running import (
     run,
     staged_records,
 )
+from dvcx.ops.runs import LOOKED_AT, recalled
 from dvcx.ops.snapshot import LONG, snapshot
 from dvcx.project import command_environment
 
@@ -78,7 +79,6 @@ SYNC_EVERY = 0.5
 """Seconds: what power loss may take of what is noted."""
 FOLD_SHARE = 10
 """dvcx.lock lags behind its journal for so many times the seconds that writing it takes, and at least for SYNC_EVERY."""
-LOOKED_AT = 200
 MANY = 64
 """So many stages may be at a runner at a time, where the user names no number: it is the runner that shares out its machines."""
 KNOWN = "known"
@@ -604,7 +604,7 @@ def _forecast(
         verdicts = forecast(chosen, tracked.lock, now, graph.upstream, None if force else known, known.inside, known.values)
         index.flush()
         runs = []
-        for verdict in verdicts:
+        for verdict in recalled(project, verdicts):
             turn = _foretold(verdict, force=force)
             if pulling is not None:
                 turn = _pulled(project, tracked, pulling, verdict, turn, now, known)

@@ -114,6 +114,10 @@ def answer(project: Project, targets: Sequence[str], *, remote: str | None, abse
         named = {stage.address for stage in stages}
         ordered = [stage for stage in order(graph) if stage.address in named]
         verdicts = forecast(ordered, tracked.lock, now, graph.upstream, known, known.inside, known.values)
+        if any(verdict.state not in (FRESH, SKIPPED) for verdict in verdicts):
+            from dvcx.ops.runs import recalled
+
+            verdicts = recalled(project, verdicts)
         index.flush()
     finally:
         known.close()

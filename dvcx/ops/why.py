@@ -30,6 +30,7 @@ from dvcx.ops.known import KnownResults
 from dvcx.ops.looking import entry_at, observe
 from dvcx.ops.placed import Parts
 from dvcx.ops.records import Tracked
+from dvcx.ops.runs import recalled
 from dvcx.ops.snapshot import snapshot, stage_paths
 from dvcx.ops.status import NOT_PULLED, asking, data_changes
 
@@ -107,7 +108,7 @@ def why(
     try:
         now, seen = _look(project, tracked, subjects, chosen, index, parts, emit)
         foretold = forecast(chosen, tracked.lock, now, graph.upstream, known, known.inside, known.values)
-        verdicts = {verdict.stage.address: verdict for verdict in foretold}
+        verdicts = {verdict.stage.address: verdict for verdict in recalled(project, foretold)}
         causes = Causes(project, graph, verdicts, parts, emit, limit=limit)
         try:
             answers = [_stage_answer(tracked, verdicts[address], now, causes) for address in stages]
