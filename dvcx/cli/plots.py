@@ -41,6 +41,8 @@ Rev = Annotated[
     list[str] | None,
     Option("--rev", metavar="REV", help="At this revision instead of the workspace; may be repeated.", show_default=False),
 ]
+_WRITTEN = ("html", "htm", "svg", "png")
+_NOT_WRITTEN = ("pdf", "jpg", "jpeg", "gif", "webp", "json", "md")
 _OUT = "Write the page there: a file, or a directory; one plot as .svg or .png."
 Out = Annotated[str, Option("--out", "-o", metavar="PATH", help=_OUT, show_default=False)]
 Open = Annotated[bool, Option("--open", help="Open the page in a browser.")]
@@ -190,8 +192,10 @@ def _place(out: str) -> str:
     if not out:
         return ""
     path = os.path.abspath(out)
-    is_file = path.endswith((".html", ".htm", ".svg", ".png")) and not os.path.isdir(path)
-    return path if is_file else os.path.join(path, "index.html")
+    kind = "" if os.path.isdir(path) else extension(path)
+    if kind in _NOT_WRITTEN:
+        raise UsageError(f"--out: plots are not written as .{kind}", "name a .html file or a directory; for one plot .svg or .png")
+    return path if kind in _WRITTEN else os.path.join(path, "index.html")
 
 
 def _answer(face: Face, result: Plotted, open: bool) -> None:

@@ -510,6 +510,9 @@ def test_plots(project: Path, git: Git) -> None:
     assert _json("plots", "show", "log.csv", "-y", "loss", "-t", "simple", cwd=project)["plots"][0]["template"] == "simple"
     assert "confusion " in _ok("plots", "templates", cwd=project)
     assert json.loads(_ok("plots", "templates", "linear", cwd=project))["title"] == "<DVCX_TITLE>"
+    assert _ok("plots", "show", "--out", "P.HTML", cwd=project) == "wrote 1 plot to P.HTML\n" and (project / "P.HTML").is_file()
+    ran = dvcx_called("plots", "show", "--out", "p.pdf", cwd=project)
+    assert ran.returncode == 2 and "not written as .pdf" in ran.stderr and not (project / "p.pdf").exists()
     for words, hint in (
         (["lgo.csv"], "did you mean 'log.csv'?"),
         (["nope"], "name a plot of dvcx.yaml, or a file's path in the project"),
