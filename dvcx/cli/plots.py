@@ -194,7 +194,8 @@ def _place(out: str) -> str:
     path = os.path.abspath(out)
     kind = "" if os.path.isdir(path) else extension(path)
     if kind in _NOT_WRITTEN:
-        raise UsageError(f"--out: plots are not written as .{kind}", "name an .html file or a directory; one plot may be .svg, .png")
+        hint = "name an .html file or a directory; one plot may be .svg or .png"
+        raise UsageError(f"--out: plots are not written as .{kind}", hint)
     return path if kind in _WRITTEN else os.path.join(path, "index.html")
 
 
