@@ -182,7 +182,7 @@ def _names(face: Face, project: Project, typed: list[str] | None) -> tuple[str, 
 
 def _may_be_name(face: Face, word: str) -> bool:
     """Whether `word` is a plot's name; below the root what looks like a file is one, of another revision perhaps."""
-    if os.path.lexists(word):
+    if os.path.lexists(word) or word.startswith(("/", "..")):
         return False
     return not face.here or ("/" not in word and extension(word) not in (*DATA, *IMAGES))
 
