@@ -357,10 +357,11 @@ class _Repro:
         now = self._snapshot(shop, stage, locked)
         pulling = shop.floor.pulling
         if pulling is not None:
-            seen, missing = pulling.overlaid(stage, locked, now, shop.cache)
+            seen, missing = pulling.overlaid(stage, locked, now, shop.cache, keep=True)
             if missing:
                 self._bring(shop, stage, missing)
-                seen, _ = pulling.overlaid(stage, locked, self._snapshot(shop, stage, locked), shop.cache)
+                now = self._snapshot(shop, stage, locked)
+                seen, _ = pulling.overlaid(stage, locked, now, shop.cache, keep=True)
             now = seen
         reasons = judge(stage, locked, now)
         if pulling is not None and not reasons and locked is not None and not pulling.wants(stage):
