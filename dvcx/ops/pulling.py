@@ -17,7 +17,6 @@ from dvcx.core.staleness import Snapshot, Values
 from dvcx.errors import NotFound, display
 from dvcx.ops.inputs import condition_files
 from dvcx.ops.records import Tracked
-from dvcx.ops.transfer import way_to
 
 if TYPE_CHECKING:
     from dvcx.io.store.store import Store
@@ -65,12 +64,9 @@ class Pulling:
             }
 
     def overlaid(
-        self, stage: Stage, locked: LockEntry | None, now: Snapshot, cache: Store, *, keep: bool = False
+        self, stage: Stage, locked: LockEntry | None, now: Snapshot, cache: Store
     ) -> tuple[Snapshot, dict[str, Content]]:
-        """The snapshot with what is known without being here, and what has to be placed before anybody can tell more.
-
-        With `keep` the cache has the listings it was told from: later commands ask nobody for them.
-        """
+        """The snapshot with what is known without being here, and what has to be placed before anybody can tell more."""
         contents: dict[str, Content | None] = dict(now.contents)
         place: dict[str, Content] = {}
         for path in stage.deps:
@@ -81,8 +77,6 @@ class Pulling:
             elif len(away) == 1 and contains(next(iter(away)), path):
                 ((owner, content),) = away.items()
                 if contents.get(path) is None:
-                    if keep:
-                        self.results.bring({owner: content}, cache, only=way_to(path))
                     contents[path] = self.results.inside(owner, content, path, cache)
             else:
                 # A directory that several stages or pointers fill: only together do they say what is in it.

@@ -357,11 +357,10 @@ class _Repro:
         now = self._snapshot(shop, stage, locked)
         pulling = shop.floor.pulling
         if pulling is not None:
-            seen, missing = pulling.overlaid(stage, locked, now, shop.cache, keep=True)
+            seen, missing = pulling.overlaid(stage, locked, now, shop.cache)
             if missing:
                 self._bring(shop, stage, missing)
-                now = self._snapshot(shop, stage, locked)
-                seen, _ = pulling.overlaid(stage, locked, now, shop.cache, keep=True)
+                seen, _ = pulling.overlaid(stage, locked, self._snapshot(shop, stage, locked), shop.cache)
             now = seen
         reasons = judge(stage, locked, now)
         if pulling is not None and not reasons and locked is not None and not pulling.wants(stage):

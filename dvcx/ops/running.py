@@ -365,7 +365,7 @@ def _near(project: Project, path: str) -> str:
     from dvcx.core.spelling import did_you_mean
 
     if records.owner_of(records.load(project), path):
-        return f"dvcx pull {display(path)} brings what is recorded; dvcx repro --pull only what is needed."
+        return f"dvcx pull {display(path)} brings what is recorded."
     base = parent(path)
     try:
         names = sorted(name for name in os.listdir(f"{project.root}/{base}") if not is_record(name))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import contextlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,12 +11,12 @@ from dvcx.core.objects import TREE, Content, entry_content
 from dvcx.core.paths import contains, several
 from dvcx.core.pipeline.graph import build, order
 from dvcx.core.pipeline.schema import Stage
-from dvcx.core.staleness import DEP_MISSING, FRESH, SKIPPED, Reason, forecast
-from dvcx.errors import NotFound, display
+from dvcx.core.staleness import FRESH, SKIPPED, forecast
+from dvcx.errors import NotFound
 from dvcx.events import Emit, ignore
 from dvcx.ops import records
 from dvcx.ops.known import KnownResults
-from dvcx.ops.looking import entry_at, observe
+from dvcx.ops.looking import entry_at, observe, stored_trees
 from dvcx.ops.placed import Parts
 from dvcx.ops.records import Tracked
 from dvcx.ops.snapshot import describe, snapshot, stage_paths
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 NOT_PULLED = "not pulled"
 UNKNOWN = "a listing to compare it with is not in the cache"
-UNTOLD = "not pulled, and nobody can tell what it is without the listing of"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +48,8 @@ class DataChange:
 class StageStatus:
     """How a stage is (fresh, missing, stale, upstream) and every reason, in words.
 
-    `plan` is what `repro` would do with it, once what is not pulled is here: unchanged, would restore, would run or might run;
-    `remote` where the known result comes from that it would restore, "" for the cache.
+    `plan` is what `repro` would do with it: unchanged, would restore, would run or might run; `remote` where the known result
+    comes from that it would restore, "" for the cache.
     """
 
     stage: str
@@ -85,7 +85,7 @@ def status(project: Project, targets: Sequence[str] = (), *, remote: str | None 
 
 
 def answer(project: Project, targets: Sequence[str], *, remote: str | None, absent_as_recorded: bool, emit: Emit) -> Status:
-    """The work of `status`. What was never placed here counts as recorded; with `absent_as_recorded` all that is absent."""
+    """The work of `status`. `absent_as_recorded` takes data that is not in the workspace to be what its record says."""
     targets = several(targets)
     tracked = records.load(project)
     graph = build(tracked.stages, tracked.pointers)
@@ -96,19 +96,19 @@ def answer(project: Project, targets: Sequence[str], *, remote: str | None, abse
     try:
         rules = project.rules()
         seen = observe(project, [*paths, *stage_paths(stages)], index=index, rules=rules, emit=emit)
-        data = data_changes(project, tracked, paths, seen, parts, emit)
-        passed: list[DataChange] = []
+        passed = []
         if absent_as_recorded:
-            passed = [change for change in data if change.state == NOT_PULLED]
-            data = [change for change in data if change.state != NOT_PULLED and seen[change.path] is not None]
+            absent = [path for path in paths if seen.get(path) is None]
+            passed = [item for item in data_changes(project, tracked, absent, seen, parts, emit) if item.state == NOT_PULLED]
+            seen.update(_recorded(project, tracked, [path for path, content in seen.items() if content is None], emit))
+        data = data_changes(project, tracked, paths, seen, parts, emit)
         if data:
             from dvcx.ops.linked import telling
 
             data = telling(project, tracked, data, seen, index, emit)
-        away, untold = as_recorded(tracked, seen, parts, known, never_placed=not absent_as_recorded)
-        seen.update(away)
-        if not absent_as_recorded:
-            data = sorted([*data, *_outputs_away(stages, away)], key=lambda change: change.path)
+        if absent_as_recorded:
+            passed += [change for change in data if change.state == NOT_PULLED]
+            data = [change for change in data if change.state != NOT_PULLED]
         now = snapshot(project, stages, tracked.lock, index=index, rules=rules, emit=emit, parts=parts, seen=seen)
         named = {stage.address for stage in stages}
         ordered = [stage for stage in order(graph) if stage.address in named]
@@ -120,11 +120,7 @@ def answer(project: Project, targets: Sequence[str], *, remote: str | None, abse
         index.close()
     found = tuple(
         StageStatus(
-            verdict.stage.address,
-            verdict.state,
-            tuple(_text(reason, untold) for reason in verdict.reasons),
-            verdict.plan,
-            verdict.remote,
+            verdict.stage.address, verdict.state, tuple(reason.text for reason in verdict.reasons), verdict.plan, verdict.remote
         )
         for verdict in verdicts
     )
@@ -171,50 +167,23 @@ def chosen(tracked: Tracked, targets: Sequence[str]) -> tuple[list[Stage], list[
     return stages, paths
 
 
-def as_recorded(
-    tracked: Tracked, seen: Mapping[str, Content | None], parts: Parts, known: KnownResults, *, never_placed: bool
-) -> tuple[dict[str, Content], dict[str, str]]:
-    """Recorded contents of those absent paths that have one, and by path the tracked directories whose listing would tell it.
-
-    With `never_placed` only of those that were never in this workspace: what was deleted here is gone.
-    """
-    absent = [path for path, content in seen.items() if content is None]
-    if not absent:
-        return {}, {}
+def _recorded(project: Project, tracked: Tracked, absent: Sequence[str], emit: Emit) -> dict[str, Content]:
+    """Recorded contents of those absent paths that have one; below a tracked directory, where its listing is in the cache."""
     recorded = tracked.contents()
-    found: dict[str, Content] = {}
-    untold: dict[str, str] = {}
-    for path in absent:
-        owner = path if path in recorded else next((owner for owner in recorded if contains(owner, path)), "")
-        if not owner or (never_placed and parts.here(path).anything):
-            continue
-        if owner == path:
-            found[path] = recorded[path]
-            continue
-        try:
-            entry = entry_at(known.trees(), owner, recorded[owner], path)
-        except NotFound:
-            untold[path] = owner
-            continue
-        if entry is not None:
-            found[path] = entry_content(entry)
-    return found, untold
-
-
-def _text(reason: Reason, untold: Mapping[str, str]) -> str:
-    owner = untold.get(reason.subject, "") if reason.kind == DEP_MISSING else ""
-    return f"{display(reason.subject)}: {UNTOLD} {display(owner)}" if owner else reason.text
-
-
-def _outputs_away(stages: Sequence[Stage], away: Mapping[str, Content]) -> Iterator[DataChange]:
-    for out in {out.path: None for stage in stages for out in stage.outs}:
-        if out in away:
-            yield DataChange(out, NOT_PULLED, _files(away[out]))
-
-
-def _files(content: Content) -> str:
-    """How many files a directory holds; "" of a file."""
-    return f"{content.files:,} {'file' if content.files == 1 else 'files'}" if content.kind == TREE else ""
+    found = {path: recorded[path] for path in absent if path in recorded}
+    inner = {path: owner for path in absent for owner in recorded if path not in found and contains(owner, path)}
+    if not inner:
+        return found
+    cache = project.cache(emit)
+    try:
+        for path, owner in inner.items():
+            with contextlib.suppress(NotFound):
+                entry = entry_at(stored_trees(cache), owner, recorded[owner], path)
+                if entry is not None:
+                    found[path] = entry_content(entry)
+    finally:
+        cache.close()
+    return found
 
 
 def data_changes(
@@ -266,7 +235,7 @@ def _absent(project: Project, path: str, recorded: Content, parts: Parts, emit: 
     if merged is None or merged.content is None:
         return _gone(project, path, recorded, emit)
     if merged.content == recorded:
-        return DataChange(path, NOT_PULLED, _files(recorded))
+        return DataChange(path, NOT_PULLED, f"{recorded.files:,} {'file' if recorded.files == 1 else 'files'}")
     return DataChange(path, "deleted", f"{merged.files:,} of {recorded.files:,} files not pulled")
 
 

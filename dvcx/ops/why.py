@@ -31,7 +31,7 @@ from dvcx.ops.looking import entry_at, observe
 from dvcx.ops.placed import Parts
 from dvcx.ops.records import Tracked
 from dvcx.ops.snapshot import snapshot, stage_paths
-from dvcx.ops.status import as_recorded, asking, data_changes
+from dvcx.ops.status import asking, data_changes
 
 if TYPE_CHECKING:
     from dvcx.project import Project
@@ -105,7 +105,7 @@ def why(
     index = project.stat_index(emit)
     parts, known = Parts(project, tracked, index, emit), KnownResults(project, emit, asking(project, chosen, remote, emit))
     try:
-        now = _look(project, tracked, subjects, chosen, index, parts, known, emit)
+        now = _look(project, tracked, subjects, chosen, index, parts, emit)
         foretold = forecast(chosen, tracked.lock, now, graph.upstream, known, known.inside, known.values)
         verdicts = {verdict.stage.address: verdict for verdict in foretold}
         causes = Causes(project, graph, verdicts, parts, emit, limit=limit)
@@ -189,7 +189,6 @@ def _look(
     chosen: Sequence[Stage],
     index: StatIndex,
     parts: Parts,
-    known: KnownResults,
     emit: Emit,
 ) -> Snapshot:
     """The snapshot of the stages, with what is at the paths that were asked about, and at their owners."""
@@ -197,7 +196,6 @@ def _look(
     asked = {path for subject in subjects for path in subject.paths}
     asked |= {owner for path in asked for owner in (records.owner_of(tracked, path),) if owner}
     seen = observe(project, [*asked, *stage_paths(chosen)], index=index, rules=rules, emit=emit)
-    seen.update(as_recorded(tracked, seen, parts, known, never_placed=True)[0])
     return snapshot(project, chosen, tracked.lock, index=index, rules=rules, emit=emit, parts=parts, seen=seen)
 
 

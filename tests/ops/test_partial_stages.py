@@ -16,7 +16,6 @@ from dvcx.ops.push import push
 from dvcx.ops.repro import repro
 from dvcx.ops.run import run
 from dvcx.ops.status import status
-from dvcx.ops.why import why
 from dvcx.project import Project
 from tests.ops.trying import again, clone, commit_all, lock, pointer, with_remote, write
 
@@ -56,43 +55,9 @@ def test_status_and_check_take_it_as_recorded(there: Project) -> None:
     assert [(change.path, change.state, change.text) for change in found.data] == [("data", "not pulled", "1 of 2 files")]
     states = {stage.stage: (stage.state, stage.reasons) for stage in found.stages}
     assert states["split"][0] == "fresh" and states["count"] == ("fresh", ())
-    assert states["one"] == ("fresh", ()) and check(there).clean
-    os.remove(f"{there.root}/copy")  # it was here, and is a change
-    gone = status(there)
-    assert {stage.stage: stage.reasons for stage in gone.stages}["one"] == ("copy: output is missing",)
-    assert [stage.causes[0].text for stage in why(there, ["one"]).stages] == ["copy: output is missing"]
-    pull(there, ["data/sub", "copy"])
+    assert states["one"][1] == ("data/sub: is missing",)
+    pull(there, ["data/sub"])
     assert check(there).clean and status(there).clean
-
-
-def test_a_clone_without_any_data_is_not_stale(project: Project, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Every reader says so: what is away, and that nothing has to run; after `repro --pull` as well."""
-    write(project, {"data/a": "a", "data/sub/b": "b", "dvcx.yaml": STAGES})
-    add(project, ["data"])
-    repro(again(project))
-    project = with_remote(again(project), tmp_path_factory.mktemp("remote"))
-    push(project)
-    commit_all(project)
-    there = again(clone(project, tmp_path_factory.mktemp("clone") / "c"))
-    away = {"data": "2 files", "parts": "3 files", "total": "", "copy": ""}
-
-    found = status(there)
-    assert {change.path: change.text for change in found.data if change.state == "not pulled"} == away and not found.clean
-    asked = {stage.stage: (stage.state, stage.reasons) for stage in found.stages}
-    untold = "data/sub: not pulled, and nobody can tell what it is without the listing of data"
-    assert asked == {"split": ("fresh", ()), "count": ("fresh", ()), "one": ("stale", (untold,))}
-    assert not check(there).clean and check(there, remote="").clean
-    assert {stage.state for stage in status(there, remote="").stages} == {"fresh"}
-
-    turns = {turn.stage: turn.how for turn in repro(there, pull=True).runs}
-    assert turns == {"split": "unchanged", "count": "restored", "one": "restored"}
-    there = again(there)
-    found = status(there)
-    assert {stage.state for stage in found.stages} == {"fresh"} and check(there).clean
-    assert {change.path: change.state for change in found.data} == {"data": "not pulled", "parts": "not pulled"}
-    told = why(there, ["split", "one", "parts"])
-    assert {stage.state for stage in told.stages} == {"fresh"} and not told.run and not told.restore and not told.might_run
-    assert {turn.how for turn in repro(there, pull=True, dry_run=True).runs} == {"unchanged"}
 
 
 def test_repro_runs_nothing_that_is_fresh(there: Project) -> None:
