@@ -7,8 +7,7 @@ import os
 import posixpath
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from dvcx.core.config import Config
 from dvcx.core.paths import check_path
@@ -32,8 +31,7 @@ REAP_REMOTE_EVERY = 3600.0
 STORE_DIRECTORIES = ("objects", "packs", "index", "actions", "quarantine", "trash", "roots", "fresh", "partial")
 
 
-@dataclass(frozen=True, slots=True)
-class Project:
+class Project(NamedTuple):
     """A project: its absolute real `root`, merged `config`, absolute state and cache directories, its git repository.
 
     `warnings` are about the configuration, to be shown once.

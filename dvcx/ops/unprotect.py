@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import stat
 from collections.abc import Iterable, Sequence
@@ -113,5 +112,5 @@ def _linked(project: Project, index: StatIndex, path: str, content: Content, obj
 
 def _copying(project: Project) -> Project:
     """The project with links that share no bytes that could be written through."""
-    config = dataclasses.replace(project.config, values={**project.config.values, "cache.link": ("reflink", "copy")})
-    return dataclasses.replace(project, config=config)
+    config = project.config._replace(values={**project.config.values, "cache.link": ("reflink", "copy")})
+    return project._replace(config=config)

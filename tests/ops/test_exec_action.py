@@ -151,11 +151,10 @@ def test_on_s3(shared: Project, s3_server: S3Server, tmp_path_factory: pytest.Te
 
 
 def with_remote_values(project: Project, address: str, options: dict[str, str]) -> Project:
-    from dataclasses import replace
 
     values = {**project.config.values, "remote.origin.url": address}
     values.update({f"remote.origin.{key}": value for key, value in options.items()})
-    return replace(project, config=replace(project.config, values=values))
+    return project._replace(config=project.config._replace(values=values))
 
 
 # Terms: what is no part of the key
