@@ -7,7 +7,8 @@ import os
 import posixpath
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from dvcx.core.config import Config
 from dvcx.core.paths import check_path
@@ -31,7 +32,8 @@ REAP_REMOTE_EVERY = 3600.0
 STORE_DIRECTORIES = ("objects", "packs", "index", "actions", "quarantine", "trash", "roots", "fresh", "partial")
 
 
-class Project(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Project:
     """A project: its absolute real `root`, merged `config`, absolute state and cache directories, its git repository.
 
     `warnings` are about the configuration, to be shown once.

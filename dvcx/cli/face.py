@@ -170,6 +170,7 @@ def _may_be_stage(word: str) -> bool:
 
 
 def _with_settings(project: Project, overrides: dict[str, Any]) -> Project:
+    from dataclasses import replace
 
     config = project.config
-    return project._replace(config=config._replace(values={**config.values, **overrides}))
+    return replace(project, config=config._replace(values={**config.values, **overrides}))

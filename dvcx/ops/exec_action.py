@@ -254,6 +254,7 @@ def _outs(outs: Mapping[str, Content]) -> tuple[ExecutedOut, ...]:
 
 def _place(project: Project | None, remote: str, cache: str) -> Project:
     """The project with the remote asked for as its default; one that is none around a cache and a URL elsewhere."""
+    from dataclasses import replace
 
     if project is not None and not cache:
         if not remote:
@@ -267,7 +268,7 @@ def _place(project: Project | None, remote: str, cache: str) -> Project:
                 project.remote_name(remote)
             values["remote.exec.url"] = remote
         values["core.remote"] = remote if remote in project.config.remotes() else "exec"
-        return project._replace(config=project.config._replace(values=values))
+        return replace(project, config=project.config._replace(values=values))
     if not cache:
         raise UsageError("outside of a project there is no cache", "dvcx exec-action KEY --cache DIR --remote URL")
     if not remote:

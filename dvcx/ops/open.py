@@ -6,7 +6,7 @@ import io
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO, TYPE_CHECKING, Any, Literal, overload
 
 from dvcx.core.changes import ReadTree
@@ -226,7 +226,7 @@ def _cloned(url: str, path: str, rev: str) -> tuple[Project, str, str]:
     root = f"{place.projects}/{commit}"
     os.makedirs(f"{root}/.dvcx", exist_ok=True)
     files.atomic_write(f"{root}/{configfile.COMMITTED_FILE}", committed)
-    project = open_project(root)._replace(git=clone, state_dir=place.state, cache_dir=place.cache)
+    project = replace(open_project(root), git=clone, state_dir=place.state, cache_dir=place.cache)
     return project, check_path(path, "path"), commit
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import stat
 from collections.abc import Iterable, Sequence
@@ -113,4 +114,4 @@ def _linked(project: Project, index: StatIndex, path: str, content: Content, obj
 def _copying(project: Project) -> Project:
     """The project with links that share no bytes that could be written through."""
     config = project.config._replace(values={**project.config.values, "cache.link": ("reflink", "copy")})
-    return project._replace(config=config)
+    return dataclasses.replace(project, config=config)

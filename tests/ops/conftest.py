@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,4 +54,4 @@ def events() -> list[Any]:
 
 def linked(project: Project, *links: str) -> Project:
     """The project with other preferences for links."""
-    return project._replace(config=project.config._replace(values={**project.config.values, "cache.link": links}))
+    return replace(project, config=project.config._replace(values={**project.config.values, "cache.link": links}))

@@ -151,10 +151,11 @@ def test_on_s3(shared: Project, s3_server: S3Server, tmp_path_factory: pytest.Te
 
 
 def with_remote_values(project: Project, address: str, options: dict[str, str]) -> Project:
+    from dataclasses import replace
 
     values = {**project.config.values, "remote.origin.url": address}
     values.update({f"remote.origin.{key}": value for key, value in options.items()})
-    return project._replace(config=project.config._replace(values=values))
+    return replace(project, config=project.config._replace(values=values))
 
 
 # Terms: what is no part of the key

@@ -119,8 +119,9 @@ class Place:
 
 def again_with(project: Project) -> Project:
     """The project opened anew, with the settings it was given."""
+    from dataclasses import replace
 
-    return again(project)._replace(config=project.config)
+    return replace(again(project), config=project.config)
 
 
 def flip(data: bytes, at: int = 40) -> bytes:

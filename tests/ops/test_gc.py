@@ -295,13 +295,13 @@ def _worktree(project: Project) -> None:
 def _worktree_index(project: Project) -> None:
     _worktree(project)
     tree = _tree(project)
-    run_git(project._replace(root=str(tree)), "add", "data.dvcx")
+    run_git(replace(project, root=str(tree)), "add", "data.dvcx")
     (tree / "data.dvcx").unlink()
 
 
 def _worktree_detached(project: Project) -> None:
     _worktree(project)
-    tree = project._replace(root=str(_tree(project)))
+    tree = replace(project, root=str(_tree(project)))
     commit_all(tree)
     Path(tree.root, "data.dvcx").unlink()
     run_git(tree, "update-index", "--remove", "data.dvcx")
@@ -407,7 +407,7 @@ def _other(project: Project) -> set[str]:
 
 def test_submodules_are_other_projects(project: Project, tmp_path_factory: pytest.TempPathFactory) -> None:
     inner = tmp_path_factory.mktemp("inner")
-    run_git(project._replace(root=str(inner)), "init", "-q")
+    run_git(replace(project, root=str(inner)), "init", "-q")
     init(str(inner))
     module = open_project(str(inner))
     write(module, {"m/1": "in the module"})
@@ -600,7 +600,7 @@ def test_gc_waits_for_writers(project: Project) -> None:
 
 def _impatient(project: Project) -> Project:
     config = project.config._replace(values={**project.config.values, "core.lock_timeout": 0})
-    return again(project)._replace(config=config)
+    return replace(again(project), config=config)
 
 
 def test_what_is_used_again_counts_as_young(project: Project) -> None:
@@ -624,7 +624,7 @@ def _shared(project: Project, other: Project, cache: Path) -> tuple[Project, Pro
 def test_no_project_takes_what_another_needs(project: Project, tmp_path_factory: pytest.TempPathFactory) -> None:
     base = tmp_path_factory.mktemp("shared")
     (base / "b").mkdir()
-    run_git(project._replace(root=str(base / "b")), "init", "-q")
+    run_git(replace(project, root=str(base / "b")), "init", "-q")
     init(str(base / "b"))
     first, second = _shared(project, open_project(str(base / "b")), base / "cache")
     needed = old(second, {"theirs/1": "1", "theirs/2": "2"}, ["theirs"])
@@ -646,7 +646,7 @@ def test_a_project_that_lost_its_git_stops_it(project: Project, tmp_path_factory
     """What only its history needs is not known any more."""
     base = tmp_path_factory.mktemp("shared")
     (base / "b").mkdir()
-    run_git(project._replace(root=str(base / "b")), "init", "-q")
+    run_git(replace(project, root=str(base / "b")), "init", "-q")
     init(str(base / "b"))
     first, second = _shared(project, open_project(str(base / "b")), base / "cache")
     history = old(second, {"theirs": "1"}, ["theirs"])
@@ -667,7 +667,7 @@ def test_a_cache_in_one_project_that_another_uses(project: Project, tmp_path_fac
     from dvcx.ops.config import set_
 
     base = tmp_path_factory.mktemp("other")
-    run_git(project._replace(root=str(base)), "init", "-q")
+    run_git(replace(project, root=str(base)), "init", "-q")
     init(str(base))
     mine = old(project, {"mine": "mine"}, ["mine"])
     set_(open_project(str(base)), "cache.dir", project.cache_dir, local=True)
@@ -1170,7 +1170,7 @@ def test_a_remote_is_not_collected_on_any_doubt(alone: Project, tmp_path: Path) 
     refuses(IntegrityError, "bad.dvcx")
     (Path(alone.root) / "bad.dvcx").unlink()
     run_git(alone, "clone", "-q", "--depth=1", f"file://{alone.root}", f"{tmp_path}/shallow")
-    refuses(Conflict, "shallow", open_project(f"{tmp_path}/shallow")._replace(config=alone.config))
+    refuses(Conflict, "shallow", replace(open_project(f"{tmp_path}/shallow"), config=alone.config))
     name = _remote(alone) / "gc/2026-01-01-0123456789abcdef.json"
     name.write_text(json.dumps({"dvcx": 1, "state": "working", "time": time.time() - 60, "by": "pid 1 on elsewhere"}))
     everything = sorted(_remote(alone).rglob("*"))
@@ -1204,7 +1204,7 @@ def test_a_mark_of_the_future_passes(alone: Project) -> None:
 
 def setting_remote(project: Project, key: str, value: Any) -> Project:
     config = project.config._replace(values={**project.config.values, f"remote.origin.{key}": value})
-    return project._replace(config=config)
+    return replace(project, config=config)
 
 
 def test_clocks_that_differ_stop_it(alone: Project, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ def again(project: Project) -> Project:
 def setting(project: Project, **values: Any) -> Project:
     """The project with other settings: `cache_link=("copy",)` for `cache.link`."""
     changed = {key.replace("_", ".", 1): value for key, value in values.items()}
-    return project._replace(config=project.config._replace(values={**project.config.values, **changed}))
+    return replace(project, config=project.config._replace(values={**project.config.values, **changed}))
 
 
 def write(project: Project, files: dict[str, str | bytes]) -> None:
