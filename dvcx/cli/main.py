@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -133,6 +134,7 @@ def _usage(error: ClickException, arguments: Sequence[str]) -> DvcxError:
         known = [option for param in context.command.get_params(context) for option in param.opts] if context else []
         return UsageError(f"no such option {name}", meant(error.option_name, known, help_hint))
     message = " ".join(error.format_message().split()).rstrip(".,")
+    message = re.sub(r"^Got unexpected extra arguments?(?:\(s\))? \((.+)\)$", r"more words than it takes: \1", message)
     return UsageError(message[:1].lower() + message[1:], help_hint)
 
 

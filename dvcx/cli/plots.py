@@ -41,6 +41,8 @@ Rev = Annotated[
     list[str] | None,
     Option("--rev", metavar="REV", help="At this revision instead of the workspace; may be repeated.", show_default=False),
 ]
+_WRITTEN = ("html", "htm", "svg", "png")
+_NOT_WRITTEN = ("pdf", "jpg", "jpeg", "gif", "webp", "json", "md")
 _OUT = "Write the page there: a file, or a directory; one plot as .svg or .png."
 Out = Annotated[str, Option("--out", "-o", metavar="PATH", help=_OUT, show_default=False)]
 Open = Annotated[bool, Option("--open", help="Open the page in a browser.")]
@@ -180,7 +182,7 @@ def _names(face: Face, project: Project, typed: list[str] | None) -> tuple[str, 
 
 def _may_be_name(face: Face, word: str) -> bool:
     """Whether `word` is a plot's name; below the root what looks like a file is one, of another revision perhaps."""
-    if os.path.lexists(word):
+    if os.path.lexists(word) or word.startswith(("/", "..")):
         return False
     return not face.here or ("/" not in word and extension(word) not in (*DATA, *IMAGES))
 
@@ -190,8 +192,11 @@ def _place(out: str) -> str:
     if not out:
         return ""
     path = os.path.abspath(out)
-    is_file = path.endswith((".html", ".htm", ".svg", ".png")) and not os.path.isdir(path)
-    return path if is_file else os.path.join(path, "index.html")
+    kind = "" if os.path.isdir(path) else extension(path)
+    if kind in _NOT_WRITTEN:
+        hint = "name an .html file or a directory; one plot may be .svg or .png"
+        raise UsageError(f"--out: plots are not written as .{kind}", hint)
+    return path if kind in _WRITTEN else os.path.join(path, "index.html")
 
 
 def _answer(face: Face, result: Plotted, open: bool) -> None:

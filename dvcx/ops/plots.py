@@ -110,7 +110,10 @@ def plots_diff(
     out: str = "",
     remote: str = "",
 ) -> Plotted:
-    """Draw plots of several revisions over one another: HEAD and the workspace, one and the workspace, or those named."""
+    """Draw plots of several revisions over one another: HEAD and the workspace, one and the workspace, or those named.
+
+    All else is as `plots_show` has it; an unknown revision raises `NotFound`.
+    """
     drawings, problems, names = collect(project, targets, rev=compared(revs), changes=changes, remote=remote)
     return _plotted(project, targets, drawings, problems, names, page, out)
 
@@ -122,7 +125,7 @@ def compared(revs: Sequence[str]) -> tuple[str, ...]:
 
 
 def plots_templates(project: Project, name: str = "") -> Templates:
-    """The templates that come with dvcx and the project's own, or the one called `name`."""
+    """The templates that come with dvcx and the project's own, or the one called `name`, else `NotFound`."""
     from dvcx.io.plots import own_templates
 
     own = own_templates(project.root)

@@ -42,6 +42,7 @@ def test_an_unknown_verb_says_what_may_have_been_meant(tmp_path: Path) -> None:
         (["metrics", "-q", "show"], "dvcx metrics COMMAND -q"),
         (["metrics", "show", "--rev"], "dvcx metrics show --help"),
         (["push", "--remote"], "dvcx push --help"),
+        (["metrics", "diff", "a", "b", "c"], "more words than it takes: c"),
         (["metrics", "show", "-n", "3"], "add --all-commits (-A)"),
         (["push", "-j", "many"], "'many' is not a whole number from 0 on"),
         (["metrics", "show", "--precision", "18"], "'18' is not a whole number from 0 to 17"),

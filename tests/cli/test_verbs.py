@@ -154,6 +154,9 @@ def test_what_ran_and_what_it_said(project: Path) -> None:
     assert _json("show", "say", cwd=project)["exit_code"] == 0
     assert {item["stage"] for item in _json("runs", cwd=project)["items"]} == {"say", "bad"}
     assert _json("log", "bad", cwd=project)["text"] == "no\n"
+    _ok("run", "-q", "-n", "mute", "-o", "m", "touch m", cwd=project)
+    ran = dvcx_called("log", "mute", cwd=project)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "the command of mute printed nothing\n")
     assert dvcx_called("show", "nothing", cwd=project).returncode == 5
 
 
@@ -510,6 +513,9 @@ def test_plots(project: Path, git: Git) -> None:
     assert _json("plots", "show", "log.csv", "-y", "loss", "-t", "simple", cwd=project)["plots"][0]["template"] == "simple"
     assert "confusion " in _ok("plots", "templates", cwd=project)
     assert json.loads(_ok("plots", "templates", "linear", cwd=project))["title"] == "<DVCX_TITLE>"
+    assert _ok("plots", "show", "--out", "P.HTML", cwd=project) == "wrote 1 plot to P.HTML\n" and (project / "P.HTML").is_file()
+    ran = dvcx_called("plots", "show", "--out", "p.pdf", cwd=project)
+    assert ran.returncode == 2 and "not written as .pdf" in ran.stderr and not (project / "p.pdf").exists()
     for words, hint in (
         (["lgo.csv"], "did you mean 'log.csv'?"),
         (["nope"], "name a plot of dvcx.yaml, or a file's path in the project"),
@@ -526,6 +532,7 @@ def test_plots_from_a_subdirectory(project: Path) -> None:
     (project / "dvcx.yaml").write_text("plots:\n- learning: {x: epoch, y: {log.csv: loss}}\n- sub/log.csv\n")
     for word, name in (("learning", "learning"), ("log.csv", "sub/log.csv"), ("../log.csv", "learning")):
         assert [plot["name"] for plot in _json("plots", "show", word, cwd=project / "sub")["plots"]] == [name]
+    assert dvcx_called("plots", "show", "../log.csv", cwd=project).returncode == 9
 
 
 def test_where_there_is_nothing_it_says_what_to_do(project: Path) -> None:

@@ -157,6 +157,7 @@ def test_a_thousand_commits_take_two_seconds(project: Project, tmp_path: Path) -
 
 def test_a_directory_is_its_files(trained: Project) -> None:
     write(trained, {"dvcx.yaml": "metrics: [scores: {meta: {better: higher}}]\n", "scores/a.json": "1", "scores/d/b.json": "2"})
+    write(trained, {"scores/dvcx.yaml": "stages: {}\n"})  # a record is no metrics
     commit_all(trained, "scores")
     write(trained, {"scores/a.json": "3"})
     assert flat(show(trained, rev=["HEAD", "workspace"])) == {
