@@ -101,6 +101,9 @@ def status_lines(face: Face, result: Status) -> Iterable[str]:
             counts += [f"{result.not_pulled:,} not pulled"] if result.not_pulled else []
             yield f"everything is up to date ({', '.join(counts)})"
         return
+    if result.stages and not changed and not stages:
+        yield ""
+        yield f"everything else is up to date ({output.plural(len(result.stages), 'stage')})"
     yield ""
     states = {change.state for change in result.data}
     yield from face.next(*_steps(face, result, states, bool(stages)))

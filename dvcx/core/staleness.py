@@ -25,6 +25,7 @@ ENV_CHANGED, ENV_NEW, ENV_GONE = "env_changed", "env_new", "env_gone"
 PARAM_CHANGED, PARAM_MISSING, PARAM_NEW, PARAM_GONE = "param_changed", "param_missing", "param_new", "param_gone"
 OUT_CHANGED, OUT_MISSING, OUT_NEW, OUT_GONE = "out_changed", "out_missing", "out_new", "out_gone"
 UPSTREAM = "upstream"
+LAST_FAILED = "last_failed"
 
 # What an OUT_CHANGED reason says of its path: edited, or of another commit.
 NOT_AS_RECORDED = "output is not as recorded"
@@ -217,6 +218,12 @@ def plan_text(plan: str, remote: str) -> str:
     """A plan in words: "would restore its known result from remote 'origin'"; `remote` is "" for the cache."""
     where = f" from remote '{display(remote)}'" if remote else ""
     return f"{plan} its known result{where}" if plan == WOULD_RESTORE else plan
+
+
+def recalling(verdict: Verdict, told: str) -> Verdict:
+    """The verdict on a stage whose last run did not end well, with what is `told` of that: in place of "never run", too."""
+    reasons = (reason for reason in verdict.reasons if reason.kind != NEVER_RUN)
+    return verdict._replace(reasons=(_reason(LAST_FAILED, verdict.stage.address, told), *reasons))
 
 
 def not_wanted(stage: Stage, condition: str) -> Reason:

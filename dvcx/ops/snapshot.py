@@ -52,13 +52,15 @@ def snapshot(
     emit: Emit,
     parts: Parts,
     seen: Mapping[str, Content | None] | None = None,
+    present: bool = False,
     patience: float = SHORT,
     asked: Mapping[str, str] = NOTHING_ASKED,
 ) -> Snapshot:
-    """What stages are judged by: parts that were never pulled count as recorded. `seen` spares looking at paths twice.
+    """What stages are judged by: what was never pulled counts as recorded. `seen` spares looking at paths twice.
 
-    Urls that stages read have `patience` seconds to answer. Which did not is told, and in the snapshot's `unasked`. What was
-    `asked` before is not asked again; nor is what frozen stages read, as long as somebody only looks.
+    With `present` that is so for parts of what is here alone. Urls that stages read have `patience` seconds to answer. Which did
+    not is told, and in the snapshot's `unasked`. What was `asked` before is not asked again; nor is what frozen stages read, as
+    long as somebody only looks.
     """
     chosen = tuple(stages)
     known = dict(seen or {})
@@ -76,6 +78,10 @@ def snapshot(
         if entry is not None:
             recorded.update({**entry.deps, **entry.outs})
     not_pulled: dict[str, int] = {}
+    absent = [path for path in recorded if path in known and known[path] is None] if not present else []
+    away = {path: content for path in absent if (content := parts.away(path)) is not None}
+    known.update(away)
+    not_pulled.update({path: content.files for path, content in away.items()})
     for path in stage_paths(chosen):
         content = known.get(path)
         merged = parts.partial(path, content) if content != recorded.get(path) and path not in not_pulled else None
@@ -85,7 +91,7 @@ def snapshot(
     tables = 0
     for path, content in known.items():
         old = recorded.get(path)
-        if content is None or old is None or content == old or content.kind != old.kind:
+        if content is None or old is None or content == old or content.kind != old.kind or path in away:
             continue
         if content.kind == TREE:
             details[path] = describe(project, path, old, content, parts=parts, emit=emit)

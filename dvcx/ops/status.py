@@ -11,7 +11,7 @@ from dvcx.core.objects import TREE, Content, entry_content
 from dvcx.core.paths import contains, several
 from dvcx.core.pipeline.graph import build, order
 from dvcx.core.pipeline.schema import Stage
-from dvcx.core.staleness import FRESH, SKIPPED, forecast
+from dvcx.core.staleness import FRESH, SKIPPED, Snapshot, forecast
 from dvcx.errors import NotFound
 from dvcx.events import Emit, ignore
 from dvcx.ops import records
@@ -33,7 +33,7 @@ UNKNOWN = "a listing to compare it with is not in the cache"
 
 @dataclass(frozen=True, slots=True)
 class DataChange:
-    """A tracked path that is not as recorded; `text` tells how.
+    """A tracked path, or an output that was never placed here, that is not as recorded; `text` tells how.
 
     `state` is modified, deleted, missing (deleted, and not in the cache either), or not pulled: nothing was changed here, but
     it, or a part of it, was never placed in this workspace.
@@ -110,9 +110,14 @@ def answer(project: Project, targets: Sequence[str], *, remote: str | None, abse
             passed += [change for change in data if change.state == NOT_PULLED]
             data = [change for change in data if change.state != NOT_PULLED]
         now = snapshot(project, stages, tracked.lock, index=index, rules=rules, emit=emit, parts=parts, seen=seen)
+        (passed if absent_as_recorded else data).extend(outputs_left(stages, seen, now))
         named = {stage.address for stage in stages}
         ordered = [stage for stage in order(graph) if stage.address in named]
         verdicts = forecast(ordered, tracked.lock, now, graph.upstream, known, known.inside, known.values)
+        if any(verdict.state not in (FRESH, SKIPPED) for verdict in verdicts):
+            from dvcx.ops.runs import recalled
+
+            verdicts = recalled(project, verdicts)
         index.flush()
     finally:
         known.close()
@@ -128,6 +133,18 @@ def answer(project: Project, targets: Sequence[str], *, remote: str | None, abse
     settled = all(verdict.state in (FRESH, SKIPPED) for verdict in verdicts)
     clean = not data and settled and not any(held.missing for held in remotes)
     return Status(tuple(data), found, len(paths), clean, remotes, len(passed))
+
+
+def outputs_left(stages: Sequence[Stage], seen: Mapping[str, Content | None], now: Snapshot) -> list[DataChange]:
+    """The outputs that are not in the workspace and count as recorded, since they never came here."""
+    found = []
+    for stage in stages:
+        for out in stage.outs:
+            content = now.contents.get(out.path) if out.path in now.not_pulled and seen.get(out.path) is None else None
+            if content is not None:
+                files = f", {_files(content)}" if content.kind == TREE else ""
+                found.append(DataChange(out.path, NOT_PULLED, f"output of {stage.address}{files}"))
+    return found
 
 
 def asking(project: Project, stages: Sequence[Stage], remote: str | None, emit: Emit) -> Results | None:
@@ -235,7 +252,7 @@ def _absent(project: Project, path: str, recorded: Content, parts: Parts, emit: 
     if merged is None or merged.content is None:
         return _gone(project, path, recorded, emit)
     if merged.content == recorded:
-        return DataChange(path, NOT_PULLED, f"{recorded.files:,} {'file' if recorded.files == 1 else 'files'}")
+        return DataChange(path, NOT_PULLED, _files(recorded))
     return DataChange(path, "deleted", f"{merged.files:,} of {recorded.files:,} files not pulled")
 
 
@@ -246,6 +263,10 @@ def _gone(project: Project, path: str, recorded: Content, emit: Emit) -> DataCha
     finally:
         cache.close()
     return DataChange(path, "deleted", "") if held else DataChange(path, "missing", "not in the workspace, not in the cache")
+
+
+def _files(content: Content) -> str:
+    return f"{content.files:,} {'file' if content.files == 1 else 'files'}"
 
 
 def _word(content: Content) -> str:

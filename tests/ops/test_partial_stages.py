@@ -55,7 +55,7 @@ def test_status_and_check_take_it_as_recorded(there: Project) -> None:
     assert [(change.path, change.state, change.text) for change in found.data] == [("data", "not pulled", "1 of 2 files")]
     states = {stage.stage: (stage.state, stage.reasons) for stage in found.stages}
     assert states["split"][0] == "fresh" and states["count"] == ("fresh", ())
-    assert states["one"][1] == ("data/sub: is missing",)
+    assert states["one"] == ("fresh", ())
     pull(there, ["data/sub"])
     assert check(there).clean and status(there).clean
 
