@@ -275,7 +275,7 @@ def _place(project: Project | None, remote: str, cache: str) -> Project:
                 project.remote_name(remote)
             values["remote.exec.url"] = remote
         values["core.remote"] = remote if remote in project.config.remotes() else "exec"
-        return replace(project, config=replace(project.config, values=values))
+        return replace(project, config=project.config._replace(values=values))
     if not cache:
         raise UsageError("outside of a project there is no cache", "dvcx exec-action KEY --cache DIR --remote URL")
     if not remote:

@@ -11,12 +11,12 @@ from dvcx.core.objects import TREE, Content, entry_content
 from dvcx.core.paths import contains, several
 from dvcx.core.pipeline.graph import build, order
 from dvcx.core.pipeline.schema import Stage
-from dvcx.core.staleness import FRESH, SKIPPED, Snapshot, forecast
-from dvcx.errors import NotFound
+from dvcx.core.staleness import DEP_MISSING, FRESH, SKIPPED, Snapshot, Verdict, forecast
+from dvcx.errors import NotFound, display
 from dvcx.events import Emit, ignore
 from dvcx.ops import records
 from dvcx.ops.known import KnownResults
-from dvcx.ops.looking import entry_at, observe, stored_trees
+from dvcx.ops.looking import entry_at, observe
 from dvcx.ops.placed import Parts
 from dvcx.ops.records import Tracked
 from dvcx.ops.snapshot import describe, snapshot, stage_paths
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 NOT_PULLED = "not pulled"
 UNKNOWN = "a listing to compare it with is not in the cache"
+UNTOLD = "not here, and nobody can tell what it is without the listing of"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +92,8 @@ def answer(project: Project, targets: Sequence[str], *, remote: str | None, abse
     graph = build(tracked.stages, tracked.pointers)
     stages, paths = chosen(tracked, targets)
     index = project.stat_index(emit)
-    parts = Parts(project, tracked, index, emit)
     known = KnownResults(project, emit, asking(project, stages, remote, emit))
+    parts = Parts(project, tracked, index, emit, listings=None if remote is None else known.trees())
     try:
         rules = project.rules()
         seen = observe(project, [*paths, *stage_paths(stages)], index=index, rules=rules, emit=emit)
@@ -100,7 +101,7 @@ def answer(project: Project, targets: Sequence[str], *, remote: str | None, abse
         if absent_as_recorded:
             absent = [path for path in paths if seen.get(path) is None]
             passed = [item for item in data_changes(project, tracked, absent, seen, parts, emit) if item.state == NOT_PULLED]
-            seen.update(_recorded(project, tracked, [path for path, content in seen.items() if content is None], emit))
+            seen.update(_recorded(tracked, [path for path, content in seen.items() if content is None], known))
         data = data_changes(project, tracked, paths, seen, parts, emit)
         if data:
             from dvcx.ops.linked import telling
@@ -118,17 +119,15 @@ def answer(project: Project, targets: Sequence[str], *, remote: str | None, abse
             from dvcx.ops.runs import recalled
 
             verdicts = recalled(project, verdicts)
+        found = tuple(
+            StageStatus(verdict.stage.address, verdict.state, _texts(verdict, tracked, known), verdict.plan, verdict.remote)
+            for verdict in verdicts
+        )
         index.flush()
     finally:
         known.close()
         parts.close()
         index.close()
-    found = tuple(
-        StageStatus(
-            verdict.stage.address, verdict.state, tuple(reason.text for reason in verdict.reasons), verdict.plan, verdict.remote
-        )
-        for verdict in verdicts
-    )
     remotes = _remotes(project, tracked, targets, remote, emit) if remote is not None else ()
     settled = all(verdict.state in (FRESH, SKIPPED) for verdict in verdicts)
     clean = not data and settled and not any(held.missing for held in remotes)
@@ -184,23 +183,33 @@ def chosen(tracked: Tracked, targets: Sequence[str]) -> tuple[list[Stage], list[
     return stages, paths
 
 
-def _recorded(project: Project, tracked: Tracked, absent: Sequence[str], emit: Emit) -> dict[str, Content]:
-    """Recorded contents of those absent paths that have one; below a tracked directory, where its listing is in the cache."""
+def _recorded(tracked: Tracked, absent: Sequence[str], known: KnownResults) -> dict[str, Content]:
+    """Recorded contents of those absent paths that have one; below a tracked directory, where a listing tells."""
     recorded = tracked.contents()
     found = {path: recorded[path] for path in absent if path in recorded}
-    inner = {path: owner for path in absent for owner in recorded if path not in found and contains(owner, path)}
-    if not inner:
-        return found
-    cache = project.cache(emit)
-    try:
-        for path, owner in inner.items():
+    for path in absent:
+        owner = next((owner for owner in recorded if contains(owner, path)), "")
+        if owner and path not in found:
             with contextlib.suppress(NotFound):
-                entry = entry_at(stored_trees(cache), owner, recorded[owner], path)
+                entry = entry_at(known.trees(), owner, recorded[owner], path)
                 if entry is not None:
                     found[path] = entry_content(entry)
-    finally:
-        cache.close()
     return found
+
+
+def _texts(verdict: Verdict, tracked: Tracked, known: KnownResults) -> tuple[str, ...]:
+    """The reasons in words. What lies in a tracked directory of which no listing is here is not known to be missing."""
+    texts = [reason.text for reason in verdict.reasons]
+    for number, reason in enumerate(verdict.reasons):
+        if reason.kind == DEP_MISSING:
+            contents = tracked.contents()
+            owner = next((owner for owner in contents if owner != reason.subject and contains(owner, reason.subject)), "")
+            try:
+                if owner:
+                    entry_at(known.trees(), owner, contents[owner], reason.subject)
+            except NotFound:
+                texts[number] = f"{display(reason.subject)}: {UNTOLD} {display(owner)}"
+    return tuple(texts)
 
 
 def data_changes(
