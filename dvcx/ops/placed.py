@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from dvcx.core.changes import ReadTree
@@ -26,6 +27,7 @@ from dvcx.ops.records import Tracked
 
 if TYPE_CHECKING:
     from dvcx.core.pipeline.schema import Stage
+    from dvcx.core.records import LockEntry
     from dvcx.io.store.store import Store
     from dvcx.project import Project
 
@@ -157,24 +159,56 @@ def mark_of(content: Content | None) -> Mark:
 # Asking it
 
 
+class Recorded:
+    """What is recorded of a whole project, and remembered of it: read once."""
+
+    def __init__(self, project: Project, tracked: Tracked) -> None:
+        self._project, self._tracked = project, tracked
+
+    @cached_property
+    def contents(self) -> dict[str, Content]:
+        """The recorded content of every tracked path."""
+        return self._tracked.contents()
+
+    @cached_property
+    def memory(self) -> Memory:
+        """What was placed here, or recorded."""
+        return load(self._project)
+
+    @cached_property
+    def makers(self) -> Mapping[str, str]:
+        """By output, the stage that writes it."""
+        return {out.path: stage.address for stage in self._tracked.stages for out in stage.outs}
+
+    def ran(self, stage: Stage, entry: LockEntry) -> None:
+        """A stage has another entry in the lock."""
+        self.contents.update({out.path: entry.outs[out.path] for out in stage.outs if out.cache and out.path in entry.outs})
+
+
 class Parts:
     """Tells, for one command, what directories of the workspace are together with the parts of them that were never pulled.
 
-    `listings` reads what is recorded: from the cache alone unless it is given. It opens nothing before it is asked.
+    `listings` reads what is recorded: from the cache alone unless it is given. It opens nothing before it is asked. `about` is
+    shared by those who ask for one stage after the other.
     """
 
     def __init__(
-        self, project: Project, tracked: Tracked, index: StatIndex, emit: Emit, *, listings: ReadTree | None = None
+        self,
+        project: Project,
+        tracked: Tracked,
+        index: StatIndex,
+        emit: Emit,
+        *,
+        listings: ReadTree | None = None,
+        about: Recorded | None = None,
     ) -> None:
         self._project, self._tracked, self._index, self._emit = project, tracked, index, emit
         self._given = listings
-        self._contents: dict[str, Content] | None = None
-        self._memory: Memory | None = None
+        self._about = about if about is not None else Recorded(project, tracked)
         self._nodes: dict[str, Here] = {}
         self._cache: Store | None = None
         self._made: dict[tuple[str, str], list[Entry]] = {}
         self._known: dict[tuple[str, str, str], Merged | None] = {}
-        self._makers: dict[str, str] | None = None
         self._restorable: dict[str, bool] = {}
 
     @property
@@ -194,15 +228,13 @@ class Parts:
 
     def recorded(self, path: str) -> Content | None:
         """The recorded content of a tracked path, or of a directory in one; None where nothing is, or nobody can tell."""
-        if self._contents is None:
-            self._contents = self._tracked.contents()
-        owner = _owner(self._contents, path)
+        owner = _owner(self._about.contents, path)
         if not owner:
             return None
         if owner == path:
-            return self._contents[owner]
+            return self._about.contents[owner]
         try:
-            entry = entry_at(self._read_recorded, owner, self._contents[owner], path)
+            entry = entry_at(self._read_recorded, owner, self._about.contents[owner], path)
         except NotFound:
             return None
         if entry is None or entry.kind != "dir":
@@ -214,9 +246,7 @@ class Parts:
 
         `leads` says of a directory whether to look into it, `names` of a file whether it is meant.
         """
-        if self._contents is None:
-            self._contents = self._tracked.contents()
-        for owner, content in self._contents.items():
+        for owner, content in list(self._about.contents.items()):  # another thread may add to it
             if not leads(owner) and not names(owner):
                 continue
             if os.path.lexists(f"{self._project.root}/{owner}") or self.here(owner).anything:
@@ -237,13 +267,9 @@ class Parts:
 
     def here(self, path: str) -> Here:
         """What is remembered of a path."""
-        if self._memory is None:
-            self._memory = load(self._project)
-        if self._contents is None:
-            self._contents = self._tracked.contents()
-        owner = _owner(self._contents, path) or path
+        owner = _owner(self._about.contents, path) or path
         if owner not in self._nodes:
-            self._nodes[owner] = here_of(self._memory.get(owner, {}))
+            self._nodes[owner] = here_of(self._about.memory.get(owner, {}))
         return here_at(self._nodes[owner], path[len(owner) + 1 :], self._read_here, owner)
 
     def away(self, path: str) -> Content | None:
@@ -251,22 +277,19 @@ class Parts:
 
         None as well where an output is in the cache with all its stage wrote (`repro` restores it), and for outputs git keeps.
         """
-        if self._contents is None:
-            self._contents = self._tracked.contents()
-        owner = _owner(self._contents, path)
+        contents = self._about.contents
+        owner = _owner(contents, path)
         if not owner or self.here(path).anything:
             return None
         if owner not in self._tracked.pointers and self._is_restorable(owner):
             return None
-        return self._contents[owner] if path == owner else content_at(self._read_recorded, owner, self._contents[owner], path)
+        return contents[owner] if path == owner else content_at(self._read_recorded, owner, contents[owner], path)
 
     def _is_restorable(self, out: str) -> bool:
         """Whether the cache has all that the stage of an output wrote."""
         from dvcx.ops.transfer import holds
 
-        if self._makers is None:
-            self._makers = {out.path: stage.address for stage in self._tracked.stages for out in stage.outs}
-        address = self._makers[out]
+        address = self._about.makers[out]
         if address not in self._restorable:
             self._restorable[address] = holds(self._opened(), self._tracked.lock[address].outs)
         return self._restorable[address]

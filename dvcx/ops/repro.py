@@ -45,7 +45,7 @@ from dvcx.ops.inputs import names_matching
 from dvcx.ops.known import KnownResults
 from dvcx.ops.ledger import Ledger
 from dvcx.ops.looking import observe
-from dvcx.ops.placed import Parts, mark_of
+from dvcx.ops.placed import Parts, Recorded, mark_of
 from dvcx.ops.pulling import Pulling, asked_for, lacking
 from dvcx.ops.records import Tracked
 from dvcx.ops.running import (
@@ -253,6 +253,7 @@ class _Repro:
         self._force, self._keep_going = force, keep_going
         self._rules = project.rules()
         self._lock = dict(tracked.lock)
+        self._about = Recorded(project, Tracked(tracked.pointers, tracked.stages, self._lock))
         self.runs: dict[str, StageRun] = {}
         """What came of each stage so far."""
         self.away: dict[str, int] = {}
@@ -396,7 +397,8 @@ class _Repro:
                 git.ignore_all(self._project.root, inside)
 
     def _snapshot(self, shop: Workshop, stage: Stage, locked: LockEntry | None) -> Snapshot:
-        parts = Parts(shop.project, Tracked(self._tracked.pointers, self._tracked.stages, self._lock), shop.index, shop.emit)
+        tracked = Tracked(self._tracked.pointers, self._tracked.stages, self._lock)
+        parts = Parts(shop.project, tracked, shop.index, shop.emit, about=self._about)
         try:
             entries = {} if locked is None else {stage.address: locked}
             asked = shop.floor.asked
@@ -464,7 +466,7 @@ class _Repro:
             if entry != self._lock.get(stage.address) or waited.at_all or seen is None:
                 # Somebody else may have run it by now; then there is nothing to do.
                 if entry is not None:
-                    self._lock[stage.address] = entry
+                    self._note(stage, entry)
                 seen = self._look(shop, stage)
                 if seen.fresh(force=self._force and not waited.same) or (waited.same and _ran_since(shop, stage, began, seen)):
                     return StageRun(stage.address, "unchanged", (), 0.0)
@@ -473,15 +475,20 @@ class _Repro:
             started = time.monotonic()
             restored = None if self._force else restore(shop, stage, seen.now, seen.locked, seen.reasons)
             if restored is not None:
-                self._lock[stage.address] = restored.entry
+                self._note(stage, restored.entry)
                 how = KNOWN if restored.away else "restored"
                 return StageRun(stage.address, how, words, time.monotonic() - started, remote=restored.remote)
             seen = self._ready(shop, stage, seen)
             errands = shop.floor.errands
             away = errands is not None and errands.takes(stage)
             entry, seconds = (errands.run if away and errands is not None else run)(shop, stage, seen.now, seen.reasons)
-            self._lock[stage.address] = entry
+            self._note(stage, entry)
             return StageRun(stage.address, "ran", words or ("--force",), seconds)
+
+    def _note(self, stage: Stage, entry: LockEntry) -> None:
+        with self._floor.lock:
+            self._lock[stage.address] = entry
+            self._about.ran(stage, entry)
 
     def _failed(self, stage: Stage, error: DvcxError, blocked: tuple[Stage, ...]) -> bool:
         if isinstance(error, Busy):
