@@ -173,4 +173,4 @@ def _with_settings(project: Project, overrides: dict[str, Any]) -> Project:
     from dataclasses import replace
 
     config = project.config
-    return replace(project, config=replace(config, values={**config.values, **overrides}))
+    return replace(project, config=config._replace(values={**config.values, **overrides}))

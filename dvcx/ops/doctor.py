@@ -177,7 +177,7 @@ def _remotes(project: Project) -> tuple[RemoteHealth, ...]:
 def _ask(project: Project, name: str) -> RemoteHealth:
     url = project.config.remote(name)["url"]
     values = {**project.config.values, f"remote.{name}.timeout": min(5, int(project.config.get(f"remote.{name}.timeout")))}
-    hasty = replace(project, config=replace(project.config, values=values))
+    hasty = replace(project, config=project.config._replace(values=values))
     try:
         store = hasty.remote(name, ignore)
         try:

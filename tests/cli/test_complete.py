@@ -98,18 +98,30 @@ def test_the_scripts(tmp_path: Path, shell: str) -> None:
         subprocess.run([shell, *syntax], input=ran.stdout, text=True, check=True, timeout=60)
 
 
-def test_bash_completes(tmp_path: Path) -> None:
-    bash = shutil.which("bash")
-    if bash is None:
-        pytest.skip("no bash")
-    program = tmp_path / "bin" / "dvcx"
-    program.parent.mkdir()
-    program.write_text(f"#!/bin/sh\nPYTHONPATH='{SOURCE}' exec '{sys.executable}' -m dvcx \"$@\"\n")
-    program.chmod(0o755)
-    script = 'eval "$(dvcx completion bash)"; COMP_WORDS=(dvcx remote d); COMP_CWORD=2; _dvcx; echo "${COMPREPLY[@]}"'
+# What a person types and the shell makes of it; zsh completes only on a terminal.
+TYPED = {
+    "bash": 'eval "$(dvcx completion bash)"; COMP_WORDS=(dvcx remote d); COMP_CWORD=2; _dvcx; echo "${COMPREPLY[@]}"',
+    "fish": "dvcx completion fish | source; complete -C 'dvcx remote d' | string replace -r '\t.*' ''",
+    "zsh": """zmodload zsh/zpty; zpty w zsh -f -i
+zpty -w w 'autoload -Uz compinit; compinit -u -D; eval "$(dvcx completion zsh)"; print rea""dy'
+zpty -r -m w told '*ready*'
+zpty -w -n w $'dvcx remote d\t'
+zpty -r -m w told '*dvcx remote default*'
+print default""",
+}
+
+
+@pytest.mark.parametrize("shell", TYPED)
+def test_a_shell_completes(shell: str, tmp_path: Path) -> None:
+    program = shutil.which(shell)
+    if program is None:
+        pytest.skip(f"no {shell}")
+    dvcx = tmp_path / "bin" / "dvcx"
+    dvcx.parent.mkdir()
+    dvcx.write_text(f"#!/bin/sh\nPYTHONPATH='{SOURCE}' exec '{sys.executable}' -m dvcx \"$@\"\n")
+    dvcx.chmod(0o755)
     env = environment()
-    env["PATH"] = f"{program.parent}:{env['PATH']}"
-    ran = subprocess.run(
-        [bash, "-c", script], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60, check=False
-    )
+    env["PATH"] = f"{dvcx.parent}:{env['PATH']}"
+    words = [program, "-c", TYPED[shell]]
+    ran = subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120, check=False)
     assert (ran.stdout, ran.stderr) == ("default\n", "")

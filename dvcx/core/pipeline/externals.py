@@ -9,9 +9,9 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from dvcx.core.paths import MAX_PATH
+from dvcx.core.pipeline import checking
 from dvcx.errors import UnsafeInput, UsageError, display
 
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://").match
 WEB = ("http", "https")
 _LOGINS = ("ssh", "sftp")
 """Schemes whose addresses may name a user; never a password."""
@@ -29,7 +29,7 @@ def address_of(written: str, base: str, where: str) -> str:
     A url, an absolute path, or a path that begins with `..` as seen from the project's root. Raises `UsageError` for a url with
     credentials, `UnsafeInput` for what cannot be an address.
     """
-    if _URL(written):
+    if is_url(written):
         return _url(written, where)
     if written[:1] != "/" and ".." not in written:
         return ""
@@ -48,7 +48,7 @@ def address_of(written: str, base: str, where: str) -> str:
 
 def is_url(address: str) -> bool:
     """Whether the address of an external input is a url, not a path."""
-    return bool(_URL(address))
+    return bool(checking.is_url(address))
 
 
 def pin(entry: Mapping[str, Any], where: str) -> str:
