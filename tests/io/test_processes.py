@@ -6,6 +6,7 @@ import faulthandler
 import fcntl
 import os
 import signal
+import threading
 import time
 
 import pytest
@@ -43,13 +44,14 @@ def test_many_helpers_and_a_pipe_of_one_page(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_signal_while_helpers_begin_ends_them_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    real, pids, parent = os.fork, [], os.getpid()
+    real, pids, here = os.fork, [], threading.get_ident()
 
     def fork() -> int:
         pid = real()
         if pid:
             pids.append(pid)
-            os.kill(parent, signal.SIGINT)
+            # To this thread: pytest-xdist has others, and helpers are only started where there are none.
+            signal.pthread_kill(here, signal.SIGINT)
         return pid
 
     monkeypatch.setattr(os, "fork", fork)

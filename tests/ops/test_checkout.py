@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from dvcx.core.objects import FILE, Entry
 from dvcx.core.packing import SMALL
 from dvcx.errors import Conflict, IntegrityError, NotFound, UnsafeInput
+from dvcx.events import ignore
 from dvcx.io.hashing import digest
 from dvcx.io.store.store import object_name
 from dvcx.ops import cache as cache_ops
@@ -18,6 +20,7 @@ from dvcx.ops.add import add
 from dvcx.ops.checkout import CheckedOut, PathChange, checkout
 from dvcx.ops.commit import commit
 from dvcx.ops.init import init
+from dvcx.ops.placing import unsaved
 from dvcx.ops.status import status
 from dvcx.project import Project, open_project
 from tests.ops.trying import again, commit_all, pointer, run_git, seen, setting, text, wipe_cache, write
@@ -394,3 +397,18 @@ def test_links_into_a_cache_that_moved_or_lost_its_objects(project: Project, tmp
         assert os.path.islink(f"{moved}/f") and os.path.islink(f"{moved}/d/a")
     finally:
         os.rename(moved, project.root)
+
+
+def test_bytes_of_another_seal_are_not_saved_by_their_id(project: Project) -> None:
+    """Of an object in a pack as of one that stands alone: a forged twin in the cache is no copy of what would be overwritten."""
+    write(project, {**{f"d/{number}": f"file {number}" for number in range(120)}, "f": "x" * (SMALL + 1)})
+    add(project, ["d", "f"])
+    cache = project.cache(ignore)
+    try:
+        for data in ("file 7", "x" * (SMALL + 1)):
+            names = digest(data.encode(), "xxh128")
+            entry = Entry("f", FILE, len(data), names.id, names.seal)
+            assert unsaved(cache, [("f", entry)]) == []
+            assert unsaved(cache, [("f", entry._replace(seal="0" * 64))])
+    finally:
+        cache.close()
