@@ -91,6 +91,8 @@ def status_lines(face: Face, result: Status, *, verb: str = "status") -> Iterabl
             yield ""
         yield "Skipped stages:"
         yield from output.columns([(display(stage.stage), display("; ".join(stage.reasons))) for stage in skipped], "  ")
+        if not result.data and not stages:
+            yield ""
     if not result.data and not stages:
         if not result.tracked and not result.stages:
             yield "nothing is tracked yet"

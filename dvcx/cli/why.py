@@ -62,6 +62,8 @@ def _lines(face: Face, result: Why) -> Iterable[str]:
         yield from _path(face, path)
     for stage in result.stages:
         yield from _stage(face, stage)
+    if face.here and result.stages:
+        yield "(reasons name paths from the project's root)"
     plans = {"would restore": result.restore, "would run": result.run, "might run": result.might_run}
     rest = {plan: [stage for stage in stages if stage not in _named(result)] for plan, stages in plans.items()}
     if any(rest.values()):

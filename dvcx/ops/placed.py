@@ -182,6 +182,10 @@ class Parts:
         """All stages of the project."""
         return self._tracked.stages
 
+    def tracks(self, path: str) -> bool:
+        """Whether a path is tracked, or written by a stage."""
+        return bool(self._tracked.owner(path))
+
     def close(self) -> None:
         """Release the cache."""
         if self._cache is not None:

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 from dvcx.core.globs import fixed_part
 from dvcx.core.objects import Content
 from dvcx.core.paths import contains
-from dvcx.core.pipeline.dependencies import files_wanted
+from dvcx.core.pipeline.dependencies import condition_files, files_wanted
 from dvcx.core.pipeline.graph import Graph, find
 from dvcx.core.pipeline.schema import Stage
 from dvcx.core.records import LockEntry
 from dvcx.core.staleness import Snapshot, Values
 from dvcx.errors import NotFound, display
-from dvcx.ops.inputs import condition_files
 from dvcx.ops.records import Tracked
 from dvcx.ops.transfer import Only
 
@@ -143,7 +142,7 @@ def _way_to(path: str) -> Only:
 
 def params_files(stage: Stage) -> list[str]:
     """The files whose values a stage, or its condition, reads."""
-    return list(dict.fromkeys([*(of.file for of in stage.params), *(condition_files(stage) if stage.when else ())]))
+    return list(dict.fromkeys([*(of.file for of in stage.params), *condition_files(stage)]))
 
 
 def lacking(stage: Stage, path: str) -> NotFound:

@@ -60,7 +60,7 @@ def matching(project: Project, stage: str = "") -> Iterator[Run]:
 
 
 def recalled(project: Project, verdicts: Sequence[Verdict]) -> tuple[Verdict, ...]:
-    """The verdicts, those on stages that will run and whose last run is remembered and did not end well with a word about it."""
+    """The verdicts; those on stages that will run have a word about their last run, if it is remembered and did not end well."""
     waiting = {verdict.stage.address for verdict in verdicts if verdict.plan in (WOULD_RUN, MIGHT_RUN)}
     told: dict[str, str] = {}
     for name in record.names(project.state_dir)[:LOOKED_AT] if waiting else ():
@@ -78,7 +78,12 @@ def _ending(run: Run) -> str:
     said = run.error.partition(f"'{display(run.stage)}': ")[2] or run.error
     for command in run.command:
         said = said.removesuffix(f": {display(command)}")
-    ways = {record.FAILED: f"failed: {said}", record.STOPPED: "was stopped", record.LOST: "was cut off: dvcx was killed"}
+    ways = {
+        record.RUNNING: "is not over yet",
+        record.FAILED: f"failed: {said}",
+        record.STOPPED: "was stopped",
+        record.LOST: "was cut off: dvcx was killed",
+    }
     return f"its last run, at {iso(run.began)}, {ways[run.state]}; see dvcx log {run.stage}" if run.state in ways else ""
 
 

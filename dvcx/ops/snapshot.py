@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from dvcx.core.changes import differences, file_changes, summarise
 from dvcx.core.objects import BLOB, TREE, Content
-from dvcx.core.pipeline.dependencies import externals
+from dvcx.core.pipeline.dependencies import condition_files, externals
 from dvcx.core.pipeline.schema import Stage
 from dvcx.core.records import LockEntry
 from dvcx.core.staleness import Snapshot
@@ -19,7 +19,7 @@ from dvcx.events import Emit, Warned
 from dvcx.io import files
 from dvcx.io.statindex import StatIndex
 from dvcx.io.workspace import Rules
-from dvcx.ops.inputs import add_unseen, condition_files, environment_digests, unwanted, used_files
+from dvcx.ops.inputs import add_unseen, environment_digests, unwanted, used_files
 from dvcx.ops.looking import observe, stored_trees
 from dvcx.ops.placed import Parts
 from dvcx.project import command_environment
@@ -107,7 +107,7 @@ def snapshot(
         now = now._replace(
             used=used,
             env=environment_digests((name for stage in chosen for name in stage.execution.env), command_environment()),
-            unwanted=unwanted(gated, params),
+            unwanted=unwanted(gated, params, parts.tracks) if patience == SHORT else unwanted(gated, params),
         )
         read_outside = [stage for stage in chosen if stage.address not in now.unwanted and (patience == LONG or not stage.frozen)]
         outside = {want.value: want.pinned for stage in read_outside for want in externals(stage)}

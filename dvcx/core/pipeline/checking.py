@@ -94,8 +94,9 @@ def texts(document: Document, at: Place, value: object, *, single: bool = False)
     """A list of texts, with `single` one text as well; () for nothing."""
     if value is None:
         return ()
-    if single and isinstance(value, str):
-        return (value,)
+    if single and not isinstance(value, list):
+        expect(document, at, value, str)
+        return (str(value),)
     expect(document, at, value, list)
     assert isinstance(value, list)
     for number, item in enumerate(value):

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from dvcx.core.globs import Globs, fixed_part
 from dvcx.core.paths import contains, parent, path_problem, resolve
-from dvcx.core.pipeline.schema import DATASET, FILE_NAME, Dataset, Stage, Want, address
+from dvcx.core.pipeline.schema import DATASET, FILE_NAME, PARAMS_FILE, Dataset, Stage, Want, address
 from dvcx.core.records import is_record
 from dvcx.core.spelling import did_you_mean
 from dvcx.errors import Conflict, NotFound, UnsafeInput, display
@@ -30,6 +30,25 @@ def files_wanted(stage: Stage) -> tuple[Want, ...]:
 def externals(stage: Stage) -> tuple[Want, ...]:
     """The inputs of a stage that lie outside the project."""
     return tuple(want for want in stage.wants if want.kind == EXTERNAL)
+
+
+def condition_files(stage: Stage) -> list[str]:
+    """The params files that a stage's `when` reads, as paths of the project."""
+    if not stage.when:
+        return []
+    # Few stages have any; the others do not pay for them.
+    from dvcx.core.pipeline.conditions import files_of, parse_condition
+
+    found: list[str] = []
+    for text in stage.when:
+        where = condition_place(stage, text)
+        found += [resolve(stage.wdir, file or PARAMS_FILE, where) for file in files_of(parse_condition(text, where))]
+    return found
+
+
+def condition_place(stage: Stage, text: str) -> str:
+    """Where a condition is written, for messages."""
+    return f"{stage.told(text)}: when"
 
 
 def settled(stages: Sequence[Stage], datasets: Iterable[Dataset], root: str) -> tuple[Stage, ...]:
