@@ -248,8 +248,7 @@ def _read_handle(handle: int, path: str, limit: int) -> bytes:
     if facts.st_size > limit:
         raise _unsafe(path, f"it is larger than {amount(limit)}")
     data = os.read(handle, facts.st_size + 1)
-    if len(data) <= facts.st_size:
-        # A short read of a regular file is its end.
+    if len(data) == facts.st_size:
         return data
     while len(data) <= limit:
         more = os.read(handle, limit + 1 - len(data))

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from dvcx.core.objects import TREE
 from dvcx.core.packing import SMALL
 from dvcx.core.paths import several
-from dvcx.core.pipeline.graph import build
 from dvcx.core.pipeline.schema import Stage
 from dvcx.core.staleness import Snapshot, judge, lock_entry
 from dvcx.errors import Conflict, NotFound, display
@@ -66,7 +65,6 @@ def _is_here(project: Project, path: str) -> bool:
 
 def _stale(project: Project, targets: Sequence[str], emit: Emit) -> list[Stage]:
     tracked = records.load(project)
-    build(tracked.stages, tracked.pointers)
     stages, _ = chosen(tracked, targets)
     index = project.stat_index(emit)
     parts = Parts(project, tracked, index, emit)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from dvcx.core.objects import ALGORITHMS, TREE, Content, check_seal
 from dvcx.core.pipeline.dependencies import files_wanted, spec
-from dvcx.core.pipeline.graph import build, find
+from dvcx.core.pipeline.graph import find
 from dvcx.core.pipeline.schema import Stage
 from dvcx.core.records import Action, Asked, Request, Terms
 from dvcx.core.staleness import Snapshot, request
@@ -90,7 +90,7 @@ def exec_action(
 def make_request(project: Project, target: str, *, remote: str = "", emit: Emit = ignore) -> Executed:
     """Keep the request of a stage, as it would run now, and all its inputs, in the cache and on a remote ("": only the cache)."""
     tracked = records.load(project)
-    found = find(build(tracked.stages, tracked.pointers), target)
+    found = find(tracked.graph, target)
     if len(found) != 1:
         raise UsageError(f"'{display(target)}' names {len(found)} stages", "name one stage")
     (stage,) = found

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dvcx.core.documents import Document
@@ -13,7 +12,7 @@ from dvcx.core.globs import WILDCARD, Globs, fixed_part
 from dvcx.core.objects import TREE, Content
 from dvcx.core.paths import contains, join, parent, relative, resolve, several
 from dvcx.core.pipeline.dependencies import link, settled
-from dvcx.core.pipeline.graph import build
+from dvcx.core.pipeline.graph import Graph, build
 from dvcx.core.pipeline.memory import dump_pipeline, load_pipeline
 from dvcx.core.pipeline.schema import Pipeline, Stage, address, parse_pipeline, split_address
 from dvcx.core.records import (
@@ -42,13 +41,14 @@ MAX_PIPELINE = 1 << 20
 class Tracked(NamedTuple):
     """All records. `pointers` by tracked path with the pointer's file; lock entries by stage address, project paths.
 
-    `pipelines` are what each dvcx.yaml says, by its path in the project.
+    `graph` is that of the stages and pointers; `pipelines` are what each dvcx.yaml says, by its path in the project.
     """
 
     pointers: Mapping[str, tuple[str, Pointer]]
     stages: tuple[Stage, ...]
     lock: Mapping[str, LockEntry]
-    pipelines: Mapping[str, Pipeline] = MappingProxyType({})
+    graph: Graph
+    pipelines: Mapping[str, Pipeline]
 
     def contents(self) -> dict[str, Content]:
         """Recorded content of every tracked path: pointers, and the cached outputs of stages that have run."""
@@ -162,8 +162,7 @@ def _tracked(
     if not prefix:
         entries.update(_finished_since(project, names, read))
     stages = linked(pipelines, project.root)
-    build(stages, pointers)
-    return Tracked(pointers, stages, entries, pipelines)
+    return Tracked(pointers, stages, entries, build(stages, pointers), pipelines)
 
 
 def maps_of(pipelines: Mapping[str, Pipeline]) -> dict[str, str]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from dvcx.core.objects import Content
 from dvcx.core.partial import Mark
 from dvcx.core.paths import contains, parent, several
-from dvcx.core.pipeline.graph import Graph, build, order
+from dvcx.core.pipeline.graph import Graph, order
 from dvcx.core.pipeline.maps import first_part, meant, reached, unseen
 from dvcx.core.pipeline.schema import Stage
 from dvcx.core.records import LockEntry
@@ -200,7 +200,7 @@ def _plan(
     write files for which there is a stage each have their turn before the rest is known.
     """
     tracked = records.load(project)
-    graph = build(tracked.stages, tracked.pointers)
+    graph = tracked.graph
     maps = {} if whole else records.maps_of(tracked.pipelines)
     asked = meant(graph, targets, maps, runs)
     chosen = order(graph, asked, downstream=downstream, single=single_item)
@@ -253,7 +253,8 @@ class _Repro:
         self._force, self._keep_going = force, keep_going
         self._rules = project.rules()
         self._lock = dict(tracked.lock)
-        self._about = Recorded(project, Tracked(tracked.pointers, tracked.stages, self._lock))
+        self._now = tracked._replace(lock=self._lock)
+        self._about = Recorded(project, self._now)
         self.runs: dict[str, StageRun] = {}
         """What came of each stage so far."""
         self.away: dict[str, int] = {}
@@ -397,8 +398,7 @@ class _Repro:
                 git.ignore_all(self._project.root, inside)
 
     def _snapshot(self, shop: Workshop, stage: Stage, locked: LockEntry | None) -> Snapshot:
-        tracked = Tracked(self._tracked.pointers, self._tracked.stages, self._lock)
-        parts = Parts(shop.project, tracked, shop.index, shop.emit, about=self._about)
+        parts = Parts(shop.project, self._now, shop.index, shop.emit, about=self._about)
         try:
             entries = {} if locked is None else {stage.address: locked}
             asked = shop.floor.asked
@@ -595,7 +595,7 @@ def _forecast(
     project: Project, targets: Sequence[str], *, force: bool, single_item: bool, downstream: bool, pull: bool, emit: Emit
 ) -> Reproduced:
     tracked = records.load(project)
-    graph = build(tracked.stages, tracked.pointers)
+    graph = tracked.graph
     chosen = order(graph, targets, downstream=downstream, single=single_item)
     index = project.stat_index(emit)
     remotes = Results(project, keys=len(chosen), patient=pull, emit=emit)

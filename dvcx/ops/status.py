@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from dvcx.core.objects import TREE, Content, entry_content
 from dvcx.core.paths import contains, several
-from dvcx.core.pipeline.graph import build, order
+from dvcx.core.pipeline.graph import order
 from dvcx.core.pipeline.schema import Stage
 from dvcx.core.staleness import DEP_MISSING, FRESH, SKIPPED, Snapshot, Verdict, forecast
 from dvcx.errors import NotFound, display
@@ -89,7 +89,7 @@ def answer(project: Project, targets: Sequence[str], *, remote: str | None, abse
     """The work of `status`. `absent_as_recorded` takes data that is not in the workspace to be what its record says."""
     targets = several(targets)
     tracked = records.load(project)
-    graph = build(tracked.stages, tracked.pointers)
+    graph = tracked.graph
     stages, paths = chosen(tracked, targets)
     index = project.stat_index(emit)
     known = KnownResults(project, emit, asking(project, stages, remote, emit))

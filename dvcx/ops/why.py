@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from dvcx.core.objects import Content, entry_content
 from dvcx.core.paths import contains, several
-from dvcx.core.pipeline.graph import Graph, build, order
+from dvcx.core.pipeline.graph import Graph, order
 from dvcx.core.pipeline.schema import Stage
 from dvcx.core.reasons import compared
 from dvcx.core.records import POINTER_SUFFIX
@@ -99,7 +99,7 @@ def why(
     if not targets:
         raise UsageError("why what? No stage or path is named", "dvcx why STAGE; dvcx status names those that are stale")
     tracked = records.load(project)
-    graph = build(tracked.stages, tracked.pointers)
+    graph = tracked.graph
     subjects = [_subject(tracked, graph, target) for target in targets]
     stages = {address: None for subject in subjects for address in subject.stages}
     chosen = order(graph, tuple(stages)) if stages else ()

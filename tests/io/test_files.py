@@ -236,6 +236,13 @@ def test_a_short_write_is_completed_and_a_lying_one_found(root: Path, monkeypatc
     assert (root / "x").read_bytes() == b"0123456789" and names(root) == ["data", "x"]
 
 
+def test_a_short_read_is_not_the_end(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (root / "x").write_bytes(b"0123456789")
+    real = os.read
+    monkeypatch.setattr(os, "read", lambda handle, count: real(handle, min(count, 3)))
+    assert files.read_record(str(root), "x", 10) == b"0123456789"
+
+
 def test_an_interrupt_leaves_no_temporary(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(handle: int) -> None:
         raise KeyboardInterrupt
