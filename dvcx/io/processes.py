@@ -36,22 +36,30 @@ def available() -> bool:
 
 def belongs(group: int, variable: str) -> bool:
     """Whether a process of this group runs with `variable` ("NAME=value") in its environment; False where nobody can tell."""
-    wanted = variable.encode("utf-8", "surrogateescape")
+    return any(_runs_with(pid, (variable,)) for pid, its_group in _processes() if its_group == group)
+
+
+def groups_with(*variables: str) -> set[int]:
+    """The process groups, but for our own, in which one runs with all these in its environment; none where nobody can tell."""
+    return {group for pid, group in _processes() if group != os.getpgrp() and _runs_with(pid, variables)}
+
+
+def _processes() -> Iterator[tuple[str, int]]:
+    """Every process, by its number and group (Linux)."""
     try:
         pids = [name for name in os.listdir("/proc") if name.isdecimal()]
     except OSError:
-        return False
+        return
     for pid in pids:
-        try:
-            with open(f"/proc/{pid}/stat", "rb") as file:
-                # The name of the program, in brackets, may hold anything; state, parent and group come after it.
-                if int(file.read(4096).rpartition(b")")[2].split()[2]) != group:
-                    continue
-            with open(f"/proc/{pid}/environ", "rb") as file:
-                if wanted in file.read(1 << 20).split(b"\0"):
-                    return True
-        except (OSError, ValueError, IndexError):
-            continue
+        with contextlib.suppress(OSError, ValueError, IndexError), open(f"/proc/{pid}/stat", "rb") as file:
+            # The name of the program, in brackets, may hold anything; state, parent and group come after it.
+            yield pid, int(file.read(4096).rpartition(b")")[2].split()[2])
+
+
+def _runs_with(pid: str, variables: Sequence[str]) -> bool:
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/environ", "rb") as file:
+        found = file.read(1 << 20).split(b"\0")
+        return all(variable.encode("utf-8", "surrogateescape") in found for variable in variables)
     return False
 
 

@@ -50,6 +50,7 @@ from dvcx.ops.pulling import Pulling, asked_for, lacking
 from dvcx.ops.records import Tracked
 from dvcx.ops.running import (
     MARK,
+    PROJECT,
     Floor,
     Interrupted,
     Stopped,
@@ -143,12 +144,12 @@ def repro(
     if dry_run:
         return _forecast(project, targets, force=force, single_item=single_item, downstream=downstream, pull=pull, emit=emit)
     environment = command_environment()
-    if environment.get(MARK) and environment.get("DVCX_PROJECT") == project.root:
+    if environment.get(MARK) and environment.get(PROJECT) == project.root:
         raise Conflict(
             f"stage '{display(environment[MARK])}' runs 'dvcx repro' in its own project: it would wait for itself",
             "let dvcx.yaml say what depends on what instead",
         )
-    environment["DVCX_PROJECT"] = project.root
+    environment[PROJECT] = project.root
     emit = one_at_a_time(emit)
     runs: dict[str, StageRun] = {}
     codes: set[int] = set()

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from dvcx.ops.pulling import Pulling
     from dvcx.project import Project
 
-MARK = "DVCX_STAGE"
+MARK, PROJECT = "DVCX_STAGE", "DVCX_PROJECT"
 GROUP = ".group"
 KEPT_FAILED = 10
 """So many failed attempts' outputs are kept for a look."""
@@ -141,7 +141,7 @@ def alone_with(shop: Workshop, stage: Stage) -> Iterator[Waited]:
         at_all |= _take_share(shop, stage, held)
         if shop.floor.stopping.is_set():
             raise Stopped(f"stage '{display(stage.address)}' was not started", "run dvcx repro again")
-        _end_orphan(f"{path}{GROUP}")
+        _end_orphan(shop.project, f"{path}{GROUP}")
         aside = aside_of(shop.project, stage.address)
         if os.path.lexists(aside):
             with shop.holding(stage):
@@ -211,15 +211,18 @@ def end_orphans(project: Project) -> None:
             guard, mark, _ = name.partition(GROUP)
             if mark:
                 with contextlib.suppress(Busy), lock.hold(f"{directory}/{guard}", command="dvcx repro", timeout=0):
-                    _end_orphan(f"{directory}/{name}")
+                    _end_orphan(project, f"{directory}/{name}")
 
 
-def _end_orphan(note: str) -> None:
+def _end_orphan(project: Project, note: str) -> None:
     """End the command noted here, which must not write beside the next one. Linux tells whether it is still ours."""
     try:
         with open(note, encoding="utf-8", errors="surrogateescape") as file:
             group, address = file.read().split("\n")[:2]
-        if processes.belongs(int(group), f"{MARK}={address}"):
+        if not int(group):  # it was killed while the command began
+            for begun in processes.groups_with(f"{MARK}={address}", f"{PROJECT}={project.root}"):
+                end_group(begun)
+        elif processes.belongs(int(group), f"{MARK}={address}"):
             end_group(int(group))
     except FileNotFoundError:
         return
@@ -423,6 +426,7 @@ def is_there(project: Project) -> bool:
 def _command(shop: Workshop, stage: Stage, commands: Sequence[str], directory: str, listener: Listener) -> Outcome:
     """Run the commands. Their process group is noted meanwhile, so that it can be found when dvcx itself is killed."""
     note = f"{stage_file(shop.project, stage.address)}{GROUP}"
+    _note_group(note, 0, stage)
     try:
         outcome = run_commands(
             commands,
@@ -442,8 +446,14 @@ def _command(shop: Workshop, stage: Stage, commands: Sequence[str], directory: s
 
 
 def _note_group(path: str, pid: int, stage: Stage) -> None:
-    with contextlib.suppress(OSError), open(path, "w", encoding="utf-8", errors="surrogateescape") as file:
-        file.write(f"{pid}\n{stage.address}\n")
+    # Always of the same length, and written over: a kill finds one or the other.
+    text = f"{pid:010}\n{stage.address}\n".encode("utf-8", "surrogateescape")
+    with contextlib.suppress(OSError):
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.pwrite(handle, text, 0)
+        finally:
+            os.close(handle)
 
 
 def _failure(stage: Stage, outcome: Outcome, *, interrupted: bool) -> StageFailed:

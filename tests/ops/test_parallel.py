@@ -172,8 +172,12 @@ def test_a_terminate_ends_all_at_once(project: Project) -> None:
     assert next(iter(runs(project).items)).state == "stopped"
 
 
-def test_a_killed_repro_loses_no_finished_stage_and_its_command_is_ended(project: Project) -> None:
-    """Items 3, 5, 11: what was finished is recorded, what was not runs again, and nobody writes beside it."""
+@pytest.mark.parametrize("noted", [True, False], ids=["running", "beginning"])
+def test_a_killed_repro_loses_no_finished_stage_and_its_command_is_ended(project: Project, noted: bool) -> None:
+    """Items 3, 5, 11: what was finished is recorded, what was not runs again, and nobody writes beside it.
+
+    Also when it was killed after the command began, and before it could note which one that is.
+    """
     loop = "while true; do echo old >> b; sleep 0.05; done"
     quick = [f"q{number}" for number in range(5)]
     bodies: dict[str, dict[str, Any]] = {name: {"cmd": f"echo {name} > {name}", "outs": [name]} for name in quick}
@@ -184,6 +188,8 @@ def test_a_killed_repro_loses_no_finished_stage_and_its_command_is_ended(project
     running.kill()
     running.communicate()
     os.kill(int(text(project, "pid")), 0)  # it lives on
+    (note,) = Path(project.state_dir, "stages").glob("*.group")
+    note.write_bytes((note.read_bytes()[:10] if noted else b"0" * 10) + note.read_bytes()[10:])
     assert {item.stage: item.state for item in runs(project).items}["b"] == "lost"
     bodies["b"]["cmd"] = "echo new > b"
     project = stages(project, **bodies)
