@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-# Machines that run tests are slow at times; an example has no deadline.
-settings.register_profile("dvcx", deadline=None)
+# Machines that run tests are slow at times; an example has no deadline, and making the first ones may take its time.
+settings.register_profile("dvcx", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("dvcx")
 
 _DROPPED = ("GIT_", "AWS_", "DVCX_", "XDG_", "AZURE_", "GOOGLE_", "SSH_ASKPASS")

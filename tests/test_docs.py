@@ -282,6 +282,27 @@ def test_every_decision_has_its_parts() -> None:
         assert parts == ["Context", "Choice", "Alternatives", "Consequences"], page.name
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_a_file_to_write_is_called_by_its_name(page: Path) -> None:
+    text: list[str] = []
+    fenced = False
+    for line in page.read_text().splitlines():
+        if line.startswith("```"):
+            fenced, text = not fenced, []
+        elif found := re.fullmatch(r"<!-- file: (.*) -->", line):
+            # The comment is not seen by readers.
+            assert any(f"`{found[1]}`" in before for before in text), f"{name_of(page)}: {found[1]}"
+        elif not fenced:
+            text.append(line)
+
+
+def test_the_map_shows_every_file_of_the_lower_rooms() -> None:
+    page = (DOCS / "architecture.md").read_text()
+    for room in ("core", "core/pipeline", "io"):
+        names = {path.stem for path in (ROOT / "dvcx" / room).iterdir() if not path.name.startswith("_")}
+        assert {name for name in names if not re.search(rf"\b{name}\b", page)} == set(), room
+
+
 def test_the_picture_is_of_this_program() -> None:
     tree = ElementTree.parse(DOCS / "images" / "session.svg")
     text = "\n".join("".join(node.itertext()) for node in tree.iter() if node.tag.endswith("text")).replace("\xa0", " ")

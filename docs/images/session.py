@@ -61,7 +61,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         text = _play(Path(scratch))
     console = Console(record=True, width=WIDTH, file=io.StringIO())
-    console.print(text, end="")
+    console.print(text, end="\n ")  # the picture ends at the middle of the last line
     svg = console.export_svg(title="", theme=THEME, code_format=FORMAT, unique_id="session")
     svg = re.sub(r"\d+\.\d{3,}", lambda number: f"{float(number[0]):.1f}", svg)
     svg = "\n".join(line.rstrip() for line in svg.splitlines()) + "\n"

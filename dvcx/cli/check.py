@@ -39,10 +39,8 @@ def check(ctx: Context, targets: Targets = None, remote: AskRemote = None) -> in
     result = op(project, face.targets(project, targets), remote=remote, emit=face.emit)
 
     def lines() -> Iterable[str]:
-        yield from status_lines(face, result)
+        yield from status_lines(face, result, verb="check")
         yield from remote_lines(face, result)
-        if any(reason.endswith(": is missing") for stage in result.stages for reason in stage.reasons):
-            yield from face.next("dvcx fetch  # if what is missing lies inside a tracked directory")
 
     face.done(result, lines)
     return 0 if result.clean else 1

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from typer import Context
 
 from dvcx.cli import output
-from dvcx.cli.face import Face
+from dvcx.cli.face import NOT_TRACKED, Face, instead
 from dvcx.cli.frame import Verb, app
 from dvcx.cli.options import DryRun, Force, Globs, NoWait, Targets
-from dvcx.errors import display
+from dvcx.errors import NotFound, display
+from dvcx.io import git
 
 if TYPE_CHECKING:
     from dvcx.ops.checkout import CheckedOut
+    from dvcx.project import Project
 
 app = app()
 
@@ -47,8 +50,16 @@ def checkout(
 
     face: Face = ctx.obj
     project = face.project(no_wait=no_wait)
-    result = op(project, face.targets(project, targets), globs=face.globs(globs), force=force, dry_run=dry_run, emit=face.emit)
+    with instead(targets or (), lambda word: _is_revision(project, word), NOT_TRACKED, "git checkout {}, then: dvcx checkout"):
+        chosen = face.targets(project, targets)
+        result = op(project, chosen, globs=face.globs(globs), force=force, dry_run=dry_run, emit=face.emit)
     face.done(result, lambda: checkout_lines(face, result, dry_run=dry_run))
+
+
+def _is_revision(project: Project, word: str) -> bool:
+    with suppress(NotFound):
+        return project.git is not None and bool(git.resolve(project.git, word))
+    return False
 
 
 def checkout_lines(face: Face, result: CheckedOut, *, dry_run: bool = False) -> Iterable[str]:

@@ -6,10 +6,13 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dvcx.cli.frame import Group, load, root
 from dvcx.cli.verbs import VERBS
+
+if TYPE_CHECKING:
+    from dvcx.project import Project
 
 
 def answer(arguments: list[str]) -> int:
@@ -64,21 +67,24 @@ def _in_verb(command: Any, before: list[str], word: str) -> list[tuple[str, str]
         elif not earlier.startswith("-"):
             given += 1
     if waiting is not None:
-        return _values(waiting)
+        return _values(command.name, waiting)
     if word.startswith("-"):
         return [(option, param.help or "") for option, param in options.items() if option.startswith("--")] + [
             ("--help", "Show help.")
         ]
     if given < len(places):
-        return _values(places[given])
-    return _values(places[-1]) if places and places[-1].nargs == -1 else []
+        return _values(command.name, places[given])
+    return _values(command.name, places[-1]) if places and places[-1].nargs == -1 else []
 
 
-def _values(param: Any) -> list[tuple[str, str]]:
+def _values(verb: str, param: Any) -> list[tuple[str, str]]:
+    """What a parameter may be; nothing where a shell's own completion of files is right."""
     choices = getattr(param.type, "choices", None)
     if choices:
         return [(str(choice), "") for choice in choices]
-    find = _COMPLETERS.get(param.opts[0] if param.param_type_name == "option" else param.metavar or "")
+    name = param.metavar or ""
+    names = (f"{verb} {name}", param.opts[0] if param.param_type_name == "option" else name)
+    find = next((_COMPLETERS[one] for one in names if one in _COMPLETERS), None)
     return find() if find else []
 
 
@@ -86,20 +92,37 @@ def _targets() -> list[tuple[str, str]]:
     """Tracked paths as seen from here, and stages."""
     from dvcx.cli.face import Face
     from dvcx.ops.list import list_
-    from dvcx.ops.stage import list_ as stages
 
     face = Face()
-    project = face.project()
-    found = [(face.path(item.path), item.kind) for item in list_(project).items]
+    found = [(face.path(item.path), item.kind) for item in list_(face.project()).items]
     with suppress(Exception):
-        found += [(stage.name, "stage") for stage in stages(project).stages]
+        found += _stages()
     return found
 
 
-def _remotes() -> list[tuple[str, str]]:
-    from dvcx.project import open_project
+def _stages() -> list[tuple[str, str]]:
+    from dvcx.ops.stage import list_ as stages
 
-    project = open_project(os.getcwd())
+    return [(stage.name, "stage") for stage in stages(_project()).stages]
+
+
+def _revisions() -> list[tuple[str, str]]:
+    """Branches and tags."""
+    from dvcx.io import git
+
+    project = _project()
+    kinds = {"branch": "refs/heads", "tag": "refs/tags"} if project.git is not None else {}
+    return [(name, kind) for kind, below in kinds.items() if project.git is not None for name in git.names_of(project.git, below)]
+
+
+def _templates() -> list[tuple[str, str]]:
+    from dvcx.ops.plots import plots_templates
+
+    return [(one.name, one.about) for one in plots_templates(_project()).items]
+
+
+def _remotes() -> list[tuple[str, str]]:
+    project = _project()
     return [(name, project.config.remote(name).get("url", "")) for name in project.config.remotes()]
 
 
@@ -109,12 +132,34 @@ def _keys() -> list[tuple[str, str]]:
     return [(name, key.meaning) for name, key in KEYS.items()]
 
 
+def _remote_keys() -> list[tuple[str, str]]:
+    prefix = "remote.NAME."
+    return [(name.removeprefix(prefix), meaning) for name, meaning in _keys() if name.startswith(prefix)]
+
+
+def _project() -> Project:
+    from dvcx.project import open_project
+
+    return open_project(os.getcwd())
+
+
+# By the name of an argument, or of an option; where a verb means something else by it, with the verb before.
 _COMPLETERS: dict[str, Callable[[], list[tuple[str, str]]]] = {
     "TARGET": _targets,
     "TARGET...": _targets,
     "SOURCE": _targets,
-    "--target": _targets,
+    "diff PATH": _targets,
+    "STAGE": _stages,
+    "RUN": _stages,
+    "exec-action KEY": _stages,
+    "A": _revisions,
+    "B": _revisions,
+    "REV...": _revisions,
+    "--rev": _revisions,
+    "templates NAME": _templates,
+    "--template": _templates,
     "NAME": _remotes,
     "--remote": _remotes,
+    "modify KEY": _remote_keys,
     "KEY": _keys,
 }

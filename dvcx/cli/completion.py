@@ -32,7 +32,7 @@ _dvcx() {
         [[ -n $line ]] && items+=("${${line%%$'\t'*}//:/\\:}:${line#*$'\t'}")
     done
     if (( ${#items} )); then
-        _describe -o 'dvcx' items
+        _describe dvcx items
     else
         _files
     fi
@@ -48,9 +48,14 @@ fi
 _FISH = r"""# dvcx completion for fish:  dvcx completion fish | source
 function __dvcx_complete
     set -l words (commandline -opc) (commandline -ct)
-    dvcx __complete (math (count $words) - 1) $words 2>/dev/null
+    set -l found (dvcx __complete (math (count $words) - 1) $words 2>/dev/null)
+    if test (count $found) -gt 0
+        printf '%s\n' $found
+    else
+        __fish_complete_path (commandline -ct)
+    end
 end
-complete -c dvcx -a '(__dvcx_complete)'
+complete -c dvcx -f -a '(__dvcx_complete)'
 """
 
 SCRIPTS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
@@ -60,7 +65,7 @@ SCRIPTS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
 def completion(
     ctx: Context, shell: Annotated[Literal["bash", "zsh", "fish"], Argument(metavar="SHELL", help="bash, zsh or fish.")]
 ) -> None:
-    """Print a script that completes commands, options, tracked paths, stages and remotes.
+    """Print a script that completes commands, options, tracked paths, stages, revisions and remotes.
 
     Examples:
       eval "$(dvcx completion bash)"      # in ~/.bashrc

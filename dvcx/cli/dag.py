@@ -44,7 +44,7 @@ def dag(
         from dvcx.core.pipeline import drawing
 
         if not result.nodes:
-            return ["there are no stages"]
+            return ["there are no stages", *face.next("dvcx run -n NAME -d INPUT -o OUTPUT COMMAND")]
         if mermaid or dot:
             return (drawing.mermaid if mermaid else drawing.dot)(result.nodes, result.edges).splitlines()
         unicode = output.is_terminal(sys.stdout) and (sys.stdout.encoding or "").lower().startswith("utf")

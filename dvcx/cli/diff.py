@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 from typer import Argument, Context, Option
 
 from dvcx.cli import output
-from dvcx.cli.face import Face
+from dvcx.cli.face import NO_REVISION, Face, instead
 from dvcx.cli.frame import Verb, app
-from dvcx.errors import NotFound, display
+from dvcx.errors import display
 
 if TYPE_CHECKING:
     from dvcx.core.changes import Change
@@ -45,13 +45,8 @@ def diff(
 
     face: Face = ctx.obj
     project = face.project()
-    try:
+    with instead((a, b), os.path.lexists, NO_REVISION, "for a path: dvcx diff --target {}"):
         result = op(project, a, b, targets=face.targets(project, targets), emit=face.emit)
-    except NotFound as error:
-        for word in (a, b):
-            if os.path.lexists(word) and error.message == f"no revision '{display(word)}'":
-                raise NotFound(error.message, f"for a path: dvcx diff --target {display(word)}") from error
-        raise
     face.answer(result, lambda: _lines(face, result))
 
 

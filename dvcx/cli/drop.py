@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated
 
@@ -64,6 +65,7 @@ def _lines(face: Face, result: Dropped) -> Iterable[str]:
         f"{output.plural(result.objects, 'object')} ({output.size(result.bytes)}) would leave the cache"
     )
     if result.shared:
-        yield f"{output.plural(result.shared, 'object')} stay: other tracked paths need them"
+        stay = "stays: another tracked path needs it" if result.shared == 1 else "stay: other tracked paths need them"
+        yield f"{output.plural(result.shared, 'object')} {stay}"
     if not result.dry_run:
-        yield from face.next(f"dvcx pull {' '.join(face.path(item.path) for item in result.items)}  # brings it back")
+        yield from face.next(f"dvcx pull {shlex.join(face.path(item.path) for item in result.items)}  # brings it back")

@@ -121,6 +121,22 @@ class Face:
             os.close(kept)
 
 
+NO_REVISION = "no revision '{}'"
+NOT_TRACKED = "{} is not tracked"
+
+
+@contextmanager
+def instead(words: Iterable[str], could_be: Callable[[str], bool], message: str, hint: str) -> Iterator[None]:
+    """Where `message` is the error about one of `words`, which could be something else, `hint` says how that is written."""
+    try:
+        yield
+    except NotFound as error:
+        for word in words:
+            if error.message == message.format(display(word)) and could_be(word):
+                raise NotFound(error.message, hint.format(display(word))) from error
+        raise
+
+
 def working_directory() -> str:
     """The current directory."""
     try:
@@ -157,4 +173,4 @@ def _with_settings(project: Project, overrides: dict[str, Any]) -> Project:
     from dataclasses import replace
 
     config = project.config
-    return replace(project, config=replace(config, values={**config.values, **overrides}))
+    return replace(project, config=config._replace(values={**config.values, **overrides}))

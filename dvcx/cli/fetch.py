@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from typer import Context
 
 from dvcx.cli import output
-from dvcx.cli.face import Face
+from dvcx.cli.face import NOT_TRACKED, Face, instead
 from dvcx.cli.frame import Verb, app
 from dvcx.cli.options import Globs, Jobs, NoWait, Remote, Targets
 from dvcx.errors import display
@@ -42,7 +42,8 @@ def fetch(
 
     face: Face = ctx.obj
     project = face.project(jobs=jobs, no_wait=no_wait)
-    result = op(project, face.targets(project, targets), globs=face.globs(globs), remote=remote, jobs=jobs, emit=face.emit)
+    with instead(targets or (), project.config.remotes().__contains__, NOT_TRACKED, "dvcx fetch --remote {}"):
+        result = op(project, face.targets(project, targets), globs=face.globs(globs), remote=remote, jobs=jobs, emit=face.emit)
     face.done(result, lambda: fetch_lines(result))
 
 

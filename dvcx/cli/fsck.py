@@ -11,7 +11,7 @@ from typer import Context, Option
 from dvcx.cli import output
 from dvcx.cli.face import Face
 from dvcx.cli.frame import AskingRemote, app
-from dvcx.cli.options import Jobs, NoWait
+from dvcx.cli.options import Jobs, NoWait, Whole
 from dvcx.errors import UsageError, display
 
 if TYPE_CHECKING:
@@ -40,7 +40,9 @@ def fsck(
     sample: Annotated[
         str, Option("--sample", metavar="SHARE", help="Read this share of the objects, such as 5%.", show_default=False)
     ] = "",
-    seed: Annotated[int, Option("--seed", min=-1, metavar="N", help="Choose that sample again.", show_default=False)] = -1,
+    seed: Annotated[
+        int, Option("--seed", click_type=Whole(-1), metavar="N", help="Choose that sample again.", show_default=False)
+    ] = -1,
     repair: Annotated[bool, Option("--repair", help="Get good copies; what is bad goes to quarantine.")] = False,
     jobs: Jobs = 0,
     no_wait: NoWait = False,

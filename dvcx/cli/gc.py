@@ -10,7 +10,7 @@ from typer import Context, Option
 from dvcx.cli import output
 from dvcx.cli.face import Face
 from dvcx.cli.frame import Verb, app
-from dvcx.cli.options import DryRun, NoWait, Yes
+from dvcx.cli.options import DryRun, NoWait, Whole, Yes
 from dvcx.errors import display
 
 if TYPE_CHECKING:
@@ -38,7 +38,9 @@ def gc(
     remote: Annotated[
         str, Option("--remote", "-r", metavar="NAME", help="Collect this remote instead of the cache.", show_default=False)
     ] = "",
-    grace: Annotated[int, Option("--grace", min=0, metavar="DAYS", help="What was written or used since stays.")] = 14,
+    grace: Annotated[
+        int, Option("--grace", click_type=Whole(), metavar="DAYS", help="What was written or used since stays.")
+    ] = 14,
     abort: Annotated[
         bool, Option("--abort", help="With --remote: end a collection that was begun and left; what it moved comes back.")
     ] = False,

@@ -20,7 +20,7 @@ def list_(
         str, Argument(metavar="TARGET", help="Only this path and what is below it.", show_default=False)
     ] = "",
     rev: Annotated[
-        str, Option("--rev", metavar="REVISION", help="At this git revision, not now.", show_default=False)
+        str, Option("--rev", metavar="REV", help="At this revision instead of the workspace.", show_default=False)
     ] = "",
     recursive: Annotated[bool, Option("--recursive", "-R", help="Every file of tracked directories.")] = False,
 ) -> None:

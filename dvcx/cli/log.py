@@ -36,5 +36,7 @@ def log(
     result = op(face.project(), stage)
     if result.skipped:
         face.emit(Noted(f"the first {output.size(result.skipped)} are left out; all of it is in {display(result.path)}"))
+    if not result.text:
+        face.emit(Noted(f"the command of {display(result.stage)} printed nothing"))
     # As the command wrote it: escapes and all.
     face.answer(result, lambda: result.text.removesuffix("\n").split("\n") if result.text else [])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ from typer._click.exceptions import ClickException, NoArgsIsHelpError, NoSuchOpt
 
 from dvcx.cli import output
 from dvcx.cli.face import Face
-from dvcx.cli.frame import meant, root
+from dvcx.cli.frame import Group, load, meant, root
 from dvcx.errors import DvcxError, UsageError, display
 
 BUG = 70
@@ -50,7 +51,7 @@ def main(arguments: Sequence[str]) -> int:
     except DvcxError as error:
         return _tell(error, as_json=face.json, verbose=face.verbose)
     except ClickException as error:
-        return _tell(_usage(error), as_json="--json" in arguments)
+        return _tell(_usage(error, arguments), as_json="--json" in arguments)
     except (KeyboardInterrupt, typer.Abort) as stop:
         return _stopped(stop)
     except BrokenPipeError:
@@ -118,21 +119,34 @@ def _version() -> int:
     return 0
 
 
-def _usage(error: ClickException) -> DvcxError:
-    """A parser's complaint in our words."""
+def _usage(error: ClickException, arguments: Sequence[str]) -> DvcxError:
+    """A parser's complaint about `arguments` in our words."""
     context = getattr(error, "ctx", None)
-    path = context.command_path if context is not None else "dvcx"
+    path = context.command_path if context is not None else _command_path(arguments)
     if isinstance(error, NoArgsIsHelpError):
         return _Help(error.format_message())
     help_hint = f"{path} --help shows how it is used"
     if isinstance(error, NoSuchOption):
         name = display(error.option_name)
-        if path == "dvcx" and error.option_name in ("--json", "--quiet", "-q", "--verbose", "-v"):
-            return UsageError(f"no such option {name} before the command", f"it goes behind: dvcx COMMAND {name}")
+        is_group = context is not None and isinstance(context.command, Group)
+        if is_group and error.option_name in ("--json", "--quiet", "-q", "--verbose", "-v"):
+            return UsageError(f"no such option {name} before the command", f"it goes behind: {path} COMMAND {name}")
         known = [option for param in context.command.get_params(context) for option in param.opts] if context else []
         return UsageError(f"no such option {name}", meant(error.option_name, known, help_hint))
     message = " ".join(error.format_message().split()).rstrip(".,")
+    message = re.sub(r"^Got unexpected extra arguments?(?:\(s\))? \((.+)\)$", r"more words than it takes: \1", message)
     return UsageError(message[:1].lower() + message[1:], help_hint)
+
+
+def _command_path(arguments: Sequence[str]) -> str:
+    """The command that `arguments` begin with, as it is typed: `dvcx metrics show`."""
+    names, command = ["dvcx"], load(arguments[0]) if arguments else None
+    for word in arguments[:2]:
+        if command is None:
+            break
+        names.append(word)
+        command = command.commands.get(arguments[1]) if isinstance(command, Group) and len(arguments) > 1 else None
+    return " ".join(names)
 
 
 class _Help(UsageError):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 from typer import Context
 
 from dvcx.cli import values
-from dvcx.cli.face import Face
+from dvcx.cli.face import NO_REVISION, Face, instead
 from dvcx.cli.frame import Verb, app
 from dvcx.cli.options import Remote
 from dvcx.cli.values import (
@@ -57,6 +59,7 @@ def show(
 
     face: Face = ctx.obj
     layout = Layout(face, md=md, csv=csv, precision=precision, default=PRECISION)
+    values.check_limit(limit, all_commits)
     project = face.project()
     asked = face.paths(project, files or ())
     result = op(
@@ -69,7 +72,7 @@ def show(
         limit=limit,
         remote=remote,
     )
-    values.show(face, result, layout, "no metrics", changes=all_commits)
+    values.show(face, result, layout, "metrics", changes=all_commits)
 
 
 @app.command("diff", cls=Verb)
@@ -100,5 +103,6 @@ def diff(
     face: Face = ctx.obj
     layout = Layout(face, md=md, csv=csv, precision=precision, default=PRECISION)
     project = face.project()
-    result = op(project, a, b, targets=face.paths(project, targets or ()), all=all, remote=remote)
+    with instead((a, b), os.path.lexists, NO_REVISION, "for a file: dvcx metrics diff --target {}"):
+        result = op(project, a, b, targets=face.paths(project, targets or ()), all=all, remote=remote)
     values.compare(face, result, layout, change=True, noun="metrics")

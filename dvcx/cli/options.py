@@ -2,9 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from typer import Argument, Option
+from typer._click.types import ParamType
+
+
+class Whole(ParamType):
+    """A whole number, at least `low` and at most `high`."""
+
+    name = "whole number"
+
+    def __init__(self, low: int = 0, high: int | None = None) -> None:
+        self.low, self.high = low, high
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int:
+        """The number, which may come as one or as text."""
+        try:
+            number = int(value)
+        except ValueError:
+            number = self.low - 1
+        if number < self.low or (self.high is not None and number > self.high):
+            end = "on" if self.high is None else f"to {self.high}"
+            self.fail(f"'{value}' is not a whole number from {self.low} {end}", param, ctx)
+        return number
+
 
 Targets = Annotated[
     list[str] | None,
@@ -18,7 +40,8 @@ DryRun = Annotated[bool, Option("--dry-run", "-n", help="Say what would be done;
 Force = Annotated[bool, Option("--force", "-f", help="Go on where dvcx would stop to protect work.")]
 Yes = Annotated[bool, Option("--yes", "-y", help="Answer yes to every question.")]
 Jobs = Annotated[
-    int, Option("--jobs", "-j", min=0, metavar="N", help="Transfers at a time; 0 takes core.jobs.", show_default=False)
+    int,
+    Option("--jobs", "-j", click_type=Whole(), metavar="N", help="Transfers at a time; 0 takes core.jobs.", show_default=False),
 ]
 NoWait = Annotated[bool, Option("--no-wait", help="Stop with exit code 7 instead of waiting for another dvcx.")]
 Remote = Annotated[

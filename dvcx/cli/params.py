@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 from typer import Context
 
 from dvcx.cli import values
-from dvcx.cli.face import Face
+from dvcx.cli.face import NO_REVISION, Face, instead
 from dvcx.cli.frame import Verb, app
 from dvcx.cli.options import Remote
 from dvcx.cli.values import (
@@ -56,6 +58,7 @@ def show(
 
     face: Face = ctx.obj
     layout = Layout(face, md=md, csv=csv, precision=precision)
+    values.check_limit(limit, all_commits)
     project = face.project()
     asked = face.paths(project, files or ())
     result = op(
@@ -69,7 +72,7 @@ def show(
         deps=deps,
         remote=remote,
     )
-    values.show(face, result, layout, "no parameters", changes=all_commits)
+    values.show(face, result, layout, "parameters", changes=all_commits)
 
 
 @app.command("diff", cls=Verb)
@@ -98,5 +101,6 @@ def diff(
     face: Face = ctx.obj
     layout = Layout(face, md=md, csv=csv, precision=precision)
     project = face.project()
-    result = op(project, a, b, targets=face.paths(project, targets or ()), all=all, deps=deps, remote=remote)
+    with instead((a, b), os.path.lexists, NO_REVISION, "for a file: dvcx params diff --target {}"):
+        result = op(project, a, b, targets=face.paths(project, targets or ()), all=all, deps=deps, remote=remote)
     values.compare(face, result, layout, change=False, noun="parameters")

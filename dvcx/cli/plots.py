@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 from typer import Argument, Context, Option
 
 from dvcx.cli import charts, output
-from dvcx.cli.face import Face, working_directory
+from dvcx.cli.face import NO_REVISION, Face, instead, working_directory
 from dvcx.cli.frame import Verb, app
 from dvcx.cli.options import Remote
-from dvcx.cli.values import tell
+from dvcx.cli.values import nothing, tell
 from dvcx.core.metrics import is_number
-from dvcx.core.plots import Changes, Line, Series, count_pairs, labels_of, thinned
+from dvcx.core.plots import DATA, IMAGES, Changes, Line, Series, count_pairs, extension, labels_of, thinned
 from dvcx.errors import UsageError, amount, display
 from dvcx.events import Warned
 
@@ -41,6 +41,8 @@ Rev = Annotated[
     list[str] | None,
     Option("--rev", metavar="REV", help="At this revision instead of the workspace; may be repeated.", show_default=False),
 ]
+_WRITTEN = ("html", "htm", "svg", "png")
+_NOT_WRITTEN = ("pdf", "jpg", "jpeg", "gif", "webp", "json", "md")
 _OUT = "Write the page there: a file, or a directory; one plot as .svg or .png."
 Out = Annotated[str, Option("--out", "-o", metavar="PATH", help=_OUT, show_default=False)]
 Open = Annotated[bool, Option("--open", help="Open the page in a browser.")]
@@ -130,12 +132,13 @@ def diff(
     project = face.project()
     changes = _changes(x, y, template, title, x_label, y_label, no_header)
     names, chosen = _names(face, project, targets), tuple(revs or ())
-    if terminal:
-        drawings, problems, _ = collect(project, names, rev=compared(chosen), changes=changes, remote=remote)
-        _terminal(face, drawings, problems)
-        return
     page = not face.json or bool(out) or open
-    result = op(project, chosen, targets=names, changes=changes, page=page, out=_place(out), remote=remote)
+    with instead(chosen, os.path.lexists, NO_REVISION, "for a file: dvcx plots diff --target {}"):
+        if terminal:
+            drawings, problems, _ = collect(project, names, rev=compared(chosen), changes=changes, remote=remote)
+            _terminal(face, drawings, problems)
+            return
+        result = op(project, chosen, targets=names, changes=changes, page=page, out=_place(out), remote=remote)
     _answer(face, result, open)
 
 
@@ -174,7 +177,14 @@ def _changes(
 def _names(face: Face, project: Project, typed: list[str] | None) -> tuple[str, ...]:
     """Names of plots as they are, files as project paths."""
     here = working_directory()
-    return tuple(word if not os.path.lexists(word) and not face.here else project.relpath(here, word) for word in typed or ())
+    return tuple(word if _may_be_name(face, word) else project.relpath(here, word) for word in typed or ())
+
+
+def _may_be_name(face: Face, word: str) -> bool:
+    """Whether `word` is a plot's name; below the root what looks like a file is one, of another revision perhaps."""
+    if os.path.lexists(word) or word.startswith(("/", "..")):
+        return False
+    return not face.here or ("/" not in word and extension(word) not in (*DATA, *IMAGES))
 
 
 def _place(out: str) -> str:
@@ -182,13 +192,16 @@ def _place(out: str) -> str:
     if not out:
         return ""
     path = os.path.abspath(out)
-    is_file = path.endswith((".html", ".htm", ".svg", ".png")) and not os.path.isdir(path)
-    return path if is_file else os.path.join(path, "index.html")
+    kind = "" if os.path.isdir(path) else extension(path)
+    if kind in _NOT_WRITTEN:
+        hint = "name an .html file or a directory; one plot may be .svg or .png"
+        raise UsageError(f"--out: plots are not written as .{kind}", hint)
+    return path if kind in _WRITTEN else os.path.join(path, "index.html")
 
 
 def _answer(face: Face, result: Plotted, open: bool) -> None:
     tell(face, result.problems, bool(result.plots))
-    face.done(result, lambda: _lines(result))
+    face.done(result, lambda: _lines(face, result))
     if open and result.page:
         import webbrowser
         from pathlib import Path
@@ -197,12 +210,13 @@ def _answer(face: Face, result: Plotted, open: bool) -> None:
             face.emit(Warned("no browser could be opened", f"open {result.page}"))
 
 
-def _lines(result: Plotted) -> Iterator[str]:
+def _lines(face: Face, result: Plotted) -> Iterator[str]:
     for plot in result.plots:
         if plot.note:
             yield f"{display(plot.name)}: {plot.note}"
     if not result.plots:
-        yield "no plots"
+        yield from nothing(face, "plots", result.problems)
+        return
     yield f"wrote {output.plural(len(result.plots), 'plot')} to {display(os.path.relpath(result.page))}"
 
 
@@ -215,7 +229,7 @@ def _terminal(face: Face, drawings: Sequence[Drawing], problems: Sequence[Proble
     tell(face, problems, bool(drawings))
     width = min(os.get_terminal_size().columns if output.is_terminal(sys.stdout) else 80, 160)
     blocks = [_text(face, drawing, width) for drawing in drawings]
-    output.write("\n".join(blocks) or "no plots\n")
+    output.write("\n".join(blocks) or "".join(f"{line}\n" for line in nothing(face, "plots", problems)))
 
 
 def _text(face: Face, drawing: Drawing, width: int) -> str:

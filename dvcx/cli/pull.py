@@ -5,7 +5,7 @@ from __future__ import annotations
 from typer import Context
 
 from dvcx.cli.checkout import checkout_lines
-from dvcx.cli.face import Face
+from dvcx.cli.face import NOT_TRACKED, Face, instead
 from dvcx.cli.fetch import fetch_lines
 from dvcx.cli.frame import Verb, app
 from dvcx.cli.options import Force, Globs, Jobs, NoWait, Remote, Targets
@@ -40,5 +40,6 @@ def pull(
     face: Face = ctx.obj
     project = face.project(jobs=jobs, no_wait=no_wait)
     chosen = face.targets(project, targets)
-    result = op(project, chosen, globs=face.globs(globs), remote=remote, jobs=jobs, force=force, emit=face.emit)
+    with instead(targets or (), project.config.remotes().__contains__, NOT_TRACKED, "dvcx pull --remote {}"):
+        result = op(project, chosen, globs=face.globs(globs), remote=remote, jobs=jobs, force=force, emit=face.emit)
     face.done(result, lambda: [*fetch_lines(result.fetched), *checkout_lines(face, result.checkout)])

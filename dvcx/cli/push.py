@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from typer import Context
 
 from dvcx.cli import output
-from dvcx.cli.face import Face
+from dvcx.cli.face import NOT_TRACKED, Face, instead
 from dvcx.cli.frame import Verb, app
 from dvcx.cli.options import DryRun, Jobs, NoWait, Remote, Targets
 from dvcx.errors import display
@@ -44,7 +44,8 @@ def push(
 
     face: Face = ctx.obj
     project = face.project(jobs=jobs, no_wait=no_wait)
-    result = op(project, face.targets(project, targets), remote=remote, jobs=jobs, dry_run=dry_run, emit=face.emit)
+    with instead(targets or (), project.config.remotes().__contains__, NOT_TRACKED, "dvcx push --remote {}"):
+        result = op(project, face.targets(project, targets), remote=remote, jobs=jobs, dry_run=dry_run, emit=face.emit)
     face.done(result, lambda: [*_lines(result), *_note(face, result)])
 
 

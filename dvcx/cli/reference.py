@@ -17,9 +17,9 @@ NAMED = {"Holding": Holding}
 """Types that results name for type checkers only: importing them costs every start."""
 
 _INTRODUCTION = """\
-# Commands
+<!-- made by: python -m dvcx.cli.reference; do not edit -->
 
-This page is made by `python -m dvcx.cli.reference`; do not edit it.
+# Commands
 
 With `--json` a command prints one JSON object on stdout: its result, with the fields listed here. Sizes are bytes, times
 seconds, paths relative to the project's root. When a command fails it prints

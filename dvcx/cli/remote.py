@@ -69,7 +69,7 @@ def list_(ctx: Context) -> None:
 
     def lines() -> list[str]:
         rows = [("*" if item.default else " ", item.name, item.url) for item in result.items]
-        return output.columns(rows) if rows else ["no remotes", *face.next("dvcx remote add -d NAME URL")]
+        return output.columns(rows) if rows else ["there are no remotes", *face.next("dvcx remote add -d NAME URL")]
 
     face.answer(result, lines)
 

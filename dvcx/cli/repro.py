@@ -10,7 +10,7 @@ from typer import Context, Option
 from dvcx.cli import output
 from dvcx.cli.face import Face
 from dvcx.cli.frame import Verb, app
-from dvcx.cli.options import DryRun, NoWait, Targets
+from dvcx.cli.options import DryRun, NoWait, Targets, Whole
 from dvcx.errors import DvcxError, RemoteFailed, StageFailed, UsageError, display
 
 if TYPE_CHECKING:
@@ -37,7 +37,9 @@ def repro(
     ] = False,
     jobs: Annotated[
         int,
-        Option("--jobs", "-j", min=0, metavar="N", help="Stages at a time; 0: one for each core.", show_default=False),
+        Option(
+            "--jobs", "-j", click_type=Whole(), metavar="N", help="Stages at a time; 0: one for each core.", show_default=False
+        ),
     ] = 0,
     interactive: Annotated[
         bool,

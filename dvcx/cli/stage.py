@@ -42,6 +42,10 @@ MetricsNoCache = Annotated[
         "--metric-no-cache", "-M", metavar="PATH", help="It writes this metrics file; git keeps it.", show_default=False
     ),
 ]
+Plots = Annotated[_Paths, Option("--plot", metavar="PATH", help="It writes this, to be drawn.", show_default=False)]
+PlotsNoCache = Annotated[
+    _Paths, Option("--plot-no-cache", metavar="PATH", help="It writes this, to be drawn; git keeps it.", show_default=False)
+]
 Wdir = Annotated[
     str,
     Option(
@@ -69,6 +73,8 @@ def add(
     params: Params = None,
     metrics: Metrics = None,
     metrics_no_cache: MetricsNoCache = None,
+    plots: Plots = None,
+    plots_no_cache: PlotsNoCache = None,
     wdir: Wdir = "",
     desc: Desc = "",
     force: StageForce = False,
@@ -95,6 +101,8 @@ def add(
         params=params or (),
         metrics=metrics or (),
         metrics_no_cache=metrics_no_cache or (),
+        plots=plots or (),
+        plots_no_cache=plots_no_cache or (),
         wdir=wdir,
         desc=desc,
         force=force,
@@ -124,7 +132,7 @@ def list_(ctx: Context) -> None:
             command = item.cmd if isinstance(item.cmd, str) else " && ".join(item.cmd)
             rows.append((item.name, item.desc or command))
         return (
-            output.columns(rows) if rows else ["no stages", *face.next("dvcx run -n NAME -d INPUT -o OUTPUT COMMAND")]
+            output.columns(rows) if rows else ["there are no stages", *face.next("dvcx run -n NAME -d INPUT -o OUTPUT COMMAND")]
         )
 
     face.answer(result, lines)

@@ -58,7 +58,7 @@ def check_name(project: Project, targets: Sequence[str] | None, remote: str | No
         raise UsageError(f"no remote is called '{display(remote)}'", f"paths come first: dvcx status {display(remote)} --remote")
 
 
-def status_lines(face: Face, result: Status) -> Iterable[str]:
+def status_lines(face: Face, result: Status, *, verb: str = "status") -> Iterable[str]:
     """The answer in groups: data, then stages with their reasons, then what to do."""
     from dvcx.core.staleness import WOULD_RESTORE, plan_text
 
@@ -79,7 +79,7 @@ def status_lines(face: Face, result: Status) -> Iterable[str]:
     if stages:
         if result.data:
             yield ""
-        yield "Stages to run:"
+        yield "Stages to run, with paths from the project's root:" if face.here else "Stages to run:"
         for stage in stages:
             told = stage.plan == WOULD_RESTORE and (stage.state == "stale" or stage.remote)
             known = f"  ({plan_text(stage.plan, stage.remote)})" if told else ""
@@ -91,6 +91,8 @@ def status_lines(face: Face, result: Status) -> Iterable[str]:
             yield ""
         yield "Skipped stages:"
         yield from output.columns([(display(stage.stage), display("; ".join(stage.reasons))) for stage in skipped], "  ")
+        if not result.data and not stages:
+            yield ""
     if not result.data and not stages:
         if not result.tracked and not result.stages:
             yield "nothing is tracked yet"
@@ -101,15 +103,21 @@ def status_lines(face: Face, result: Status) -> Iterable[str]:
             counts += [f"{result.not_pulled:,} not pulled"] if result.not_pulled else []
             yield f"everything is up to date ({', '.join(counts)})"
         return
+    if result.stages and not changed and not stages:
+        yield ""
+        yield f"everything else is up to date ({output.plural(len(result.stages), 'stage')})"
     yield ""
     states = {change.state for change in result.data}
-    yield from face.next(*_steps(face, result, states, bool(stages)))
+    yield from face.next(*_steps(face, result, states, bool(stages), verb))
 
 
-def _steps(face: Face, result: Status, states: set[str], stages: bool) -> Iterable[str]:
+def _steps(face: Face, result: Status, states: set[str], stages: bool, verb: str) -> Iterable[str]:
     """Commands to type next; what each does stands behind it as a shell's comment."""
     from dvcx.core.staleness import NOT_AS_RECORDED
+    from dvcx.ops.status import UNTOLD
 
+    if not result.remotes and any(UNTOLD in reason for stage in result.stages for reason in stage.reasons):
+        yield f"dvcx {verb} --remote  # reads listings on the remote"
     if "missing" in states:
         yield "dvcx pull  # brings what is missing"
     elif "not pulled" in states:

@@ -10,6 +10,7 @@ from typer import Argument, Option
 
 from dvcx.cli import output
 from dvcx.cli.face import Face
+from dvcx.cli.options import Whole
 from dvcx.core.metrics import BETTER, PRECISION, WORSE, Value, delta_text, markdown, text
 from dvcx.errors import IntegrityError, UsageError, display
 from dvcx.events import Warned
@@ -36,7 +37,8 @@ AllCommits = Annotated[
     bool, Option("--all-commits", "-A", help="The workspace, and every commit at which values changed (--json: every commit).")
 ]
 Limit = Annotated[
-    int, Option("--limit", "-n", min=0, metavar="N", help="Of all commits only the newest N.", show_default=False)
+    int,
+    Option("--limit", "-n", click_type=Whole(), metavar="N", help="With --all-commits: only the newest N.", show_default=False),
 ]
 All = Annotated[bool, Option("--all", help="Also what is the same.")]
 Deps = Annotated[bool, Option("--deps", help="Only parameters that stages depend on.")]
@@ -45,9 +47,8 @@ Csv = Annotated[bool, Option("--csv", help="Print comma-separated values, number
 Precision = Annotated[
     int,
     Option(
-        *("--precision",),
-        min=0,
-        max=17,
+        "--precision",
+        click_type=Whole(0, 17),
         metavar="N",
         help=f"Significant digits of decimal numbers: {PRECISION} of metrics, all of parameters, and all in CSV.",
         show_default=False,
@@ -73,10 +74,10 @@ class Layout:
         return text(value, self.precision)
 
 
-def show(face: Face, result: ValuesShown, layout: Layout, nothing: str, *, changes: bool = False) -> None:
+def show(face: Face, result: ValuesShown, layout: Layout, noun: str, *, changes: bool = False) -> None:
     """Print values: one revision key by key, several as rows of one table; with `changes` only commits that changed them."""
     tell(face, result.problems, any(one.files for one in result.revisions))
-    face.answer(result, lambda: _shown(face, _changing(result) if changes else result, layout, nothing))
+    face.answer(result, lambda: _shown(face, _changing(result) if changes else result, layout, noun))
 
 
 def compare(face: Face, result: ValuesCompared, layout: Layout, *, change: bool, noun: str) -> None:
@@ -98,6 +99,26 @@ def tell(face: Face, problems: Sequence[Problem], there: bool) -> None:
         raise IntegrityError(broken[-1].message, broken[-1].hint)
 
 
+_DECLARE = {
+    "parameters": "dvcx params show FILE  # shows those of any file; params.yaml is looked at by itself",
+    "metrics": "dvcx metrics show FILE  # shows those of any file; list a stage's below its metrics: in dvcx.yaml",
+    "plots": "dvcx plots show FILE  # draws any file; list a stage's below its plots: in dvcx.yaml",
+}
+
+
+def nothing(face: Face, noun: str, problems: Sequence[Problem] = ()) -> Iterator[str]:
+    """There are none of them, and what to do where that is not for something missing, which was told."""
+    yield f"there are no {noun}"
+    if not problems:
+        yield from face.next(_DECLARE[noun])
+
+
+def check_limit(limit: int, all_commits: bool) -> None:
+    """--limit alone would say nothing."""
+    if limit and not all_commits:
+        raise UsageError("--limit counts commits of --all-commits", "add --all-commits (-A)")
+
+
 def _changing(result: ValuesShown) -> ValuesShown:
     """What has a name, and of commits in their order, newest first, those whose values are not those of the one before."""
     later = [*result.revisions[1:], None]
@@ -109,10 +130,10 @@ def _is_same(one: RevisionValues, older: RevisionValues) -> bool:
     return bool(one.commit) and one.commit.startswith(one.rev) and older.commit.startswith(older.rev) and one.files == older.files
 
 
-def _shown(face: Face, result: ValuesShown, layout: Layout, nothing: str) -> Iterator[str]:
+def _shown(face: Face, result: ValuesShown, layout: Layout, noun: str) -> Iterator[str]:
     many = len(result.revisions) > 1
     if not any(file.values for one in result.revisions for file in one.files) and not layout.csv:
-        yield nothing
+        yield from nothing(face, noun, result.problems)
         return
     rows: list[list[str]]
     if not many:

@@ -10,7 +10,7 @@ from typer import Argument, Context, Option
 from dvcx.cli import output
 from dvcx.cli.face import Face
 from dvcx.cli.frame import AskingRemote, app
-from dvcx.cli.options import AskRemote
+from dvcx.cli.options import AskRemote, Whole
 from dvcx.cli.status import check_name
 from dvcx.errors import display
 
@@ -28,7 +28,9 @@ def why(
         list[str],
         Argument(metavar="TARGET...", help="Stages, tracked paths, outputs, or files that a stage reads.", show_default=False),
     ],
-    limit: Annotated[int, Option("--limit", min=0, metavar="N", help="Tell at most N causes of one thing; 0 tells all.")] = 10,
+    limit: Annotated[
+        int, Option("--limit", click_type=Whole(), metavar="N", help="Tell at most N causes of one thing; 0 tells all.")
+    ] = 10,
     remote: AskRemote = None,
 ) -> None:
     """Say why a stage would run or is fresh, down to the file, the parameter and the word of the command.
@@ -60,6 +62,8 @@ def _lines(face: Face, result: Why) -> Iterable[str]:
         yield from _path(face, path)
     for stage in result.stages:
         yield from _stage(face, stage)
+    if face.here and result.stages:
+        yield "(reasons name paths from the project's root)"
     plans = {"would restore": result.restore, "would run": result.run, "might run": result.might_run}
     rest = {plan: [stage for stage in stages if stage not in _named(result)] for plan, stages in plans.items()}
     if any(rest.values()):

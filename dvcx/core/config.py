@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from dvcx.core.objects import ALGORITHMS
@@ -66,6 +66,7 @@ KEYS: dict[str, Key] = {
 }
 _REMOTE_KEYS = tuple(key[len("remote.NAME.") :] for key in KEYS if key.startswith("remote.NAME."))
 _LARGEST = 1_000_000
+_NONE: Mapping[str, Any] = MappingProxyType({})
 
 
 class Layer(NamedTuple):
@@ -80,12 +81,14 @@ class Layer(NamedTuple):
         return f"Layer(source={self.source!r}, kind={self.kind!r})"
 
 
-@dataclass(frozen=True, slots=True)
-class Config:
+class Config(NamedTuple):
     """All settings that were made, by flat key ("core.remote"), and where each comes from. Its repr shows no value."""
 
-    values: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    sources: Mapping[str, str] = field(default_factory=dict)
+    values: Mapping[str, Any] = _NONE
+    sources: Mapping[str, str] = _NONE
+
+    def __repr__(self) -> str:
+        return f"Config(sources={self.sources!r})"
 
     def get(self, key: str) -> Any:
         """The value of a key, else its default (None when it has none)."""
@@ -100,8 +103,9 @@ class Config:
         prefix = f"remote.{name}."
         if f"{prefix}url" not in self.values:
             close = _closest(name, self.remotes())
-            known = f"did you mean '{close}'?" if close else f"there is: {', '.join(self.remotes()) or 'none'}"
-            raise NotFound(f"no remote '{display(name)}'", f"{known}; add one: dvcx remote add NAME URL")
+            there = f"there is: {', '.join(self.remotes())}; " if self.remotes() else ""
+            known = f"did you mean '{close}'? " if close else there
+            raise NotFound(f"no remote '{display(name)}'", f"{known}add one: dvcx remote add NAME URL")
         return Options({key[len(prefix) :]: str(value) for key, value in self.values.items() if key.startswith(prefix)})
 
 

@@ -168,8 +168,8 @@ def directions_of(meta: Mapping[str, Any], where: str) -> dict[str, str]:
 
 
 def direction_of(key: str, directions: Mapping[str, str]) -> str:
-    """The direction for `key`: its own, else that of a key above it (`train` for `train.loss`), else that of its last
-    part (`loss`), else the one for the whole file; "" without any."""
+    """The direction for `key`: its own, else that of a key above it (`train` for `train.loss`), else that of one of its
+    parts, the last first (`loss`, or `acc` for `test.acc.top1`), else the one for the whole file; "" without any."""
     if not directions:
         return ""
     above = key
@@ -177,7 +177,7 @@ def direction_of(key: str, directions: Mapping[str, str]) -> str:
         if above in directions:
             return directions[above]
         above = above.rpartition(".")[0]
-    return directions.get(key.rpartition(".")[2]) or directions.get("", "")
+    return next((directions[part] for part in reversed(key.split(".")) if part in directions), directions.get("", ""))
 
 
 def plain(value: Value) -> Value:

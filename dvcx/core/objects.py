@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from operator import lt
 from typing import NamedTuple
 
@@ -46,8 +45,7 @@ _UNESCAPED = re.compile(r"\\([\\tnr])")
 _BACK = {"\\": "\\", "t": "\t", "n": "\n", "r": "\r"}
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
+class Content(NamedTuple):
     """What is at a path. `kind` blob or tree, `id` and `seal` of its object, `size` in bytes, `files` below a tree."""
 
     kind: str

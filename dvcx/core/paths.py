@@ -157,5 +157,7 @@ def twins(paths: Iterable[str]) -> tuple[str, str] | None:
 
 
 def several(paths: Sequence[str]) -> tuple[str, ...]:
-    """Paths or targets handed to the Python API: one text is one path, not its letters."""
-    return (paths,) if isinstance(paths, str) else tuple(paths)
+    """Paths or targets handed to the Python API: one text is one path, not its letters; those of pathlib become texts."""
+    # Not os.fspath: this room has no os.
+    many = [paths] if isinstance(paths, str) or hasattr(paths, "__fspath__") else paths
+    return tuple(path if isinstance(path, str) else path.__fspath__() for path in many)

@@ -349,7 +349,7 @@ def _points(lines: Sequence[Line], labels: Mapping[Series, str], whole: bool) ->
             point = one.points[at]
             own = _own(one, at) if whole else {}
             rows.append({**own, "x": point.x, "y": point.y, "rev": one.rev, "series": labels[one.series]})
-    note = f"{total:,} points: one in {step:,} is drawn" if step > 1 else ""
+    note = f"{total:,} points: one in {step:,} is drawn" if step > 1 else "" if total else "there are no rows to draw"
     return rows, note
 
 
@@ -368,8 +368,12 @@ def thinned(count: int, step: int) -> list[int]:
 
 
 def count_pairs(lines: Sequence[Line], labels: Mapping[Series, str]) -> list[dict[str, Any]]:
-    """How often each pair of x and y occurs, with its share among those of the same y; pairs that never occur are 0."""
-    names = sorted({str(value) for line in lines for point in line.points for value in (point.x, point.y)})
+    """How often each pair of x and y occurs, with its share among those of the same y; pairs that never occur are 0.
+
+    In the order of y, then x: numbers by their size, then texts.
+    """
+    names = sorted({str(value) for line in lines for point in line.points for value in (point.x, point.y)}, key=_rank)
+    order = {name: at for at, name in enumerate(names)}
     pairs = [(x, y) for y in names for x in names] if len(names) ** 2 * len(lines) <= MAX_POINTS else []
     counted = [_counted(line, pairs) for line in lines]
     most = max((max(counts.values(), default=0) for counts in counted), default=0)
@@ -378,11 +382,17 @@ def count_pairs(lines: Sequence[Line], labels: Mapping[Series, str]) -> list[dic
         sums: dict[str, int] = {}
         for (_, y), count in counts.items():
             sums[y] = sums.get(y, 0) + count
-        for (x, y), count in counts.items():
+        for (x, y), count in sorted(counts.items(), key=lambda item: (order[item[0][1]], order[item[0][0]])):
             share = count / sums[y] if sums[y] else 0.0
             row = {"x": x, "y": y, "rev": one.rev, "series": labels[one.series], "count": count, "share": round(share, 6)}
             rows.append({**row, "dark": count * 2 > most})
     return rows
+
+
+def _rank(name: str) -> tuple[bool, float, str]:
+    value = number(name)
+    is_finite = isinstance(value, int | float) and math.isfinite(value)
+    return (not is_finite, float(value) if is_finite else 0.0, name)  # type: ignore[arg-type]
 
 
 def _counted(line: Line, pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], int]:

@@ -29,7 +29,8 @@ def compared(stage: Stage, locked: LockEntry | None, now: Snapshot) -> tuple[Rea
     found = [Reason(SAME_COMMAND, stage.address, "command: as in its last run")]
     for path in dict.fromkeys((*stage.deps, *locked.deps)):
         if path in locked.deps:
-            found.append(_same(SAME_DEP, path, locked.deps[path], "as it was read"))
+            content = locked.deps[path]
+            found.append(_same(SAME_DEP, path, content, f"as it was read{_left(path, content, now)}"))
     for name, files in locked.used.items():
         count = f"{len(files):,} {'file' if len(files) == 1 else 'files'}"
         found.append(Reason(SAME_DEP, name, display(f"{name}: {count} as they were")))
@@ -43,8 +44,14 @@ def compared(stage: Stage, locked: LockEntry | None, now: Snapshot) -> tuple[Rea
             if key in locked.params.get(of.file, {}) and same(locked.params[of.file][key], value):
                 text = display(f"{of.file}: {key} is {value_text(value)} still")
                 found.append(Reason(SAME_PARAM, f"{of.file}:{key}", text, value, value))
-    found += [_same(SAME_OUT, path, content, "as it was written") for path, content in locked.outs.items()]
+    for path, content in locked.outs.items():
+        found.append(_same(SAME_OUT, path, content, f"as it was written{_left(path, content, now)}"))
     return tuple(found)
+
+
+def _left(path: str, content: Content, now: Snapshot) -> str:
+    left = now.not_pulled.get(path)
+    return "" if left is None else ", not pulled" if left == content.files else ", not all of it pulled"
 
 
 def _same(kind: str, path: str, content: Content, words: str) -> Reason:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from dvcx.core.globs import fixed_part
 from dvcx.core.objects import Content
 from dvcx.core.paths import contains
-from dvcx.core.pipeline.dependencies import CODE, externals, files_wanted, spec
+from dvcx.core.pipeline.dependencies import CODE, condition_files, externals, files_wanted, spec
 from dvcx.core.pipeline.params import MISSING, differences, pick, same, select
 from dvcx.core.pipeline.schema import Stage, Want
 from dvcx.core.records import LockEntry, Request, Used, encode_request, lines_of
@@ -25,6 +25,7 @@ ENV_CHANGED, ENV_NEW, ENV_GONE = "env_changed", "env_new", "env_gone"
 PARAM_CHANGED, PARAM_MISSING, PARAM_NEW, PARAM_GONE = "param_changed", "param_missing", "param_new", "param_gone"
 OUT_CHANGED, OUT_MISSING, OUT_NEW, OUT_GONE = "out_changed", "out_missing", "out_new", "out_gone"
 UPSTREAM = "upstream"
+LAST_FAILED = "last_failed"
 
 # What an OUT_CHANGED reason says of its path: edited, or of another commit.
 NOT_AS_RECORDED = "output is not as recorded"
@@ -172,10 +173,6 @@ def forecast(
     stages = tuple(stages)
     deps = {dep for stage in stages for dep in stage.deps}
     for stage in stages:
-        condition = now.unwanted.get(stage.address)
-        if condition is not None:
-            verdicts[stage.address] = Verdict(stage, SKIPPED, (not_wanted(stage, condition),), NOT_WANTED)
-            continue
         before = () if stage.frozen else upstream.get(stage.address, ())
         waits = [
             verdict
@@ -183,6 +180,12 @@ def forecast(
             if verdict.plan not in (UNCHANGED, NOT_WANTED) and not _settled(verdict, stage, now, inside is not None, told)
         ]
         coming = [out.path for verdict in waits for out in verdict.stage.outs]
+        # What its condition reads may turn out otherwise.
+        open_ = bool(stage.when and coming) and any(_overlaps(file, coming) for file in condition_files(stage))
+        condition = now.unwanted.get(stage.address)
+        if condition is not None and not open_:
+            verdicts[stage.address] = Verdict(stage, SKIPPED, (not_wanted(stage, condition),), NOT_WANTED)
+            continue
         locked = lock.get(stage.address)
         reasons = (
             *(
@@ -194,7 +197,7 @@ def forecast(
         )
         state = _state(reasons)
         found = known(stage, then, locked, reasons) if known and reasons and not waits else None
-        plan = WOULD_RESTORE if found is not None else _plan(state, bool(waits), known is not None)
+        plan = WOULD_RESTORE if found is not None else MIGHT_RUN if open_ else _plan(state, bool(waits), known is not None)
         outs, remote = found if found is not None else (None, "")
         verdicts[stage.address] = Verdict(stage, state, reasons, plan, outs, remote)
         for path, content in (outs or {}).items():
@@ -217,6 +220,12 @@ def plan_text(plan: str, remote: str) -> str:
     """A plan in words: "would restore its known result from remote 'origin'"; `remote` is "" for the cache."""
     where = f" from remote '{display(remote)}'" if remote else ""
     return f"{plan} its known result{where}" if plan == WOULD_RESTORE else plan
+
+
+def recalling(verdict: Verdict, told: str) -> Verdict:
+    """The verdict on a stage whose last run did not end well, with what is `told` of that: in place of "never run", too."""
+    reasons = (reason for reason in verdict.reasons if reason.kind != NEVER_RUN)
+    return verdict._replace(reasons=(_reason(LAST_FAILED, verdict.stage.address, told), *reasons))
 
 
 def not_wanted(stage: Stage, condition: str) -> Reason:
@@ -555,8 +564,8 @@ def _change(old: Content, new: Content) -> str:
 
 def _settled(verdict: Verdict, stage: Stage, now: Snapshot, inside: bool, told: Collection[str]) -> bool:
     """Whether all that `stage` reads of what `verdict` would restore is known by content: whole dependencies, or in them."""
-    # Which files a wildcard or an import finds among what is restored is not known beforehand.
-    if verdict.outs is None or files_wanted(stage):
+    # Which files a wildcard or an import finds among what is restored is not known beforehand, nor what a condition then says.
+    if verdict.outs is None or files_wanted(stage) or any(_overlaps(file, verdict.outs) for file in condition_files(stage)):
         return False
     params = [of.file for of in stage.params]
     read = [path for path in verdict.outs if _overlaps(path, (*stage.deps, *params))]
@@ -570,7 +579,7 @@ def _settled(verdict: Verdict, stage: Stage, now: Snapshot, inside: bool, told: 
 
 def _waits_for(verdict: Verdict, stage: Stage) -> Reason:
     name = verdict.stage.address
-    reads = (*stage.deps, *(of.file for of in stage.params))
+    reads = (*stage.deps, *(of.file for of in stage.params), *condition_files(stage))
     paths = [out.path for out in verdict.stage.outs if _overlaps(out.path, reads)]
     if not paths:
         return _reason(UPSTREAM, name, f"{name} {_FIRST[verdict.plan]}")

@@ -173,8 +173,8 @@ def _smooth() -> dict[str, Any]:
 
 def _confusion(shade: str, form: str, dark: str) -> dict[str, Any]:
     cell = {
-        "x": {"field": _anchor("X"), "type": "nominal", "title": _anchor("X_LABEL")},
-        "y": {"field": _anchor("Y"), "type": "nominal", "title": _anchor("Y_LABEL")},
+        "x": {"field": _anchor("X"), "type": "nominal", "title": _anchor("X_LABEL"), "sort": None, "axis": {"labelAngle": -45}},
+        "y": {"field": _anchor("Y"), "type": "nominal", "title": _anchor("Y_LABEL"), "sort": None},
     }
     number = {"field": shade, "type": "quantitative", "format": form}
     told = [*({"field": _anchor(name), "title": _anchor(f"{name}_LABEL"), "type": "nominal"} for name in "XY")]

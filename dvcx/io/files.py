@@ -49,7 +49,7 @@ class Reader:
         """
         problem = path_problem(path)
         if problem:
-            raise _unsafe(path, problem)
+            raise _unsafe(path, problem, "write it as it is called from the project's root")
         base, _, leaf = path.rpartition("/")
         try:
             directory = self._directories.get(base) if base else self._root
@@ -140,7 +140,7 @@ def open_parent(root: str, path: str, *, create: bool = False) -> tuple[int, str
     """
     problem = path_problem(path)
     if problem:
-        raise _unsafe(path, problem)
+        raise _unsafe(path, problem, "write it as it is called from the project's root")
     base, _, leaf = path.rpartition("/")
     handle = _open_root(root)
     if not base:
@@ -248,8 +248,7 @@ def _read_handle(handle: int, path: str, limit: int) -> bytes:
     if facts.st_size > limit:
         raise _unsafe(path, f"it is larger than {amount(limit)}")
     data = os.read(handle, facts.st_size + 1)
-    if len(data) <= facts.st_size:
-        # A short read of a regular file is its end.
+    if len(data) == facts.st_size:
         return data
     while len(data) <= limit:
         more = os.read(handle, limit + 1 - len(data))
@@ -353,11 +352,10 @@ def _unlink_quietly(name: str, directory: int) -> None:
         pass
 
 
-def _unsafe(path: str, problem: str) -> UnsafeInput:
-    return UnsafeInput(
-        f"unsafe path '{display(path[:200])}': {problem}",
-        "look at it (ls -ld), then remove it or restore it: git checkout -- FILE",
-    )
+def _unsafe(
+    path: str, problem: str, hint: str = "look at it (ls -ld), then remove it or restore it: git checkout -- FILE"
+) -> UnsafeInput:
+    return UnsafeInput(f"unsafe path '{display(path[:200])}': {problem}", hint)
 
 
 # What was written, made durable. These raise OSError: who calls them knows what it means.

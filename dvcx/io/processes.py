@@ -19,11 +19,14 @@ Item = TypeVar("Item")
 
 STRETCHES = 64
 """So many stretches of the items for each worker: all are busy to the end, and neighbours stay together."""
+AT_MOST = 512
+"""So many in all: their numbers fit into the smallest pipe there is, one page, before anybody reads from it."""
 
 _HEAD = struct.Struct("<qq")
 _START = struct.Struct("<q")
 _ERROR = -1
 _DONE = -2
+_ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
 def available() -> bool:
@@ -62,15 +65,20 @@ def spread(
     number of items.
     """
     children: dict[int, int] = {}
-    size = max(1, -(-len(items) // (STRETCHES * workers)))
+    size = max(1, -(-len(items) // min(STRETCHES * workers, AT_MOST)))
     starts = range(0, len(items), size)
     taking, giving = os.pipe()
     try:
         # All fits into the pipe at once, and a read takes one number whole, whoever else reads.
         os.write(giving, b"".join(_START.pack(start) for start in starts))
         os.close(giving)
-        for _ in range(min(workers, len(starts))):
-            children.update([_fork(function, items, taking, size, last)])
+        # Signals wait meanwhile: no child is on its way that nobody would end, and none runs on in the parent's code.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+        try:
+            for _ in range(min(workers, len(starts))):
+                children.update([_fork(function, items, taking, size, last)])
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         yield from _collect(children)
     finally:
         os.close(taking)
@@ -99,6 +107,7 @@ def _fork(
         os.close(taking)
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
         while found := os.read(starts, _START.size):
             (start,) = _START.unpack(found)
             for number in range(start, min(start + size, len(items))):

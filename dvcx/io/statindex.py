@@ -99,7 +99,7 @@ class StatIndex:
 
     def _read_only(self) -> sqlite3.Connection | None:
         with contextlib.suppress(sqlite3.Error):
-            db = sqlite3.connect(f"file:{self._path}?mode=ro&immutable=1", uri=True, check_same_thread=False)
+            db = sqlite3.connect(f"file:{quote(self._path)}?mode=ro&immutable=1", uri=True, check_same_thread=False)
             if db.execute("PRAGMA user_version").fetchone()[0] == SCHEMA:
                 return db
         return None

@@ -48,9 +48,24 @@ _HEX = frozenset("0123456789abcdef")
 
 Found = tuple[str, int, os.stat_result]
 
+_STALE = "stale"
 
 # How DVC, and other projects of dvcx, name a file in a cache. To track such a link is to lose the data with that cache.
-_CACHED = rb"/[0-9a-f]{2}/[0-9a-f]{30}$"
+_CACHED = rb"/[0-9a-f]{2}/[0-9a-f]{30}(?:[0-9a-f]{32})?$"
+
+
+def is_stale_link(name: str, directory: int | None, objects: str) -> bool:
+    """Whether a link leads into a cache of dvcx that is not (or no longer) this project's, whose objects are in `objects`.
+
+    Or into this one, where its object is gone. The project was moved or copied, or its cache was: such a link holds nothing.
+    """
+    try:
+        target = os.readlink(name, dir_fd=directory)
+    except OSError:
+        return False
+    if not re.search(rb"/objects" + _CACHED, os.fsencode(target)):
+        return False
+    return not target.startswith(objects + "/") or not os.path.lexists(target)
 
 
 class Sink(Protocol):
@@ -200,9 +215,16 @@ class _Walker:
                 os.close(fd)
         return self._single(parent, name, path, status)
 
-    def _single(self, parent: int, name: str, path: str, status: os.stat_result) -> Content:
+    def _single(self, parent: int, name: str, path: str, status: os.stat_result) -> Content | None:
         """A tracked file: remembered as a directory of one entry under its own path."""
         kind, status = self._kind(name, parent, path, status)
+        if kind == _STALE:
+            return None
+        if kind == LINK and is_stale_link(name, parent, self._rules.objects):
+            raise UnsafeInput(
+                f"{display(path)}: it is a symbolic link into a cache that is not this project's",
+                f"have it placed anew: dvcx pull {display(path)}",
+            )
         if kind == LINK:
             raise UnsafeInput(
                 f"{display(path)}: it is a symbolic link",
@@ -297,6 +319,8 @@ class _Walker:
                         found.append((name, 3, status))
                     else:
                         kind, status = self._kind(name, fd, join(path, name), status)
+                        if kind == _STALE:
+                            continue
                         found.append((name, CODES[kind], status))
         except FileNotFoundError as error:
             raise NotFound(f"{display(path)}: something in it vanished while it was read", "run the command again") from error
@@ -310,6 +334,9 @@ class _Walker:
         if stat_module.S_ISREG(mode):
             return (EXEC if mode & 0o100 else FILE), status
         if stat_module.S_ISLNK(mode):
+            if self._rules.objects and not self._sink.checks and is_stale_link(name, parent, self._rules.objects):
+                # As good as absent to who looks; who records must not take it for deleted.
+                return _STALE, status
             if self._rules.objects and self._is_object(os.readlink(name, dir_fd=parent)):
                 try:
                     self._placed.add(name)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from dvcx.core.objects import TREE
 from dvcx.core.packing import SMALL
 from dvcx.core.paths import several
-from dvcx.core.pipeline.graph import build
 from dvcx.core.pipeline.schema import Stage
 from dvcx.core.staleness import Snapshot, judge, lock_entry
 from dvcx.errors import Conflict, NotFound, display
@@ -66,12 +65,11 @@ def _is_here(project: Project, path: str) -> bool:
 
 def _stale(project: Project, targets: Sequence[str], emit: Emit) -> list[Stage]:
     tracked = records.load(project)
-    build(tracked.stages, tracked.pointers)
     stages, _ = chosen(tracked, targets)
     index = project.stat_index(emit)
     parts = Parts(project, tracked, index, emit)
     try:
-        now = snapshot(project, stages, tracked.lock, index=index, rules=project.rules(), emit=emit, parts=parts)
+        now = snapshot(project, stages, tracked.lock, index=index, rules=project.rules(), emit=emit, parts=parts, present=True)
         index.flush()
     finally:
         parts.close()
@@ -96,7 +94,9 @@ def _record(project: Project, stages: Sequence[Stage], emit: Emit, *, exact: boo
         rules = project.rules()
         # Before they are looked at: a stage may read the directory that the .gitignore is in.
         records.ignore_outputs(project, stages, emit)
-        now = snapshot(project, stages, tracked.lock, index=index, rules=rules, emit=emit, parts=parts, patience=LONG)
+        now = snapshot(
+            project, stages, tracked.lock, index=index, rules=rules, emit=emit, parts=parts, present=True, patience=LONG
+        )
         partial = [out.path for stage in stages for out in stage.outs if out.path in now.not_pulled]
         if partial and not exact:
             raise _not_pulled(partial[0], now.not_pulled[partial[0]])

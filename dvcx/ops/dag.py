@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dvcx.core.paths import contains, several
-from dvcx.core.pipeline.graph import build, order
+from dvcx.core.pipeline.graph import order
 from dvcx.core.records import POINTER_SUFFIX
 from dvcx.errors import NotFound
 from dvcx.events import Emit, ignore
@@ -32,7 +32,7 @@ def dag(project: Project, targets: Sequence[str] = (), *, emit: Emit = ignore) -
     """
     targets = several(targets)
     tracked = records.load(project)
-    graph = build(tracked.stages, tracked.pointers)
+    graph = tracked.graph
     wanted: set[str] = set() if targets else set(graph.stages)
     for target in targets:
         data = [path for path in tracked.pointers if _names(target, path)]

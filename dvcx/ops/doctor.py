@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from dvcx.project import Project
 
 PACKAGES = (
-    *("typer", "rich", "xxhash", "blake3", "zstandard", "PyYAML", "tomlkit", "pathspec", "platformdirs", "fsspec"),
-    *("obstore", "boto3", "paramiko", "pandas", "pyarrow"),
+    *("typer", "rich", "xxhash", "blake3", "zstandard", "pyfastcdc", "PyYAML", "tomlkit", "pathspec", "platformdirs", "fsspec"),
+    *("obstore", "boto3", "paramiko", "pandas", "pyarrow", "plotext", "vl-convert-python"),
 )
 PATIENCE = 10.0
 
@@ -177,7 +177,7 @@ def _remotes(project: Project) -> tuple[RemoteHealth, ...]:
 def _ask(project: Project, name: str) -> RemoteHealth:
     url = project.config.remote(name)["url"]
     values = {**project.config.values, f"remote.{name}.timeout": min(5, int(project.config.get(f"remote.{name}.timeout")))}
-    hasty = replace(project, config=replace(project.config, values=values))
+    hasty = replace(project, config=project.config._replace(values=values))
     try:
         store = hasty.remote(name, ignore)
         try:

@@ -15,14 +15,14 @@ from dvcx.core.pipeline.schema import Stage
 from dvcx.core.records import LockEntry, lines_of
 from dvcx.core.spelling import did_you_mean
 from dvcx.core.staleness import Reason, Snapshot, lock_entry
-from dvcx.errors import NotFound, StageFailed, UsageError, display
+from dvcx.errors import DvcxError, NotFound, RemoteFailed, StageFailed, UsageError, display
 from dvcx.events import Emit, StageBegan
 from dvcx.io import machine, runs
 from dvcx.io.runners.local import STOPPED, Outcome
 from dvcx.io.runners.protocol import CANCELLED, DONE, FAILED, LOST, OVER, WAITING, Job, JobState, Runner
 from dvcx.io.store.actions import read_action
 from dvcx.io.store.store import Store
-from dvcx.ops.exec_action import asked_now, command_line, keep_request
+from dvcx.ops.exec_action import action_words, asked_now, command_line, keep_request
 from dvcx.ops.fetch import bring_objects
 from dvcx.ops.listening import Listener
 from dvcx.ops.running import Stopped, Workshop, check_all_here, put
@@ -37,6 +37,11 @@ ASK_EVERY = 0.1
 HEAR_EVERY = 1.0
 """Seconds between two looks at what one job printed."""
 
+AROUND = 3600.0
+"""Seconds a job has besides the timeout of its command."""
+END = 1 << 13
+"""Bytes of the end of what a job printed: why it failed is among them."""
+
 
 class Errands:
     """What one `repro` has a runner do. Safe to use from several threads. `force` runs actions whose results are known.
@@ -48,6 +53,7 @@ class Errands:
         self._project, self._runner, self._force, self._emit = project, runner, force, emit
         self._guard = threading.Lock()
         self._states: dict[str, JobState] = {}
+        self._ends: dict[str, bytes] = {}
         self._asked = 0.0
         self._held = ExitStack()
         self._moving = threading.Lock()
@@ -76,10 +82,10 @@ class Errands:
         record = runs.Run(runs.new_name(), stage.address, runs.RUNNING, tuple(commands), texts, 1, pid=os.getpid(), key=key)
         with Listener(shop.project.state_dir, record, shop.emit, alone=not shop.floor.several) as listener:
             state = self._wait(shop, self._submit(stage, key), listener)
-            outcome = _outcome(state, commands[-1])
+            outcome, end = _outcome(state, commands[-1]), self._ends.pop(state.id, b"")
             try:
                 if state.state != DONE:
-                    raise _failure(stage, state)
+                    raise _failure(stage, state, end)
                 entry = lock_entry(stage, now, Snapshot(self._collect(shop, stage, key)))
                 if not put(shop, stage, entry.outs, entry):
                     raise StageFailed(f"stage '{display(stage.address)}': its result went away at once", "let dvcx gc end")
@@ -103,7 +109,8 @@ class Errands:
 
     def _submit(self, stage: Stage, key: str) -> str:
         needs = stage.execution
-        timeout = (needs.retries + 1) * needs.timeout
+        # The action keeps to its timeout by itself; fetching what it reads and storing what it writes take their time, too.
+        timeout = (needs.retries + 1) * needs.timeout + AROUND if needs.timeout else 0.0
         job = Job(key, self._url(), needs.cpu, needs.mem, needs.gpu, timeout, self._force)
         with self._guard:
             (name,) = self._runner.submit([job])
@@ -142,6 +149,7 @@ class Errands:
             for piece in self._runner.logs(name, start):
                 listener.hear(piece, False)
                 start += len(piece)
+                self._ends[name] = (self._ends.get(name, b"") + piece)[-END:]
         return start
 
     def _collect(self, shop: Workshop, stage: Stage, key: str) -> Mapping[str, Content]:
@@ -186,10 +194,18 @@ def _outcome(state: JobState, command: str) -> Outcome:
     return Outcome(state.code, command, STOPPED if state.state == CANCELLED else "", wall, 0.0, 0.0, 0)
 
 
-def _failure(stage: Stage, state: JobState) -> StageFailed:
+def _failure(stage: Stage, state: JobState, end: bytes) -> DvcxError:
+    """The error for a job that did not end well, in its own last words where it left some."""
+    name = f"stage '{display(stage.address)}'"
+    hint = f"dvcx log {display(stage.address)} shows what it printed; its outputs are as they were"
+    lines = end.decode("utf-8", "replace").splitlines()
+    said = next((line.removeprefix("error: ") for line in reversed(lines) if line.startswith("error: ")), "")
+    if state.state == FAILED and said:
+        # What is wrong with the remote is told as when a stage runs here.
+        kind = RemoteFailed if state.code == RemoteFailed.exit_code else StageFailed
+        return kind(f"{name}: {display(said.removeprefix(action_words(state.key)))} (job {display(state.id)})", hint)
     ways = {FAILED: f"exited with {state.code}", CANCELLED: "was cancelled", LOST: "was lost: it left no word of how it ended"}
-    how = f"stage '{display(stage.address)}': its job {display(state.id)} {ways[state.state]}"
-    return StageFailed(how, f"dvcx log {display(stage.address)} shows what it printed; its outputs are as they were")
+    return StageFailed(f"{name}: its job {display(state.id)} {ways[state.state]}", hint)
 
 
 # The runners there are. Another one is a file in io/runners, and a row here.

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 from dvcx.core.objects import ALGORITHMS, TREE, Content, check_seal
 from dvcx.core.pipeline.dependencies import files_wanted, spec
-from dvcx.core.pipeline.graph import build, find
+from dvcx.core.pipeline.graph import find
 from dvcx.core.pipeline.schema import Stage
 from dvcx.core.records import Action, Asked, Request, Terms
 from dvcx.core.staleness import Snapshot, request
 from dvcx.errors import NotFound, StageFailed, UnsafeInput, UsageError, display
-from dvcx.events import Emit, Noted, ignore
+from dvcx.events import Emit, Noted, Warned, ignore
 from dvcx.io.files import private_directory
 from dvcx.io.runners.local import Outcome
 from dvcx.io.store.actions import keep_action, read_action, read_request, write_request
@@ -90,7 +90,7 @@ def exec_action(
 def make_request(project: Project, target: str, *, remote: str = "", emit: Emit = ignore) -> Executed:
     """Keep the request of a stage, as it would run now, and all its inputs, in the cache and on a remote ("": only the cache)."""
     tracked = records.load(project)
-    found = find(build(tracked.stages, tracked.pointers), target)
+    found = find(tracked.graph, target)
     if len(found) != 1:
         raise UsageError(f"'{display(target)}' names {len(found)} stages", "name one stage")
     (stage,) = found
@@ -195,7 +195,9 @@ def _exec(place: Project, cache: Store, store: Store | None, key: str, *, force:
         _send(place, cache, store, outs, emit)
         kept = keep_action(store.backend, action, store.label)
     if not kept.own:
-        emit(actions.conflict_note(store.label if store is not None else cache.label, action, kept.action))
+        note = actions.conflict_note(store.label if store is not None else cache.label, action, kept.action)
+        # Who had it run again all the same, also through a runner, waits for another result.
+        emit(Warned(note.message) if force else note)
     return Executed(key, "ran", seconds, label, _outs(outs))
 
 
@@ -222,7 +224,12 @@ def _attempts(
 
 def failure(key: str, outcome: Outcome) -> StageFailed:
     """The error for a command that did not end well."""
-    return StageFailed(f"action {key[:12]}…: the command {outcome.how}: {display(outcome.command)}", "what it printed is above")
+    return StageFailed(f"{action_words(key)}the command {outcome.how}: {display(outcome.command)}", "what it printed is above")
+
+
+def action_words(key: str) -> str:
+    """What an error about an action begins with."""
+    return f"action {key[:12]}…: "
 
 
 def _known(cache: Store, store: Store | None, key: str) -> Action | None:
@@ -268,7 +275,7 @@ def _place(project: Project | None, remote: str, cache: str) -> Project:
                 project.remote_name(remote)
             values["remote.exec.url"] = remote
         values["core.remote"] = remote if remote in project.config.remotes() else "exec"
-        return replace(project, config=replace(project.config, values=values))
+        return replace(project, config=project.config._replace(values=values))
     if not cache:
         raise UsageError("outside of a project there is no cache", "dvcx exec-action KEY --cache DIR --remote URL")
     if not remote:

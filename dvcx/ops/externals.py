@@ -6,7 +6,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from dvcx.core.pipeline.externals import is_url
@@ -78,7 +77,7 @@ def _content(project: Project, path: str, index: Remembers) -> str:
         content = look(base, name, index=_Beside(index, base), sink=sink, rules=_PASSED_OVER) if os.path.isdir(base) else None
     except NotFound:
         return ""
-    return "" if content is None else content_line(replace(content, executable=False))
+    return "" if content is None else content_line(content._replace(executable=False))
 
 
 class _Beside:

@@ -5,13 +5,24 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dvcx.core.globs import Globs, fixed_part
 from dvcx.core.objects import DIR, TREE, Content, entry_content
 from dvcx.core.paths import contains, join, path_problem, resolve
-from dvcx.core.pipeline.dependencies import GLOB, PASSED_OVER, files_wanted, may_match, near, not_read, reads_output, spec
+from dvcx.core.pipeline.dependencies import (
+    GLOB,
+    PASSED_OVER,
+    condition_files,
+    condition_place,
+    files_wanted,
+    may_match,
+    near,
+    not_read,
+    reads_output,
+    spec,
+)
 from dvcx.core.pipeline.schema import PARAMS_FILE, Stage, Want
 from dvcx.core.records import Used
 from dvcx.errors import DvcxError, NotFound, UnsafeInput, display
@@ -136,13 +147,18 @@ def environment_digests(names: Iterable[str], environment: Mapping[str, str]) ->
     return found
 
 
-def unwanted(stages: Iterable[Stage], values: Mapping[str, Mapping[str, Any] | None]) -> dict[str, str]:
+def unwanted(
+    stages: Iterable[Stage], values: Mapping[str, Mapping[str, Any] | None], coming: Callable[[str], bool] = lambda file: False
+) -> dict[str, str]:
     """The stages whose `when` is false, by address, each with the first condition that is. `values` are params files.
 
-    Raises `UsageError` for a parameter that does not exist, `NotFound` for a params file that does not.
+    A file that is missing and `coming` leaves it open. Raises `UsageError` for a parameter that does not exist, `NotFound` for
+    a params file that does not.
     """
     found = {}
     for stage in stages:
+        if any(values.get(file) is None and coming(file) for file in condition_files(stage)):
+            continue
         for text in stage.when:
             if not _holds(stage, text, values):
                 found[stage.address] = text
@@ -150,36 +166,22 @@ def unwanted(stages: Iterable[Stage], values: Mapping[str, Mapping[str, Any] | N
     return found
 
 
-def condition_files(stage: Stage) -> list[str]:
-    """The params files that a stage's `when` reads."""
-    if not stage.when:
-        return []
-    from dvcx.core.pipeline.conditions import files_of, parse_condition
-
-    found: list[str] = []
-    for text in stage.when:
-        where = _when(stage, text)
-        found += [resolve(stage.wdir, file or PARAMS_FILE, where) for file in files_of(parse_condition(text, where))]
-    return found
-
-
 def _holds(stage: Stage, text: str, values: Mapping[str, Mapping[str, Any] | None]) -> bool:
     from dvcx.core.pipeline.conditions import holds, parse_condition
 
-    where = _when(stage, text)
+    where = condition_place(stage, text)
 
     def read(file: str) -> Mapping[str, Any]:
         path = resolve(stage.wdir, file or PARAMS_FILE, where)
         known = values.get(path)
         if known is None:
-            raise NotFound(f"{where}: the parameter file {display(path)} is missing", "create it, or repair dvcx.yaml")
+            raise NotFound(
+                f"{where}: the parameter file {display(path)} is missing",
+                "let the stage that writes it run (dvcx repro), bring it (dvcx pull), or create it",
+            )
         return known
 
     return holds(parse_condition(text, where), read, where)
-
-
-def _when(stage: Stage, text: str) -> str:
-    return f"{stage.told(text)}: when"
 
 
 class _View:

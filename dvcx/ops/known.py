@@ -15,6 +15,7 @@ from dvcx.events import Emit
 from dvcx.io.hashing import seal
 
 if TYPE_CHECKING:
+    from dvcx.core.changes import ReadTree
     from dvcx.io.store.store import Store
     from dvcx.ops.actions import Results
     from dvcx.project import Project
@@ -114,11 +115,15 @@ class KnownResults:
 
     def inside(self, owner: str, content: Content, path: str) -> Content | None:
         """What a known directory has at a path in it; None where nothing is, or no listing tells."""
-        from dvcx.ops.looking import content_at, stored_trees
+        from dvcx.ops.looking import content_at
 
-        if self._remotes is not None:
-            return self._remotes.inside(owner, content, path, self.cache())
-        return content_at(stored_trees(self.cache()), owner, content, path)
+        return content_at(self.trees(), owner, content, path)
+
+    def trees(self) -> ReadTree:
+        """Reads directories that need not be here: from the cache, and from remotes when these were asked for."""
+        from dvcx.ops.looking import stored_trees
+
+        return stored_trees(self.cache()) if self._remotes is None else self._remotes.trees(self.cache())
 
     def values(self, file: str, content: Content) -> Mapping[str, Any] | None:
         """What a known params file says; None where nobody has it, or it cannot be parsed."""

@@ -58,7 +58,8 @@ def metrics_diff(
 ) -> ValuesCompared:
     """Which metrics differ from revision `a` to `b`, or to the workspace; with `all` those that are the same, too.
 
-    What is better is as the newer side declares it, else the older one.
+    What is better is as the newer side declares it, else the older one. Raises `NotFound` for an unknown revision, and for a
+    target that neither side has; what cannot be read is a problem of the result.
     """
     targets, a, b = several(targets), plain_name(a), plain_name(b)
     problems: list[Problem] = []

@@ -61,7 +61,11 @@ def params_diff(
     deps: bool = False,
     remote: str = "",
 ) -> ValuesCompared:
-    """Which parameters differ from revision `a` to `b`, or to the workspace; with `all` those that are the same, too."""
+    """Which parameters differ from revision `a` to `b`, or to the workspace; with `all` those that are the same, too.
+
+    Raises `NotFound` for an unknown revision, and for a target that neither side has; what cannot be read is a problem of the
+    result.
+    """
     targets, a, b = several(targets), plain_name(a), plain_name(b)
     problems: list[Problem] = []
     with Views(project, remote) as views:

@@ -21,7 +21,7 @@ from dvcx.events import Emit
 from dvcx.io import files
 from dvcx.io.statindex import StatIndex
 from dvcx.io.workspace import Looking, store_tree
-from dvcx.ops.looking import entry_at, stored_trees, workspace_trees
+from dvcx.ops.looking import content_at, entry_at, stored_trees, workspace_trees
 from dvcx.ops.records import Tracked
 
 if TYPE_CHECKING:
@@ -174,11 +174,17 @@ class Parts:
         self._cache: Store | None = None
         self._made: dict[tuple[str, str], list[Entry]] = {}
         self._known: dict[tuple[str, str, str], Merged | None] = {}
+        self._makers: dict[str, str] | None = None
+        self._restorable: dict[str, bool] = {}
 
     @property
     def stages(self) -> tuple[Stage, ...]:
         """All stages of the project."""
         return self._tracked.stages
+
+    def tracks(self, path: str) -> bool:
+        """Whether a path is tracked, or written by a stage."""
+        return bool(self._tracked.owner(path))
 
     def close(self) -> None:
         """Release the cache."""
@@ -240,6 +246,31 @@ class Parts:
             self._nodes[owner] = here_of(self._memory.get(owner, {}))
         return here_at(self._nodes[owner], path[len(owner) + 1 :], self._read_here, owner)
 
+    def away(self, path: str) -> Content | None:
+        """What is recorded at a path where nothing is, if it was never here, and nobody can put it there without a remote.
+
+        None as well where an output is in the cache with all its stage wrote (`repro` restores it), and for outputs git keeps.
+        """
+        if self._contents is None:
+            self._contents = self._tracked.contents()
+        owner = _owner(self._contents, path)
+        if not owner or self.here(path).anything:
+            return None
+        if owner not in self._tracked.pointers and self._is_restorable(owner):
+            return None
+        return self._contents[owner] if path == owner else content_at(self._read_recorded, owner, self._contents[owner], path)
+
+    def _is_restorable(self, out: str) -> bool:
+        """Whether the cache has all that the stage of an output wrote."""
+        from dvcx.ops.transfer import holds
+
+        if self._makers is None:
+            self._makers = {out.path: stage.address for stage in self._tracked.stages for out in stage.outs}
+        address = self._makers[out]
+        if address not in self._restorable:
+            self._restorable[address] = holds(self._opened(), self._tracked.lock[address].outs)
+        return self._restorable[address]
+
     def merged(
         self, path: str, now: Content | None, *, write: Callable[[list[Entry]], Content] | None = None, strict: bool = False
     ) -> Merged | None:
@@ -293,7 +324,11 @@ class Parts:
         return (self._given or self._read_here)(path, content)
 
     def _read_here(self, path: str, content: Content) -> list[Entry]:
+        self._opened()
+        return self._reader(path, content)
+
+    def _opened(self) -> Store:
         if self._cache is None:
             self._cache = self._project.cache(self._emit)
             self._reader = stored_trees(self._cache)
-        return self._reader(path, content)
+        return self._cache

@@ -21,7 +21,7 @@ from dvcx.io.files import open_parent
 from dvcx.io.statindex import FIELDS, Row, StatIndex
 from dvcx.io.store import fresh
 from dvcx.io.store.store import Store, wanted
-from dvcx.io.workspace import Looking, Rules, look
+from dvcx.io.workspace import Looking, Rules, is_stale_link, look
 from dvcx.ops.looking import stored_trees
 from dvcx.ops.staging import stage
 
@@ -207,14 +207,14 @@ class Link(NamedTuple):
 
 
 def link_at(project: Project, path: str, rules: Rules) -> Link | None:
-    """The symbolic link at a project path; None for anything else, and for a link into the cache that dvcx placed."""
+    """The symbolic link at a project path; None for anything else, and for a link into a cache, which dvcx placed."""
     try:
         parent, leaf = open_parent(project.root, path)
     except NotFound:
         return None
     try:
         status = os.lstat(leaf, dir_fd=parent)
-        if not stat.S_ISLNK(status.st_mode):
+        if not stat.S_ISLNK(status.st_mode) or is_stale_link(leaf, parent, rules.objects):
             return None
         target = os.fsencode(os.readlink(leaf, dir_fd=parent))
     except OSError:
@@ -236,6 +236,8 @@ def _stranger(project: Project, path: str, index: StatIndex, rules: Rules) -> tu
         raise _holds_ignored(path)
     sink = Looking(project.algorithm)
     if stat.S_ISLNK(status.st_mode):
+        if is_stale_link(f"{project.root}/{path}", None, rules.objects):
+            return None
         target = os.fsencode(os.readlink(f"{project.root}/{path}"))
         names = sink.link(target)
         return Entry("", LINK, len(target), names.id, names.seal), status
@@ -257,6 +259,9 @@ def _check_unchanged(project: Project, plan: Placement, index: StatIndex) -> Non
             continue
         if stat.S_ISDIR(status.st_mode):
             # It goes when it is empty then, or the rename is refused.
+            continue
+        if is_stale_link(f"{project.root}/{path}", None, f"{project.cache_dir}/objects"):
+            # It was passed over when the workspace was looked at.
             continue
         base, _, name = path.rpartition("/")
         if base not in known:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -10,6 +10,7 @@ from dvcx.core import plots as core
 from dvcx.core import vega
 from dvcx.core.paths import contains, several
 from dvcx.core.plots import Changes, Definition, Line, Series
+from dvcx.core.spelling import did_you_mean
 from dvcx.errors import DvcxError, NotFound, UsageError, display
 from dvcx.ops.revisions import BROKEN, WORKSPACE, Found, Problem, View, Views, missing, revisions
 
@@ -91,12 +92,12 @@ def plots_show(
 ) -> Plotted:
     """Draw every plot that is declared, or `targets` (names of plots, files, directories), of the workspace or of revisions.
 
-    With `page` an HTML file is written to `out` (an absolute path; `.dvcx/plots/index.html` without); an `out` that ends with
-    .svg or .png gets the one plot that is drawn. What is missing or broken is a problem of the result; a target that is
-    nowhere raises `NotFound`.
+    With `page` an HTML file is written to `out` (an absolute path; `.dvcx/plots/index.html` without), unless there is nothing
+    to draw; an `out` that ends with .svg or .png gets the one plot that is drawn, or is called as a target is. What is missing
+    or broken is a problem of the result; a target that is nowhere raises `NotFound`.
     """
     drawings, problems, names = collect(project, targets, rev=rev, changes=changes, remote=remote)
-    return _plotted(project, drawings, problems, names, page, out)
+    return _plotted(project, targets, drawings, problems, names, page, out)
 
 
 def plots_diff(
@@ -109,9 +110,12 @@ def plots_diff(
     out: str = "",
     remote: str = "",
 ) -> Plotted:
-    """Draw plots of several revisions over one another: HEAD and the workspace, one and the workspace, or those named."""
+    """Draw plots of several revisions over one another: HEAD and the workspace, one and the workspace, or those named.
+
+    All else is as `plots_show` has it; an unknown revision raises `NotFound`.
+    """
     drawings, problems, names = collect(project, targets, rev=compared(revs), changes=changes, remote=remote)
-    return _plotted(project, drawings, problems, names, page, out)
+    return _plotted(project, targets, drawings, problems, names, page, out)
 
 
 def compared(revs: Sequence[str]) -> tuple[str, ...]:
@@ -121,7 +125,7 @@ def compared(revs: Sequence[str]) -> tuple[str, ...]:
 
 
 def plots_templates(project: Project, name: str = "") -> Templates:
-    """The templates that come with dvcx and the project's own, or the one called `name`."""
+    """The templates that come with dvcx and the project's own, or the one called `name`, else `NotFound`."""
     from dvcx.io.plots import own_templates
 
     own = own_templates(project.root)
@@ -139,26 +143,34 @@ def collect(
 ) -> tuple[list[Drawing], list[Problem], tuple[str, ...]]:
     """The data of plots, what could not be read, and the names of the revisions."""
     targets = several(targets)
+    if changes.template:
+        _template(project, changes.template)
     with Views(project, remote) as views:
         problems: list[Problem] = []
         opened = list(views.all(revisions(project, several(rev)), problems))
-        definitions = [_changed(one, changes) for one in _expanded(_chosen(opened, targets), opened)]
+        declared = _declared(opened)
+        definitions = [_changed(one, changes) for one in _expanded(_chosen(declared, targets), opened)]
         read = [_read(view, definitions, problems) for view in opened]
     drawings = [_drawing(one, opened, read, problems) for one in definitions]
     drawn = [drawing for drawing in drawings if drawing.lines or drawing.pictures]
-    _check_drawn(targets, drawings, drawn, problems)
+    _check_drawn(targets, list(declared), drawings, drawn, problems)
     return drawn, _once(problems), tuple(view.rev or WORKSPACE for view in opened)
 
 
 # What to draw
 
 
-def _chosen(views: Sequence[View], targets: Sequence[str]) -> list[Definition]:
-    """The plots that any of the views declares, as the first of them does; a target that is none is a file to draw."""
+def _declared(views: Sequence[View]) -> dict[str, Definition]:
+    """The plots that any of the views declares, by name, as the first of them does."""
     declared: dict[str, Definition] = {}
     for view in views:
         for one in core.defined(view.tracked.pipelines):
             declared.setdefault(one.name, one)
+    return declared
+
+
+def _chosen(declared: Mapping[str, Definition], targets: Sequence[str]) -> list[Definition]:
+    """The plots that targets mean; a target that is none is a file to draw."""
     if not targets:
         return list(declared.values())
     chosen: dict[str, Definition] = {}
@@ -264,6 +276,9 @@ def _table(data: bytes, where: str, header: bool) -> core.Table:
     from dvcx.io import tables
 
     kind = core.extension(where)
+    if kind not in core.DATA:
+        hint = f"data is in files that end with {', '.join(core.DATA)}"
+        raise UsageError(f"{display(where)}: it holds no data to draw", hint)
     if kind in ("csv", "tsv"):
         names, rows = tables.read_table(data, where, header=header)
         return core.Table(core.Rows(names, rows), True)
@@ -275,7 +290,11 @@ def _table(data: bytes, where: str, header: bool) -> core.Table:
 
 
 def _check_drawn(
-    targets: Sequence[str], drawings: Sequence[Drawing], drawn: Sequence[Drawing], problems: Sequence[Problem]
+    targets: Sequence[str],
+    declared: list[str],
+    drawings: Sequence[Drawing],
+    drawn: Sequence[Drawing],
+    problems: Sequence[Problem],
 ) -> None:
     told = {problem.path for problem in problems if problem.kind == BROKEN}
     for target in targets:
@@ -283,7 +302,7 @@ def _check_drawn(
         if not any(one in drawn or set(one.definition.files) & told for one in own):
             raise NotFound(
                 f"{display(target)} is no plot, and no file at any of the revisions asked for",
-                "name a plot of dvcx.yaml, or a file's path in the project",
+                did_you_mean(target, declared) or "name a plot of dvcx.yaml, or a file's path in the project",
             )
 
 
@@ -295,7 +314,13 @@ def _once(problems: Iterable[Problem]) -> list[Problem]:
 
 
 def _plotted(
-    project: Project, drawings: Sequence[Drawing], problems: list[Problem], names: tuple[str, ...], page: bool, out: str
+    project: Project,
+    targets: Sequence[str],
+    drawings: Sequence[Drawing],
+    problems: list[Problem],
+    names: tuple[str, ...],
+    page: bool,
+    out: str,
 ) -> Plotted:
     plots = []
     total = 0
@@ -307,11 +332,14 @@ def _plotted(
                 raise NotFound(f"more than {IMAGES_LIMIT >> 20} MiB of pictures: this one is left out", "name fewer plots")
             plots.append((_plot(project, drawing), drawing))
         except DvcxError as error:
-            problems.append(Problem("", drawing.definition.name, BROKEN, error.message, error.hint))
-    if core.extension(out) in IMAGE_KINDS:
-        written = _image(project, [plot for plot, _ in plots], out)
-    else:
-        written = _page(project, plots, problems, names, out) if page else ""
+            name = drawing.definition.name
+            message = error.message if name in error.message else f"{display(name)}: {error.message}"
+            problems.append(Problem("", name, BROKEN, message, error.hint))
+    written = ""
+    if plots and core.extension(out) in IMAGE_KINDS:
+        written = _image(project, [plot for plot, _ in plots], several(targets), out)
+    elif plots and page:
+        written = _page(project, plots, problems, names, out)
     return Plotted(names, tuple(plot for plot, _ in plots), tuple(problems), written)
 
 
@@ -339,11 +367,14 @@ def _template(project: Project, name: str) -> Template:
     return Template(name, "the project's own", True, spec)
 
 
-def _image(project: Project, plots: Sequence[Plot], out: str) -> str:
+def _image(project: Project, plots: Sequence[Plot], targets: Sequence[str], out: str) -> str:
     from dvcx.io.plots import image_of, write_page
 
+    # A file's name also means the plots that read it.
+    plots = [plot for plot in plots if plot.name in targets] or plots
     if len(plots) != 1:
-        raise UsageError(f"an image holds one plot, and there are {len(plots)}", "name the one to draw: dvcx plots show PLOT")
+        names = ", ".join(display(plot.name) for plot in plots[:10])
+        raise UsageError(f"an image holds one plot, and there are {len(plots)}", f"name the one to draw: {names}")
     [plot] = plots
     if plot.images:
         raise UsageError(f"{display(plot.name)} is a picture already", f"copy it: cp {display(plot.images[0].path)}")
@@ -361,6 +392,6 @@ def _page(
         for plot, drawing in plots
     ]
     code = scripts() if any(section.spec is not None for section in sections) else []
-    title = f"Plots of {', '.join(names)}"
+    title = f"Plots of {', '.join('the workspace' if name == WORKSPACE else name for name in names)}"
     text = page(title, sections, [problem.message for problem in problems], code)
     return write_page(project.root, out, text.encode())

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 from dvcx.core.globs import fixed_part
 from dvcx.core.objects import Content
 from dvcx.core.paths import contains
-from dvcx.core.pipeline.dependencies import files_wanted
+from dvcx.core.pipeline.dependencies import condition_files, files_wanted
 from dvcx.core.pipeline.graph import Graph, find
 from dvcx.core.pipeline.schema import Stage
 from dvcx.core.records import LockEntry
 from dvcx.core.staleness import Snapshot, Values
 from dvcx.errors import NotFound, display
-from dvcx.ops.inputs import condition_files
 from dvcx.ops.records import Tracked
+from dvcx.ops.transfer import Only
 
 if TYPE_CHECKING:
     from dvcx.io.store.store import Store
@@ -32,11 +32,7 @@ class Pulling:
 
     def __init__(self, tracked: Tracked, graph: Graph, chosen: Sequence[Stage], targets: Sequence[str], results: Results) -> None:
         self.results = results
-        names = {stage.address for stage in chosen}
-        if targets:
-            self._wanted = {stage.address for target in targets for stage in find(graph, target)}
-        else:
-            self._wanted = {name for name in names if not names.intersection(graph.downstream[name])}
+        self._wanted = asked_for(graph, chosen, targets)
         self._guard = threading.Lock()
         # Not placed, and known: by their path, tracked data and outputs.
         self._away = {path: pointer.content for path, (_, pointer) in tracked.pointers.items()}
@@ -62,6 +58,13 @@ class Pulling:
             return {
                 name: content for name, content in self._away.items() if not path or contains(name, path) or contains(path, name)
             }
+
+    def learn(self, stage: Stage, cache: Store) -> None:
+        """Keep the listings that tell what single files are that a stage reads of directories away: for `status`, too."""
+        for path in stage.deps:
+            for owner, content in self.away(path).items():
+                if owner != path and contains(owner, path):
+                    self.results.bring({owner: content}, cache, only=_way_to(path))
 
     def overlaid(
         self, stage: Stage, locked: LockEntry | None, now: Snapshot, cache: Store
@@ -125,9 +128,21 @@ class Pulling:
         return found
 
 
+def asked_for(graph: Graph, chosen: Sequence[Stage], targets: Sequence[str]) -> set[str]:
+    """The addresses of the stages whose outputs somebody wants: the targets, without any those that no other stage needs."""
+    if targets:
+        return {stage.address for target in targets for stage in find(graph, target)}
+    names = {stage.address for stage in chosen}
+    return {name for name in names if not names.intersection(graph.downstream[name])}
+
+
+def _way_to(path: str) -> Only:
+    return Only(lambda name: False, lambda name: contains(name, path))
+
+
 def params_files(stage: Stage) -> list[str]:
     """The files whose values a stage, or its condition, reads."""
-    return list(dict.fromkeys([*(of.file for of in stage.params), *(condition_files(stage) if stage.when else ())]))
+    return list(dict.fromkeys([*(of.file for of in stage.params), *condition_files(stage)]))
 
 
 def lacking(stage: Stage, path: str) -> NotFound:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dvcx.core.documents import Document
 from dvcx.core.globs import WILDCARD, Globs, fixed_part
 from dvcx.core.objects import TREE, Content
 from dvcx.core.paths import contains, join, parent, relative, resolve, several
-from dvcx.core.pipeline.dependencies import externals, inside, link
-from dvcx.core.pipeline.graph import build
+from dvcx.core.pipeline.dependencies import link, settled
+from dvcx.core.pipeline.graph import Graph, build
 from dvcx.core.pipeline.memory import dump_pipeline, load_pipeline
 from dvcx.core.pipeline.schema import Pipeline, Stage, address, parse_pipeline, split_address
 from dvcx.core.records import (
@@ -42,13 +41,14 @@ MAX_PIPELINE = 1 << 20
 class Tracked(NamedTuple):
     """All records. `pointers` by tracked path with the pointer's file; lock entries by stage address, project paths.
 
-    `pipelines` are what each dvcx.yaml says, by its path in the project.
+    `graph` is that of the stages and pointers; `pipelines` are what each dvcx.yaml says, by its path in the project.
     """
 
     pointers: Mapping[str, tuple[str, Pointer]]
     stages: tuple[Stage, ...]
     lock: Mapping[str, LockEntry]
-    pipelines: Mapping[str, Pipeline] = MappingProxyType({})
+    graph: Graph
+    pipelines: Mapping[str, Pipeline]
 
     def contents(self) -> dict[str, Content]:
         """Recorded content of every tracked path: pointers, and the cached outputs of stages that have run."""
@@ -161,11 +161,8 @@ def _tracked(
                 pointers[path] = (name, pointer)
     if not prefix:
         entries.update(_finished_since(project, names, read))
-    stages = tuple(stage for pipeline in pipelines.values() for stage in pipeline.stages)
-    if any(stage.wants for stage in stages):
-        stages = linked(stages, project.root, maps_of(pipelines))
-    build(stages, pointers)
-    return Tracked(pointers, stages, entries, pipelines)
+    stages = linked(pipelines, project.root)
+    return Tracked(pointers, stages, entries, build(stages, pointers), pipelines)
 
 
 def maps_of(pipelines: Mapping[str, Pipeline]) -> dict[str, str]:
@@ -173,9 +170,13 @@ def maps_of(pipelines: Mapping[str, Pipeline]) -> dict[str, str]:
     return {address(file, name): pattern for file, pipeline in pipelines.items() for name, pattern in pipeline.maps}
 
 
-def linked(stages: Sequence[Stage], root: str, maps: Iterable[str] = ()) -> tuple[Stage, ...]:
-    """Stages whose dependencies on other stages, and external paths that lie in the project at `root` after all, are `deps`."""
-    return link(inside(stages, root) if any(map(externals, stages)) else stages, maps)
+def linked(pipelines: Mapping[str, Pipeline], root: str) -> tuple[Stage, ...]:
+    """All stages, with what they need of one another and of data sets; paths in the project at `root` are `deps`."""
+    stages = tuple(stage for pipeline in pipelines.values() for stage in pipeline.stages)
+    if not any(stage.wants for stage in stages):
+        return stages
+    datasets = [one for pipeline in pipelines.values() for one in pipeline.datasets]
+    return link(settled(stages, datasets, root), maps_of(pipelines))
 
 
 def _finished_since(project: Project, names: Sequence[str], read: Read) -> dict[str, LockEntry]:

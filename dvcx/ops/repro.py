@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from dvcx.core.objects import Content
 from dvcx.core.partial import Mark
-from dvcx.core.paths import parent, several
-from dvcx.core.pipeline.graph import Graph, build, order
+from dvcx.core.paths import contains, parent, several
+from dvcx.core.pipeline.graph import Graph, order
 from dvcx.core.pipeline.maps import first_part, meant, reached, unseen
 from dvcx.core.pipeline.schema import Stage
 from dvcx.core.records import LockEntry
@@ -30,6 +30,7 @@ from dvcx.core.staleness import (
     forecast,
     judge,
     not_wanted,
+    read_files,
 )
 from dvcx.errors import Busy, Conflict, DvcxError, RemoteFailed, StageFailed, display
 from dvcx.events import Emit, Event, Noted, StageEnded, ignore
@@ -45,7 +46,7 @@ from dvcx.ops.known import KnownResults
 from dvcx.ops.ledger import Ledger
 from dvcx.ops.looking import observe
 from dvcx.ops.placed import Parts, mark_of
-from dvcx.ops.pulling import Pulling, lacking
+from dvcx.ops.pulling import Pulling, asked_for, lacking
 from dvcx.ops.records import Tracked
 from dvcx.ops.running import (
     MARK,
@@ -64,6 +65,7 @@ from dvcx.ops.running import (
     run,
     staged_records,
 )
+from dvcx.ops.runs import LOOKED_AT, recalled
 from dvcx.ops.snapshot import LONG, snapshot
 from dvcx.project import command_environment
 
@@ -77,7 +79,6 @@ SYNC_EVERY = 0.5
 """Seconds: what power loss may take of what is noted."""
 FOLD_SHARE = 10
 """dvcx.lock lags behind its journal for so many times the seconds that writing it takes, and at least for SYNC_EVERY."""
-LOOKED_AT = 200
 MANY = 64
 """So many stages may be at a runner at a time, where the user names no number: it is the runner that shares out its machines."""
 KNOWN = "known"
@@ -151,6 +152,7 @@ def repro(
     emit = one_at_a_time(emit)
     runs: dict[str, StageRun] = {}
     codes: set[int] = set()
+    away: dict[str, int] = {}
     with contextlib.ExitStack() as held:
         errands = None if interactive else _errands(project, runner, force=force, emit=emit)
         if errands is not None:
@@ -162,11 +164,13 @@ def repro(
                 work.use(results, Pulling(plan.tracked, plan.graph, plan.now, targets, results) if pull else None, errands)
                 work.work(plan.graph, plan.now, 1 if interactive else jobs, interactive=interactive)
             runs.update(work.runs)
+            away.update(work.away)
             codes |= work.codes
             failed = sum(run.how in ("failed", "skipped") for run in runs.values())
             if plan.last or (failed and not keep_going):
                 break
     _tell_unseen(project, plan, emit)
+    _tell_away(plan, away, emit)
     ordered = [runs.pop(stage.address) for stage in plan.chosen if stage.address in runs]
     code = RemoteFailed.exit_code if codes == {RemoteFailed.exit_code} else StageFailed.exit_code
     return Reproduced((*runs.values(), *ordered), failed, code if failed else 0)
@@ -196,7 +200,7 @@ def _plan(
     write files for which there is a stage each have their turn before the rest is known.
     """
     tracked = records.load(project)
-    graph = build(tracked.stages, tracked.pointers)
+    graph = tracked.graph
     maps = {} if whole else records.maps_of(tracked.pipelines)
     asked = meant(graph, targets, maps, runs)
     chosen = order(graph, asked, downstream=downstream, single=single_item)
@@ -217,6 +221,15 @@ def _tell_unseen(project: Project, plan: _Plan, emit: Emit) -> None:
         if new:
             what = "a file" if len(new) == 1 else f"{len(new):,} files"
             emit(Noted(f"{display(name)}: {what} came up meanwhile ({display(new[0])}): run dvcx repro again"))
+
+
+def _tell_away(plan: _Plan, away: Mapping[str, int], emit: Emit) -> None:
+    """What was asked for and is up to date need not be here."""
+    last = asked_for(plan.graph, plan.chosen, ()) if away else set()
+    count = sum(number for address, number in away.items() if address in last)
+    if count:
+        what = "an output is not all here, as it was" if count == 1 else f"{count:,} outputs are not all here, as they were"
+        emit(Noted(f"{what} never pulled: dvcx pull, or dvcx repro --pull"))
 
 
 def _errands(project: Project, runner: Runner | str, *, force: bool, emit: Emit) -> Errands | None:
@@ -242,6 +255,8 @@ class _Repro:
         self._lock = dict(tracked.lock)
         self.runs: dict[str, StageRun] = {}
         """What came of each stage so far."""
+        self.away: dict[str, int] = {}
+        """How many outputs of a stage count as recorded without being here."""
         self._touched: list[Stage] = []
         self._busy: Busy | None = None
         self.codes: set[int] = set()
@@ -342,6 +357,8 @@ class _Repro:
                 turn = StageRun(stage.address, NOT_WANTED, (not_wanted(stage, condition).text,), 0.0)
             elif not seen.reasons and not self._force:
                 turn = StageRun(stage.address, "unchanged", (), 0.0)
+                left = [out.path for out in stage.outs if out.path in seen.now.not_pulled]
+                self.away.update({stage.address: len(left)} if left else {})
             elif not self._crew.claim(stage.address):
                 return None
             else:
@@ -357,6 +374,7 @@ class _Repro:
         now = self._snapshot(shop, stage, locked)
         pulling = shop.floor.pulling
         if pulling is not None:
+            pulling.learn(stage, shop.cache)
             seen, missing = pulling.overlaid(stage, locked, now, shop.cache)
             if missing:
                 self._bring(shop, stage, missing)
@@ -378,7 +396,7 @@ class _Repro:
                 git.ignore_all(self._project.root, inside)
 
     def _snapshot(self, shop: Workshop, stage: Stage, locked: LockEntry | None) -> Snapshot:
-        parts = Parts(shop.project, Tracked(self._tracked.pointers, self._tracked.stages, self._lock), shop.index, shop.emit)
+        parts = Parts(shop.project, self._tracked._replace(lock=self._lock), shop.index, shop.emit)
         try:
             entries = {} if locked is None else {stage.address: locked}
             asked = shop.floor.asked
@@ -390,6 +408,7 @@ class _Repro:
                 rules=shop.rules,
                 emit=shop.emit,
                 parts=parts,
+                present=shop.floor.pulling is not None,
                 patience=LONG,
                 asked=asked,
             )
@@ -403,27 +422,39 @@ class _Repro:
     def _ready(self, shop: Workshop, stage: Stage, seen: _Seen) -> _Seen:
         """A stage that has to run, with all it reads in its place."""
         pulling = shop.floor.pulling
-        if pulling is None:
-            return seen
-        reads = pulling.reads(stage, seen.now, self._tracked.contents())
+        reads = pulling.reads(stage, seen.now, self._tracked.contents()) if pulling is not None else self._left(stage, seen.now)
         if not reads:
             return seen
         self._bring(shop, stage, reads)
         return self._look(shop, stage)
 
+    def _left(self, stage: Stage, now: Snapshot) -> dict[str, Content]:
+        """Outputs of other stages that a stage reads, and that count as recorded without being here."""
+        paths = [path for path in read_files(stage, now) if path in now.not_pulled]
+        owners = self._graph.owners if paths else {}
+        return {
+            out: self._lock[name].outs[out]
+            for out, name in owners.items()
+            if any(contains(out, path) for path in paths) and not os.path.lexists(f"{self._project.root}/{out}")
+        }
+
     def _bring(self, shop: Workshop, stage: Stage, contents: Mapping[str, Content]) -> None:
         """Place what a stage reads, from the cache or a remote."""
         remotes, pulling = shop.floor.remotes, shop.floor.pulling
-        assert remotes is not None and pulling is not None
+        assert remotes is not None
         for path, content in contents.items():
             remote = remotes.bring({path: content}, shop.cache)
+            if remote is None and pulling is None:
+                # Who did not ask to pull is told what to pull.
+                return
             if remote is None or not put(shop, stage, {path: content}, None):
                 raise lacking(stage, path)
             if remote:
                 self._fetched.setdefault(stage.address, []).append(path)
-        pulling.is_here(contents)
-        with self._floor.lock:
-            self._placed.update({path: mark_of(content) for path, content in contents.items()})
+            with self._floor.lock:
+                self._placed[path] = mark_of(content)
+        if pulling is not None:
+            pulling.is_here(contents)
 
     def _act(self, shop: Workshop, stage: Stage, seen: _Seen | None) -> StageRun:
         """Restore or run a stage, which nobody else in the project does meanwhile."""
@@ -557,7 +588,7 @@ def _forecast(
     project: Project, targets: Sequence[str], *, force: bool, single_item: bool, downstream: bool, pull: bool, emit: Emit
 ) -> Reproduced:
     tracked = records.load(project)
-    graph = build(tracked.stages, tracked.pointers)
+    graph = tracked.graph
     chosen = order(graph, targets, downstream=downstream, single=single_item)
     index = project.stat_index(emit)
     remotes = Results(project, keys=len(chosen), patient=pull, emit=emit)
@@ -565,13 +596,15 @@ def _forecast(
     pulling = Pulling(tracked, graph, chosen, targets, remotes) if pull else None
     parts = Parts(project, tracked, index, emit, listings=remotes.trees(known.cache()) if pull else None)
     try:
-        now: Snapshot = snapshot(project, chosen, tracked.lock, index=index, rules=project.rules(), emit=emit, parts=parts)
+        now: Snapshot = snapshot(
+            project, chosen, tracked.lock, index=index, rules=project.rules(), emit=emit, parts=parts, present=pull
+        )
         if pulling is not None:
             now = pulling.foresee(chosen, tracked.lock, now, known.cache(), known.values)
         verdicts = forecast(chosen, tracked.lock, now, graph.upstream, None if force else known, known.inside, known.values)
         index.flush()
         runs = []
-        for verdict in verdicts:
+        for verdict in recalled(project, verdicts):
             turn = _foretold(verdict, force=force)
             if pulling is not None:
                 turn = _pulled(project, tracked, pulling, verdict, turn, now, known)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from dvcx.core.metrics import UNCHANGED, Difference, Value, Values, compare, plain
 from dvcx.core.objects import DIR, LINK, Content
 from dvcx.core.paths import contains, several
+from dvcx.core.records import is_record
 from dvcx.errors import DvcxError, NotFound, UnsafeInput, UsageError, amount, display
 from dvcx.io import files, git
 from dvcx.ops import records
@@ -102,7 +103,7 @@ class View:
         return {path: self._recorded(path, limit) for path in wanted}
 
     def below(self, path: str) -> list[str] | None:
-        """The files in the directory `path`, sorted; None when it is none. Hidden ones are left out."""
+        """The files in the directory `path`, sorted; None when it is none. Hidden ones, and dvcx's own, are left out."""
         if not self.rev:
             return _directory(self._views.project.root, path)
         owner = self.owner(path)
@@ -294,12 +295,14 @@ def missing(view: View, path: str) -> Problem:
     return Problem(view.rev, path, MISSING, message, hint)
 
 
-def check_found(targets: Sequence[str], found: Collection[str], problems: Iterable[Problem]) -> None:
-    """Raises `NotFound` for a target that is nowhere; what is broken somewhere is told as a problem already."""
+def check_found(targets: Sequence[str], found: Collection[str], problems: Iterable[Problem], *, here: bool = False) -> None:
+    """Raises `NotFound` for a target that is nowhere, which was `here` alone; what is broken somewhere is told as a problem."""
     somewhere = {*found, *(item.path for item in problems if item.kind == BROKEN)}
     for target in targets:
         if not any(contains(target, path) for path in somewhere):
-            raise NotFound(f"{display(target)} is at none of the revisions asked for", "name a file's path in the project")
+            hint = "check the spelling with ls; --rev REV looks at a revision" if here else "name a file's path in the project"
+            where = "not in the workspace" if here else "at none of the revisions asked for"
+            raise NotFound(f"{display(target)} is {where}", hint)
 
 
 class Asked(NamedTuple):
@@ -334,7 +337,8 @@ def shown(
                 found.append(there)
     if asked.all_commits:
         problems = [one for one in problems if one.kind != MISSING or not one.rev]
-    check_found(targets, {file.path for one in found for file in one.files}, problems)
+    here = not any(asked)
+    check_found(targets, {file.path for one in found for file in one.files}, problems, here=here)
     return ValuesShown(tuple(found), tuple(dict.fromkeys(problems)))
 
 
@@ -398,7 +402,9 @@ def _directory(root: str, path: str) -> list[str] | None:
 
 
 def _visible(path: str, names: Iterable[str]) -> list[str]:
-    shown = sorted(name for name in names if not any(part.startswith(".") for part in name[len(path) + 1 :].split("/")))
+    """Those of `names`, files below `path`, that are neither hidden nor records of dvcx; sorted."""
+    inside = ((name, name[len(path) + 1 :]) for name in names if not is_record(name))
+    shown = sorted(name for name, below in inside if not any(part.startswith(".") for part in below.split("/")))
     if len(shown) > _MOST_FILES:
         raise UnsafeInput(f"{display(path)}: more than {_MOST_FILES:,} files", "name the files to show")
     return shown

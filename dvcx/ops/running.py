@@ -681,7 +681,7 @@ def _changed_outside(shop: Workshop, stage: Stage, before: Snapshot) -> list[str
     """External inputs that are not what they were; one that does not answer now is taken to be."""
     from dvcx.ops.externals import ask
 
-    addresses = [want.value for want in externals(stage)]
+    addresses = [want.value for want in externals(stage) if not want.pinned]
     found = ask(shop.project, addresses, index=shop.index, patience=LONG).found
     return [address for address in addresses if found.get(address, before.external.get(address)) != before.external.get(address)]
 

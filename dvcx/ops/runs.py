@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dvcx.core.staleness import MIGHT_RUN, WOULD_RUN, Verdict, recalling
 from dvcx.errors import NotFound, display
 from dvcx.io import runs as record
 from dvcx.io.runs import Run
 
 if TYPE_CHECKING:
     from dvcx.project import Project
+
+LOOKED_AT = 200
+"""So many of the newest runs are looked at for how a stage ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,34 @@ def matching(project: Project, stage: str = "") -> Iterator[Run]:
         run = record.read(project.state_dir, name)
         if run is not None and (not stage or stage in (run.stage, run.stage.rpartition(":")[2])):
             yield run
+
+
+def recalled(project: Project, verdicts: Sequence[Verdict]) -> tuple[Verdict, ...]:
+    """The verdicts; those on stages that will run have a word about their last run, if it is remembered and did not end well."""
+    waiting = {verdict.stage.address for verdict in verdicts if verdict.plan in (WOULD_RUN, MIGHT_RUN)}
+    told: dict[str, str] = {}
+    for name in record.names(project.state_dir)[:LOOKED_AT] if waiting else ():
+        run = record.read(project.state_dir, name)
+        if run is not None and run.stage in waiting:
+            waiting.discard(run.stage)
+            told[run.stage] = _ending(run)
+        if not waiting:
+            break
+    return tuple(recalling(verdict, told[name]) if told.get(name := verdict.stage.address) else verdict for verdict in verdicts)
+
+
+def _ending(run: Run) -> str:
+    """How a run ended that did not end well; "" for others."""
+    said = run.error.partition(f"'{display(run.stage)}': ")[2] or run.error
+    for command in run.command:
+        said = said.removesuffix(f": {display(command)}")
+    ways = {
+        record.RUNNING: "is not over yet",
+        record.FAILED: f"failed: {said}",
+        record.STOPPED: "was stopped",
+        record.LOST: "was cut off: dvcx was killed",
+    }
+    return f"its last run, at {iso(run.began)}, {ways[run.state]}; see dvcx log {run.stage}" if run.state in ways else ""
 
 
 def no_runs(stage: str) -> NotFound:

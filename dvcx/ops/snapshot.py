@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from dvcx.core.changes import differences, file_changes, summarise
 from dvcx.core.objects import BLOB, TREE, Content
-from dvcx.core.pipeline.dependencies import externals
+from dvcx.core.pipeline.dependencies import condition_files, externals
 from dvcx.core.pipeline.schema import Stage
 from dvcx.core.records import LockEntry
 from dvcx.core.staleness import Snapshot
@@ -19,7 +19,7 @@ from dvcx.events import Emit, Warned
 from dvcx.io import files
 from dvcx.io.statindex import StatIndex
 from dvcx.io.workspace import Rules
-from dvcx.ops.inputs import add_unseen, condition_files, environment_digests, unwanted, used_files
+from dvcx.ops.inputs import add_unseen, environment_digests, unwanted, used_files
 from dvcx.ops.looking import observe, stored_trees
 from dvcx.ops.placed import Parts
 from dvcx.project import command_environment
@@ -52,13 +52,15 @@ def snapshot(
     emit: Emit,
     parts: Parts,
     seen: Mapping[str, Content | None] | None = None,
+    present: bool = False,
     patience: float = SHORT,
     asked: Mapping[str, str] = NOTHING_ASKED,
 ) -> Snapshot:
-    """What stages are judged by: parts that were never pulled count as recorded. `seen` spares looking at paths twice.
+    """What stages are judged by: what was never pulled counts as recorded. `seen` spares looking at paths twice.
 
-    Urls that stages read have `patience` seconds to answer. Which did not is told, and in the snapshot's `unasked`. What was
-    `asked` before is not asked again; nor is what frozen stages read, as long as somebody only looks.
+    With `present` that is so for parts of what is here alone. Urls that stages read have `patience` seconds to answer. Which did
+    not is told, and in the snapshot's `unasked`. What was `asked` before is not asked again; nor is what frozen stages read, as
+    long as somebody only looks.
     """
     chosen = tuple(stages)
     known = dict(seen or {})
@@ -76,6 +78,10 @@ def snapshot(
         if entry is not None:
             recorded.update({**entry.deps, **entry.outs})
     not_pulled: dict[str, int] = {}
+    absent = [path for path in recorded if path in known and known[path] is None] if not present else []
+    away = {path: content for path in absent if (content := parts.away(path)) is not None}
+    known.update(away)
+    not_pulled.update({path: content.files for path, content in away.items()})
     for path in stage_paths(chosen):
         content = known.get(path)
         merged = parts.partial(path, content) if content != recorded.get(path) and path not in not_pulled else None
@@ -85,7 +91,7 @@ def snapshot(
     tables = 0
     for path, content in known.items():
         old = recorded.get(path)
-        if content is None or old is None or content == old or content.kind != old.kind:
+        if content is None or old is None or content == old or content.kind != old.kind or path in away:
             continue
         if content.kind == TREE:
             details[path] = describe(project, path, old, content, parts=parts, emit=emit)
@@ -101,10 +107,10 @@ def snapshot(
         now = now._replace(
             used=used,
             env=environment_digests((name for stage in chosen for name in stage.execution.env), command_environment()),
-            unwanted=unwanted(gated, params),
+            unwanted=unwanted(gated, params, parts.tracks) if patience == SHORT else unwanted(gated, params),
         )
         read_outside = [stage for stage in chosen if stage.address not in now.unwanted and (patience == LONG or not stage.frozen)]
-        outside = [want.value for stage in read_outside for want in externals(stage)]
+        outside = {want.value: want.pinned for stage in read_outside for want in externals(stage)}
         if outside:
             now = _with_external(project, now, outside, asked, index, patience, emit)
     return now
@@ -113,7 +119,7 @@ def snapshot(
 def _with_external(
     project: Project,
     now: Snapshot,
-    addresses: Sequence[str],
+    outside: Mapping[str, str],
     asked: Mapping[str, str],
     index: StatIndex,
     patience: float,
@@ -122,11 +128,13 @@ def _with_external(
     # Only who has such inputs pays for what asks for them.
     from dvcx.ops.externals import ask
 
-    answers = ask(project, [address for address in addresses if address not in asked], index=index, patience=patience)
+    pinned = {address: words for address, words in outside.items() if words}
+    unknown = [address for address in outside if address not in asked and address not in pinned]
+    answers = ask(project, unknown, index=index, patience=patience)
     if patience == SHORT:
         for error in answers.unasked.values():
             emit(Warned(f"not asked, and taken as recorded: {error.message}", error.hint))
-    return now._replace(external={**asked, **answers.found}, unasked=answers.unasked)
+    return now._replace(external={**asked, **answers.found, **pinned}, unasked=answers.unasked)
 
 
 def is_table(path: str) -> bool:

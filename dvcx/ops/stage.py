@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dvcx.core.paths import join
+from dvcx.core.paths import join, several
 from dvcx.core.pipeline.graph import build
 from dvcx.core.pipeline.schema import Stage, check_stage_name, stage_record
 from dvcx.errors import Conflict, display
@@ -63,6 +63,8 @@ def add(
     params: Sequence[str] = (),
     metrics: Sequence[str] = (),
     metrics_no_cache: Sequence[str] = (),
+    plots: Sequence[str] = (),
+    plots_no_cache: Sequence[str] = (),
     wdir: str = "",
     desc: str = "",
     force: bool = False,
@@ -76,12 +78,14 @@ def add(
     """
     record = stage_record(
         cmd,
-        deps=deps,
-        outs=outs,
-        outs_no_cache=outs_no_cache,
-        params=params,
-        metrics=metrics,
-        metrics_no_cache=metrics_no_cache,
+        deps=several(deps),
+        outs=several(outs),
+        outs_no_cache=several(outs_no_cache),
+        params=several(params),
+        metrics=several(metrics),
+        metrics_no_cache=several(metrics_no_cache),
+        plots=several(plots),
+        plots_no_cache=several(plots_no_cache),
         wdir=wdir,
         desc=desc,
     )
@@ -109,8 +113,7 @@ def _with(
     fresh = set_stage(data or HEADER.encode(), name, record, file)
     read = records.with_wildcards(project, records.reader(project), tracked.lock, there=True)
     pipeline, _ = records.read_pipeline(fresh, file, "", read, records.template_style(project))
-    others = [stage for stage in tracked.stages if stage.file != file]
-    build([*others, *pipeline.stages], tracked.pointers)
+    build(records.linked({**tracked.pipelines, file: pipeline}, project.root), tracked.pointers)
     return next(stage for stage in pipeline.stages if stage.name == name), replaced, fresh
 
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 from dvcx.core.objects import TREE, Content, entry_content
 from dvcx.core.paths import contains, several
-from dvcx.core.pipeline.graph import build, order
+from dvcx.core.pipeline.graph import order
 from dvcx.core.pipeline.schema import Stage
-from dvcx.core.staleness import FRESH, SKIPPED, forecast
-from dvcx.errors import NotFound
+from dvcx.core.staleness import DEP_MISSING, FRESH, SKIPPED, Snapshot, Verdict, forecast
+from dvcx.errors import NotFound, display
 from dvcx.events import Emit, ignore
 from dvcx.ops import records
 from dvcx.ops.known import KnownResults
-from dvcx.ops.looking import entry_at, observe, stored_trees
+from dvcx.ops.looking import entry_at, observe
 from dvcx.ops.placed import Parts
 from dvcx.ops.records import Tracked
 from dvcx.ops.snapshot import describe, snapshot, stage_paths
@@ -29,11 +29,12 @@ if TYPE_CHECKING:
 
 NOT_PULLED = "not pulled"
 UNKNOWN = "a listing to compare it with is not in the cache"
+UNTOLD = "not here, and nobody can tell what it is without the listing of"
 
 
 @dataclass(frozen=True, slots=True)
 class DataChange:
-    """A tracked path that is not as recorded; `text` tells how.
+    """A tracked path, or an output that was never placed here, that is not as recorded; `text` tells how.
 
     `state` is modified, deleted, missing (deleted, and not in the cache either), or not pulled: nothing was changed here, but
     it, or a part of it, was never placed in this workspace.
@@ -88,11 +89,11 @@ def answer(project: Project, targets: Sequence[str], *, remote: str | None, abse
     """The work of `status`. `absent_as_recorded` takes data that is not in the workspace to be what its record says."""
     targets = several(targets)
     tracked = records.load(project)
-    graph = build(tracked.stages, tracked.pointers)
+    graph = tracked.graph
     stages, paths = chosen(tracked, targets)
     index = project.stat_index(emit)
-    parts = Parts(project, tracked, index, emit)
     known = KnownResults(project, emit, asking(project, stages, remote, emit))
+    parts = Parts(project, tracked, index, emit, listings=None if remote is None else known.trees())
     try:
         rules = project.rules()
         seen = observe(project, [*paths, *stage_paths(stages)], index=index, rules=rules, emit=emit)
@@ -100,7 +101,7 @@ def answer(project: Project, targets: Sequence[str], *, remote: str | None, abse
         if absent_as_recorded:
             absent = [path for path in paths if seen.get(path) is None]
             passed = [item for item in data_changes(project, tracked, absent, seen, parts, emit) if item.state == NOT_PULLED]
-            seen.update(_recorded(project, tracked, [path for path, content in seen.items() if content is None], emit))
+            seen.update(_recorded(tracked, [path for path, content in seen.items() if content is None], known))
         data = data_changes(project, tracked, paths, seen, parts, emit)
         if data:
             from dvcx.ops.linked import telling
@@ -110,24 +111,39 @@ def answer(project: Project, targets: Sequence[str], *, remote: str | None, abse
             passed += [change for change in data if change.state == NOT_PULLED]
             data = [change for change in data if change.state != NOT_PULLED]
         now = snapshot(project, stages, tracked.lock, index=index, rules=rules, emit=emit, parts=parts, seen=seen)
+        (passed if absent_as_recorded else data).extend(outputs_left(stages, seen, now))
         named = {stage.address for stage in stages}
         ordered = [stage for stage in order(graph) if stage.address in named]
         verdicts = forecast(ordered, tracked.lock, now, graph.upstream, known, known.inside, known.values)
+        if any(verdict.state not in (FRESH, SKIPPED) for verdict in verdicts):
+            from dvcx.ops.runs import recalled
+
+            verdicts = recalled(project, verdicts)
+        found = tuple(
+            StageStatus(verdict.stage.address, verdict.state, _texts(verdict, tracked, known), verdict.plan, verdict.remote)
+            for verdict in verdicts
+        )
         index.flush()
     finally:
         known.close()
         parts.close()
         index.close()
-    found = tuple(
-        StageStatus(
-            verdict.stage.address, verdict.state, tuple(reason.text for reason in verdict.reasons), verdict.plan, verdict.remote
-        )
-        for verdict in verdicts
-    )
     remotes = _remotes(project, tracked, targets, remote, emit) if remote is not None else ()
     settled = all(verdict.state in (FRESH, SKIPPED) for verdict in verdicts)
     clean = not data and settled and not any(held.missing for held in remotes)
     return Status(tuple(data), found, len(paths), clean, remotes, len(passed))
+
+
+def outputs_left(stages: Sequence[Stage], seen: Mapping[str, Content | None], now: Snapshot) -> list[DataChange]:
+    """The outputs that are not in the workspace and count as recorded, since they never came here."""
+    found = []
+    for stage in stages:
+        for out in stage.outs:
+            content = now.contents.get(out.path) if out.path in now.not_pulled and seen.get(out.path) is None else None
+            if content is not None:
+                files = f", {_files(content)}" if content.kind == TREE else ""
+                found.append(DataChange(out.path, NOT_PULLED, f"output of {stage.address}{files}"))
+    return found
 
 
 def asking(project: Project, stages: Sequence[Stage], remote: str | None, emit: Emit) -> Results | None:
@@ -167,23 +183,33 @@ def chosen(tracked: Tracked, targets: Sequence[str]) -> tuple[list[Stage], list[
     return stages, paths
 
 
-def _recorded(project: Project, tracked: Tracked, absent: Sequence[str], emit: Emit) -> dict[str, Content]:
-    """Recorded contents of those absent paths that have one; below a tracked directory, where its listing is in the cache."""
+def _recorded(tracked: Tracked, absent: Sequence[str], known: KnownResults) -> dict[str, Content]:
+    """Recorded contents of those absent paths that have one; below a tracked directory, where a listing tells."""
     recorded = tracked.contents()
     found = {path: recorded[path] for path in absent if path in recorded}
-    inner = {path: owner for path in absent for owner in recorded if path not in found and contains(owner, path)}
-    if not inner:
-        return found
-    cache = project.cache(emit)
-    try:
-        for path, owner in inner.items():
+    for path in absent:
+        owner = next((owner for owner in recorded if contains(owner, path)), "")
+        if owner and path not in found:
             with contextlib.suppress(NotFound):
-                entry = entry_at(stored_trees(cache), owner, recorded[owner], path)
+                entry = entry_at(known.trees(), owner, recorded[owner], path)
                 if entry is not None:
                     found[path] = entry_content(entry)
-    finally:
-        cache.close()
     return found
+
+
+def _texts(verdict: Verdict, tracked: Tracked, known: KnownResults) -> tuple[str, ...]:
+    """The reasons in words. What lies in a tracked directory of which no listing is here is not known to be missing."""
+    texts = [reason.text for reason in verdict.reasons]
+    for number, reason in enumerate(verdict.reasons):
+        if reason.kind == DEP_MISSING:
+            contents = tracked.contents()
+            owner = next((owner for owner in contents if owner != reason.subject and contains(owner, reason.subject)), "")
+            try:
+                if owner:
+                    entry_at(known.trees(), owner, contents[owner], reason.subject)
+            except NotFound:
+                texts[number] = f"{display(reason.subject)}: {UNTOLD} {display(owner)}"
+    return tuple(texts)
 
 
 def data_changes(
@@ -235,7 +261,7 @@ def _absent(project: Project, path: str, recorded: Content, parts: Parts, emit: 
     if merged is None or merged.content is None:
         return _gone(project, path, recorded, emit)
     if merged.content == recorded:
-        return DataChange(path, NOT_PULLED, f"{recorded.files:,} {'file' if recorded.files == 1 else 'files'}")
+        return DataChange(path, NOT_PULLED, _files(recorded))
     return DataChange(path, "deleted", f"{merged.files:,} of {recorded.files:,} files not pulled")
 
 
@@ -246,6 +272,10 @@ def _gone(project: Project, path: str, recorded: Content, emit: Emit) -> DataCha
     finally:
         cache.close()
     return DataChange(path, "deleted", "") if held else DataChange(path, "missing", "not in the workspace, not in the cache")
+
+
+def _files(content: Content) -> str:
+    return f"{content.files:,} {'file' if content.files == 1 else 'files'}"
 
 
 def _word(content: Content) -> str:

@@ -113,5 +113,5 @@ def _linked(project: Project, index: StatIndex, path: str, content: Content, obj
 
 def _copying(project: Project) -> Project:
     """The project with links that share no bytes that could be written through."""
-    config = dataclasses.replace(project.config, values={**project.config.values, "cache.link": ("reflink", "copy")})
+    config = project.config._replace(values={**project.config.values, "cache.link": ("reflink", "copy")})
     return dataclasses.replace(project, config=config)

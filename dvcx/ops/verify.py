@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from dvcx.core.objects import TREE, Content
 from dvcx.core.paths import contains, join
-from dvcx.core.pipeline.graph import build, find
+from dvcx.core.pipeline.graph import find
 from dvcx.core.pipeline.schema import Stage
 from dvcx.core.records import LockEntry, Request, encode_request, lines_of
 from dvcx.core.staleness import recorded_request
@@ -75,7 +75,7 @@ def verify(project: Project, target: str, *, tolerance: float = -1.0, emit: Emit
     `NotFound` for a stage that was never run, or whose inputs are neither in the cache nor in the workspace.
     """
     tracked = records.load(project)
-    found = find(build(tracked.stages, tracked.pointers), target)
+    found = find(tracked.graph, target)
     if len(found) != 1:
         raise UsageError(f"'{display(target)}' names {len(found)} stages", "name one stage")
     (stage,) = found

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from dvcx.core.objects import Content, entry_content
 from dvcx.core.paths import contains, several
-from dvcx.core.pipeline.graph import Graph, build, order
+from dvcx.core.pipeline.graph import Graph, order
 from dvcx.core.pipeline.schema import Stage
 from dvcx.core.reasons import compared
 from dvcx.core.records import POINTER_SUFFIX
@@ -30,8 +30,9 @@ from dvcx.ops.known import KnownResults
 from dvcx.ops.looking import entry_at, observe
 from dvcx.ops.placed import Parts
 from dvcx.ops.records import Tracked
+from dvcx.ops.runs import recalled
 from dvcx.ops.snapshot import snapshot, stage_paths
-from dvcx.ops.status import asking, data_changes
+from dvcx.ops.status import NOT_PULLED, asking, data_changes
 
 if TYPE_CHECKING:
     from dvcx.project import Project
@@ -98,20 +99,20 @@ def why(
     if not targets:
         raise UsageError("why what? No stage or path is named", "dvcx why STAGE; dvcx status names those that are stale")
     tracked = records.load(project)
-    graph = build(tracked.stages, tracked.pointers)
+    graph = tracked.graph
     subjects = [_subject(tracked, graph, target) for target in targets]
     stages = {address: None for subject in subjects for address in subject.stages}
     chosen = order(graph, tuple(stages)) if stages else ()
     index = project.stat_index(emit)
     parts, known = Parts(project, tracked, index, emit), KnownResults(project, emit, asking(project, chosen, remote, emit))
     try:
-        now = _look(project, tracked, subjects, chosen, index, parts, emit)
+        now, seen = _look(project, tracked, subjects, chosen, index, parts, emit)
         foretold = forecast(chosen, tracked.lock, now, graph.upstream, known, known.inside, known.values)
-        verdicts = {verdict.stage.address: verdict for verdict in foretold}
+        verdicts = {verdict.stage.address: verdict for verdict in recalled(project, foretold)}
         causes = Causes(project, graph, verdicts, parts, emit, limit=limit)
         try:
             answers = [_stage_answer(tracked, verdicts[address], now, causes) for address in stages]
-            world = _World(now, parts, causes, emit)
+            world = _World(now, seen, parts, causes, emit)
             paths = dict.fromkeys(path for subject in subjects for path in subject.paths)
             told = [_path_answer(project, tracked, graph, verdicts, path, world) for path in paths]
         finally:
@@ -190,19 +191,20 @@ def _look(
     index: StatIndex,
     parts: Parts,
     emit: Emit,
-) -> Snapshot:
-    """The snapshot of the stages, with what is at the paths that were asked about, and at their owners."""
+) -> tuple[Snapshot, Mapping[str, Content | None]]:
+    """The snapshot of the stages, with what is at the paths that were asked about, and at their owners; and what was seen."""
     rules = project.rules()
     asked = {path for subject in subjects for path in subject.paths}
     asked |= {owner for path in asked for owner in (records.owner_of(tracked, path),) if owner}
     seen = observe(project, [*asked, *stage_paths(chosen)], index=index, rules=rules, emit=emit)
-    return snapshot(project, chosen, tracked.lock, index=index, rules=rules, emit=emit, parts=parts, seen=seen)
+    return snapshot(project, chosen, tracked.lock, index=index, rules=rules, emit=emit, parts=parts, seen=seen), seen
 
 
 class _World(NamedTuple):
-    """What path answers are told from."""
+    """What path answers are told from; `seen` is what is really there."""
 
     now: Snapshot
+    seen: Mapping[str, Content | None]
     parts: Parts
     causes: Causes
     emit: Emit
@@ -239,8 +241,8 @@ def _pointer_answer(project: Project, tracked: Tracked, path: str, pointer: str,
     if path != pointer:
         state, below = _inside(path, pointer, record.content, world)
         return PathAnswer(path, POINTER, pointer, file, state, readers, below)
-    changes = data_changes(project, tracked, [path], world.now.contents, world.parts, world.emit)
-    content = world.now.contents.get(path)
+    changes = data_changes(project, tracked, [path], world.seen, world.parts, world.emit)
+    content = world.seen.get(path)
     told = world.causes.between(path, record.content, content) if changes and content is not None else ()
     state = ": ".join(word for word in (changes[0].state, changes[0].text) if word) if changes else AS_RECORDED
     return PathAnswer(path, POINTER, path, file, state, readers, told)
@@ -250,13 +252,15 @@ def _output_answer(tracked: Tracked, path: str, out: str, verdict: Verdict, worl
     address = verdict.stage.address
     entry = tracked.lock.get(address)
     told: tuple[Cause, ...] = ()
+    left = out in world.now.not_pulled and world.seen.get(out) is None
     if entry is None or out not in entry.outs:
         state = NEVER_RECORDED
     elif path != out:
         state, told = _inside(path, out, entry.outs[out], world)
+        state = NOT_PULLED if left and state == AS_RECORDED else state
     else:
         about = [reason.text.removeprefix(f"{out}: ") for reason in verdict.reasons if reason.subject == out]
-        state = about[0] if about else AS_RECORDED
+        state = about[0] if about else NOT_PULLED if left else AS_RECORDED
     return PathAnswer(path, OUTPUT, out, address, state, _readers(tracked, path), told)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dvcx.cli.trace import redact
-from tests.cli.runner import dvcx_run, environment, script_run
+from tests.cli.runner import dvcx_called, dvcx_run, environment, script_run
 
 BUG = "import dvcx\ndvcx.__file__ = None"
 SLOW = """
@@ -25,7 +25,7 @@ dvcx.__file__ = Slow()
 
 
 def test_an_unknown_verb_says_what_may_have_been_meant(tmp_path: Path) -> None:
-    ran = dvcx_run("stauts", cwd=tmp_path)
+    ran = dvcx_called("stauts", cwd=tmp_path)
     assert ran.returncode == 2
     assert ran.stdout == ""
     assert ran.stderr.splitlines()[0] == "error: no such command 'dvcx stauts'"
@@ -39,28 +39,35 @@ def test_an_unknown_verb_says_what_may_have_been_meant(tmp_path: Path) -> None:
         (["imports"], "dvcx --help lists the commands"),
         (["config", "core.remote", "origin"], "dvcx config set KEY VALUE"),
         (["--json", "status"], "dvcx COMMAND --json"),
+        (["metrics", "-q", "show"], "dvcx metrics COMMAND -q"),
+        (["metrics", "show", "--rev"], "dvcx metrics show --help"),
+        (["push", "--remote"], "dvcx push --help"),
+        (["metrics", "diff", "a", "b", "c"], "more words than it takes: c"),
+        (["metrics", "show", "-n", "3"], "add --all-commits (-A)"),
+        (["push", "-j", "many"], "'many' is not a whole number from 0 on"),
+        (["metrics", "show", "--precision", "18"], "'18' is not a whole number from 0 to 17"),
     ],
 )
 def test_habits_from_elsewhere_get_a_hint(words: list[str], hint: str, tmp_path: Path) -> None:
-    ran = dvcx_run(*words, cwd=tmp_path)
+    ran = dvcx_called(*words, cwd=tmp_path)
     assert ran.returncode == 2
     assert hint in ran.stdout + ran.stderr
 
 
 def test_an_unknown_verb_with_json(tmp_path: Path) -> None:
-    ran = dvcx_run("stauts", "--json", cwd=tmp_path)
+    ran = dvcx_called("stauts", "--json", cwd=tmp_path)
     assert ran.returncode == 2
     assert json.loads(ran.stdout)["error"]["message"] == "no such command 'dvcx stauts'"
 
 
 def test_an_unknown_verb_of_a_group(tmp_path: Path) -> None:
-    ran = dvcx_run("remote", "lst", cwd=tmp_path)
+    ran = dvcx_called("remote", "lst", cwd=tmp_path)
     assert ran.returncode == 2
     assert "did you mean 'list'?" in ran.stderr
 
 
 def test_an_unknown_option_says_what_may_have_been_meant(tmp_path: Path) -> None:
-    ran = dvcx_run("add", "--forse", "x", cwd=tmp_path)
+    ran = dvcx_called("add", "--forse", "x", cwd=tmp_path)
     assert ran.returncode == 2
     assert ran.stderr.splitlines() == [
         "error: no such option --forse",
@@ -69,14 +76,14 @@ def test_an_unknown_option_says_what_may_have_been_meant(tmp_path: Path) -> None
 
 
 def test_a_missing_argument_is_a_usage_error(tmp_path: Path) -> None:
-    ran = dvcx_run("add", cwd=tmp_path)
+    ran = dvcx_called("add", cwd=tmp_path)
     assert ran.returncode == 2
     assert ran.stderr.startswith("error: missing argument 'PATH...'\nhint: ")
 
 
 @pytest.mark.parametrize("words", [(), ("remote",)])
 def test_no_command_prints_help_on_stderr(tmp_path: Path, words: tuple[str, ...]) -> None:
-    ran = dvcx_run(*words, cwd=tmp_path)
+    ran = dvcx_called(*words, cwd=tmp_path)
     assert ran.returncode == 2
     assert ran.stdout == ""
     assert ran.stderr.startswith("Usage: dvcx")
@@ -84,14 +91,14 @@ def test_no_command_prints_help_on_stderr(tmp_path: Path, words: tuple[str, ...]
 
 @pytest.mark.parametrize("verb", ["status", "repro", "push", "list", "dag"])
 def test_no_project_exits_with_3(tmp_path: Path, verb: str) -> None:
-    ran = dvcx_run(verb, cwd=tmp_path)
+    ran = dvcx_called(verb, cwd=tmp_path)
     assert ran.returncode == 3, ran.stderr
     assert ran.stderr.startswith("error: ")
     assert "\nhint: " in ran.stderr
 
 
 def test_an_error_as_json(tmp_path: Path) -> None:
-    ran = dvcx_run("status", "--json", cwd=tmp_path)
+    ran = dvcx_called("status", "--json", cwd=tmp_path)
     assert ran.returncode == 3
     error = json.loads(ran.stdout)["error"]
     assert error["exit_code"] == 3
@@ -102,7 +109,7 @@ def test_an_error_as_json(tmp_path: Path) -> None:
 
 
 def test_a_usage_error_as_json(tmp_path: Path) -> None:
-    ran = dvcx_run("add", "--json", cwd=tmp_path)
+    ran = dvcx_called("add", "--json", cwd=tmp_path)
     assert ran.returncode == 2
     assert json.loads(ran.stdout)["error"]["kind"] == "UsageError"
 

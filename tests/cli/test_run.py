@@ -28,9 +28,10 @@ def test_the_commands_options_stay_its_own() -> None:
 
 
 def test_all_options() -> None:
-    words = "-n s -d d -o o -O O -p p.a,b -m m -M M -w w --desc text --force --no-exec cmd"
+    words = "-n s -d d -o o -O O -p p.a,b -m m -M M --plot q --plot-no-cache Q -w w --desc text --force --no-exec cmd"
     params = _parsed("run", *words.split())
     assert (params["outs_no_cache"], params["metrics"], params["metrics_no_cache"]) == (["O"], ["m"], ["M"])
+    assert (params["plots"], params["plots_no_cache"]) == (["q"], ["Q"])
     assert (params["params"], params["wdir"], params["desc"]) == (["p.a,b"], "w", "text")
     assert params["force"]
     assert params["no_exec"]

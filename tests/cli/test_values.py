@@ -48,16 +48,16 @@ def test_of_all_commits_those_that_changed_something() -> None:
 def test_what_cannot_be_read_is_told_and_fails_where_there_is_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
     problems = tuple(Problem("", f"{number}.json", "broken", f"{number}.json is broken", "mend it") for number in range(12))
     told = Face()
-    values.show(told, ValuesShown((RevisionValues("", "", (FileValues("m", {"a": 1}),)),), problems), layout(told), "none")
+    values.show(told, ValuesShown((RevisionValues("", "", (FileValues("m", {"a": 1}),)),), problems), layout(told), "metrics")
     out, error = capsys.readouterr()
     assert "m     a    1" in out and error.count("is broken") == 10 and "2 more problems like these" in error
     with pytest.raises(IntegrityError, match=r"^1\.json is broken$"):
-        values.show(told, ValuesShown((), problems[:2]), layout(told), "none")
+        values.show(told, ValuesShown((), problems[:2]), layout(told), "metrics")
     out, error = capsys.readouterr()
     assert not out and "0.json is broken" in error and "1.json is broken" not in error
     missing = Problem("", "m.json", "missing", "m.json is not in the workspace", "")
-    values.show(told, ValuesShown((), (missing,)), layout(told), "none")
-    assert capsys.readouterr().out == "none\n"
+    values.show(told, ValuesShown((), (missing,)), layout(told), "metrics")
+    assert capsys.readouterr().out == "there are no metrics\n"
 
 
 def layout(face: Face) -> values.Layout:

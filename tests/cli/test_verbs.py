@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.runner import dvcx_run
+from tests.cli.runner import dvcx_called, dvcx_run
 
 Git = Callable[..., str]
 
@@ -19,14 +19,14 @@ Git = Callable[..., str]
 def project(tmp_path: Path, git: Git) -> Path:
     """A project in git with data.csv, not tracked yet."""
     git("init", "-q")
-    ran = dvcx_run("init", cwd=tmp_path)
+    ran = dvcx_called("init", cwd=tmp_path)
     assert ran.returncode == 0, ran.stderr
     (tmp_path / "data.csv").write_text("a,b\n1,2\n")
     return tmp_path
 
 
 def _ok(*words: str, cwd: Path) -> str:
-    ran = dvcx_run(*words, cwd=cwd)
+    ran = dvcx_called(*words, cwd=cwd)
     assert ran.returncode == 0, ran.stderr
     return ran.stdout
 
@@ -69,7 +69,7 @@ def test_add_expands_quoted_wildcards(project: Path) -> None:
         (project / name).write_text(name)
     result = _json("add", "*.txt", cwd=project)
     assert [item["path"] for item in result["items"]] == ["one.txt", "two.txt"]
-    assert dvcx_run("add", "*.none", cwd=project).returncode == 5
+    assert dvcx_called("add", "*.none", cwd=project).returncode == 5
 
 
 def test_status_from_nothing_to_clean_to_modified(project: Path) -> None:
@@ -88,9 +88,9 @@ def test_status_from_nothing_to_clean_to_modified(project: Path) -> None:
 
 def test_check_gates(project: Path) -> None:
     _ok("add", "data.csv", cwd=project)
-    assert dvcx_run("check", cwd=project).returncode == 0
+    assert dvcx_called("check", cwd=project).returncode == 0
     _ok("stage", "add", "-n", "s", "-d", "data.csv", "-o", "out", "cp data.csv out", cwd=project)
-    ran = dvcx_run("check", "--quiet", cwd=project)
+    ran = dvcx_called("check", "--quiet", cwd=project)
     assert (ran.returncode, ran.stdout) == (1, "")
 
 
@@ -116,9 +116,9 @@ def test_why_tells_the_tree_and_what_no_record_knows(project: Path) -> None:
         "../data.csv: tracked by ../data.csv.dvcx; modified: 8 → 12 bytes",
         "  read by first",
     ]
-    ran = dvcx_run("why", "secnod", cwd=project)
+    ran = dvcx_called("why", "secnod", cwd=project)
     assert ran.returncode == 5 and "did you mean 'second'?" in ran.stderr
-    assert dvcx_run("why", cwd=project).returncode == 2
+    assert dvcx_called("why", cwd=project).returncode == 2
 
 
 def test_data_verbs(project: Path, git: Git) -> None:
@@ -146,7 +146,7 @@ def test_data_verbs(project: Path, git: Git) -> None:
 def test_what_ran_and_what_it_said(project: Path) -> None:
     (project / "dvcx.yaml").write_text("stages:\n  say: {cmd: echo one; echo two >&2}\n  bad: {cmd: echo no; exit 3}\n")
     assert "nothing has run here" in _ok("runs", cwd=project)
-    assert dvcx_run("repro", "-j", "2", "-k", cwd=project).returncode == 10
+    assert dvcx_called("repro", "-j", "2", "-k", cwd=project).returncode == 10
     assert sorted(_ok("log", "say", cwd=project).split()) == ["one", "two"]
     assert [line.split()[1] for line in _ok("runs", "bad", cwd=project).splitlines()] == ["failed"]
     shown = _ok("show", "bad", cwd=project)
@@ -154,13 +154,16 @@ def test_what_ran_and_what_it_said(project: Path) -> None:
     assert _json("show", "say", cwd=project)["exit_code"] == 0
     assert {item["stage"] for item in _json("runs", cwd=project)["items"]} == {"say", "bad"}
     assert _json("log", "bad", cwd=project)["text"] == "no\n"
-    assert dvcx_run("show", "nothing", cwd=project).returncode == 5
+    _ok("run", "-q", "-n", "mute", "-o", "m", "touch m", cwd=project)
+    ran = dvcx_called("log", "mute", cwd=project)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "the command of mute printed nothing\n")
+    assert dvcx_called("show", "nothing", cwd=project).returncode == 5
 
 
 def test_unsaved_work_is_not_overwritten(project: Path) -> None:
     _ok("add", "data.csv", cwd=project)
     (project / "data.csv").write_text("mine\n")
-    ran = dvcx_run("checkout", cwd=project)
+    ran = dvcx_called("checkout", cwd=project)
     assert ran.returncode == 11
     assert "hint: " in ran.stderr
     out = _ok("checkout", "--force", cwd=project)
@@ -173,7 +176,7 @@ def test_unsaved_work_is_not_overwritten(project: Path) -> None:
 
 def test_deleting_needs_a_yes(project: Path) -> None:
     _ok("add", "data.csv", cwd=project)
-    ran = dvcx_run("remove", "--delete", "data.csv", cwd=project)
+    ran = dvcx_called("remove", "--delete", "data.csv", cwd=project)
     assert ran.returncode == 2
     assert "--yes" in ran.stderr
     _ok("remove", "--delete", "--yes", "data.csv", cwd=project)
@@ -182,7 +185,7 @@ def test_deleting_needs_a_yes(project: Path) -> None:
 
 def test_pipeline_verbs(project: Path) -> None:
     _ok("add", "data.csv", cwd=project)
-    ran = dvcx_run("run", "-n", "copy", "-d", "data.csv", "-o", "out.csv", "cp", "data.csv", "out.csv", cwd=project)
+    ran = dvcx_called("run", "-n", "copy", "-d", "data.csv", "-o", "out.csv", "cp", "data.csv", "out.csv", cwd=project)
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.startswith("ran stage copy  ")
     assert "> copy: cp data.csv out.csv" in ran.stderr
@@ -199,7 +202,7 @@ def test_pipeline_verbs(project: Path) -> None:
     assert "copy" in _ok("dag", cwd=project)
     assert _ok("dag", "--dot", cwd=project).startswith("digraph")
     assert _ok("dag", "--mermaid", cwd=project).startswith("flowchart")
-    assert dvcx_run("dag", "--dot", "--mermaid", cwd=project).returncode == 2
+    assert dvcx_called("dag", "--dot", "--mermaid", cwd=project).returncode == 2
 
 
 def test_what_a_stage_prints_stays_out_of_the_json(project: Path) -> None:
@@ -214,13 +217,13 @@ def test_what_a_stage_prints_stays_out_of_the_json(project: Path) -> None:
 
 
 def test_a_failing_stage_exits_with_10(project: Path) -> None:
-    ran = dvcx_run("run", "-n", "bad", "-o", "out", "false", cwd=project)
+    ran = dvcx_called("run", "-n", "bad", "-o", "out", "false", cwd=project)
     assert ran.returncode == 10
     assert ran.stderr.splitlines()[-2].startswith("error: stage 'bad'")
     _ok("stage", "add", "-n", "bad", "-o", "out", "false", cwd=project)
-    ran = dvcx_run("repro", cwd=project)
+    ran = dvcx_called("repro", cwd=project)
     assert (ran.returncode, ran.stdout) == (10, "failed  bad\n")
-    ran = dvcx_run("repro", "--json", cwd=project)
+    ran = dvcx_called("repro", "--json", cwd=project)
     assert (ran.returncode, json.loads(ran.stdout)["failed"]) == (10, 1)
 
 
@@ -242,21 +245,21 @@ def test_sharing_verbs(project: Path, tmp_path_factory: pytest.TempPathFactory) 
     assert (project / "data.csv").exists()
     _ok("remote", "modify", "origin", "region", "eu-1", cwd=project)
     _ok("remote", "modify", "--unset", "origin", "region", cwd=project)
-    assert dvcx_run("remote", "modify", "origin", "region", cwd=project).returncode == 2
+    assert dvcx_called("remote", "modify", "origin", "region", cwd=project).returncode == 2
     _ok("remote", "default", "origin", cwd=project)
     checked = _json("remote", "check", "--quick", cwd=project)
     assert checked["fit"] and {item["verdict"] for item in checked["items"]} == {"ok", "note", "skipped"}
     assert "is fit for use" in _ok("remote", "check", "origin", "--quick", cwd=project)
     _ok("remote", "remove", "origin", cwd=project)
     assert "no remotes" in _ok("remote", "list", cwd=project)
-    assert dvcx_run("push", "-r", "nowhere", cwd=project).returncode == 5
+    assert dvcx_called("push", "-r", "nowhere", cwd=project).returncode == 5
 
 
 def test_verbs_that_free_the_disk(project: Path, git: Git, tmp_path_factory: pytest.TempPathFactory) -> None:
     _ok("add", "data.csv", cwd=project)
     (project / "data.csv").write_text("other\n")
     _ok("add", "data.csv", cwd=project)
-    ran = dvcx_run("gc", "--grace", "0", cwd=project)
+    ran = dvcx_called("gc", "--grace", "0", cwd=project)
     assert (ran.returncode, "--yes" in ran.stderr) == (2, True)
     assert "would be moved to the trash  1 object  8 B" in _ok("gc", "--dry-run", "--grace", "0", cwd=project)
     out = _ok("gc", "--yes", "--grace", "0", cwd=project)
@@ -264,10 +267,10 @@ def test_verbs_that_free_the_disk(project: Path, git: Git, tmp_path_factory: pyt
     assert "next: dvcx gc --undo  # brings it back" in out
     assert "brought back 1 file (8 B) from the trash" in _ok("gc", "--undo", cwd=project)
     assert _json("gc", "--dry-run", "--grace", "0", cwd=project)["objects"] == 1
-    assert dvcx_run("gc", "--undo", cwd=project).returncode == 5
+    assert dvcx_called("gc", "--undo", cwd=project).returncode == 5
     store = tmp_path_factory.mktemp("store")
     _ok("remote", "add", "-d", "origin", str(store), cwd=project)
-    assert dvcx_run("drop", "data.csv", cwd=project).returncode == 5
+    assert dvcx_called("drop", "data.csv", cwd=project).returncode == 5
     _ok("push", cwd=project)
     assert "would drop data.csv" in _ok("drop", "--dry-run", "data.csv", cwd=project)
     out = _ok("drop", "--workspace", "--verify", "data.csv", cwd=project)
@@ -276,7 +279,7 @@ def test_verbs_that_free_the_disk(project: Path, git: Git, tmp_path_factory: pyt
     _ok("pull", cwd=project)
     assert _ok("gc", "--yes", "--max-size", "0", cwd=project).count("on a remote") >= 1
     for wrong, says in ((("--remote", "origin"), "project's alone"), (("--max-size", "nope"), "not a size: 'nope'")):
-        ran = dvcx_run("gc", *wrong, cwd=project)  # it is looked at before anything is asked
+        ran = dvcx_called("gc", *wrong, cwd=project)  # it is looked at before anything is asked
         assert (ran.returncode, says in ran.stderr) == (2, True)
     _ok("remote", "modify", "origin", "gc", "true", cwd=project)
     assert "marked as unused" not in _ok("gc", "--yes", "--remote", "origin", cwd=project)
@@ -301,7 +304,7 @@ def test_settings_verbs(project: Path) -> None:
     assert "core.autostage" in _ok("config", "list", cwd=project)
     _ok("config", "unset", "core.autostage", cwd=project)
     assert _ok("config", "get", "core.autostage", cwd=project) == "true\n"
-    assert dvcx_run("config", "get", "core.autostaged", cwd=project).returncode in (2, 5)
+    assert dvcx_called("config", "get", "core.autostaged", cwd=project).returncode in (2, 5)
     assert _ok("cache", "dir", cwd=project) == f"{project}/.dvcx/cache\n"
     assert _json("cache", "dir", cwd=project) == {"dir": f"{project}/.dvcx/cache"}
     _ok("cache", "size", cwd=project)
@@ -320,18 +323,18 @@ def test_doctor_tells_each_problem_once_and_exits_with_1(project: Path) -> None:
     _ok("remote", "add", "gone", "s3://bucket/x", cwd=project)
     for key, value in (("endpoint", "http://127.0.0.1:9"), ("access_key_id", "a"), ("secret_access_key", "b"), ("timeout", "1")):
         _ok("remote", "modify", "--local", "gone", key, value, cwd=project)
-    ran = dvcx_run("doctor", cwd=project)
+    ran = dvcx_called("doctor", cwd=project)
     assert ran.returncode == 1
     problems = [line for line in ran.stdout.splitlines() if line.startswith("problem: ")]
     assert len(problems) == 2
     for line in problems:
         assert ran.stdout.count(line.rpartition(": ")[2]) == 1
-    ran = dvcx_run("doctor", "--json", cwd=project)
+    ran = dvcx_called("doctor", "--json", cwd=project)
     assert ran.returncode == 1 and len(json.loads(ran.stdout)["problems"]) == 2
 
 
 def test_demo(tmp_path: Path) -> None:
-    ran = dvcx_run("demo", "show", cwd=tmp_path)
+    ran = dvcx_called("demo", "show", cwd=tmp_path)
     assert ran.returncode == 0, ran.stderr
     assert "dvcx add data-input.csv" in ran.stdout + ran.stderr
     assert (tmp_path / "show" / "project" / ".dvcx").is_dir()
@@ -353,12 +356,23 @@ def test_what_to_do_next_after_a_change_of_commit(project: Path, git: Git) -> No
     assert "next: dvcx checkout  # puts the recorded outputs in place" in told
 
 
-def test_diff_of_a_path_names_the_option(project: Path, git: Git) -> None:
+def test_what_may_have_been_meant_instead_of_a_revision_or_a_path(project: Path, git: Git) -> None:
     _ok("add", "data.csv", cwd=project)
     git("commit", "-qm", "one")
-    ran = dvcx_run("diff", "data.csv", cwd=project)
-    assert ran.returncode == 5
-    assert "hint: for a path: dvcx diff --target data.csv" in ran.stderr
+    _ok("remote", "add", "origin", "../store", cwd=project)
+    for words, hint in (
+        (["diff", "data.csv"], "for a path: dvcx diff --target data.csv"),
+        (["metrics", "diff", "HEAD", "data.csv"], "for a file: dvcx metrics diff --target data.csv"),
+        (["params", "diff", "data.csv"], "for a file: dvcx params diff --target data.csv"),
+        (["plots", "diff", "data.csv", "HEAD"], "for a file: dvcx plots diff --target data.csv"),
+        (["push", "origin"], "dvcx push --remote origin"),
+        (["pull", "origin"], "dvcx pull --remote origin"),
+        (["fetch", "origin"], "dvcx fetch --remote origin"),
+        (["checkout", "HEAD"], "git checkout HEAD, then: dvcx checkout"),
+        (["checkout", "HAED"], "dvcx list shows what is"),
+    ):
+        ran = dvcx_called(*words, cwd=project)
+        assert (ran.returncode, ran.stderr.splitlines()[1]) == (5, f"hint: {hint}"), words
 
 
 def test_a_part_of_the_data_and_what_the_remote_holds(
@@ -376,7 +390,7 @@ def test_a_part_of_the_data_and_what_the_remote_holds(
     assert told[3] == "  data.csv  1 file"
     assert told[4] == "  images    3 files and 3 listings: images, images/cats, images/cats/1.png and 3 more"
     assert told[5] == "next: dvcx push --remote origin"
-    assert dvcx_run("check", "--remote", "--quiet", cwd=project).returncode == 1
+    assert dvcx_called("check", "--remote", "--quiet", cwd=project).returncode == 1
     _ok("push", cwd=project)
     assert _ok("check", "--remote", cwd=project).endswith("remote 'origin' holds everything (4 files and 3 listings)\n")
     git("commit", "-qm", "one")
@@ -396,14 +410,14 @@ def test_a_part_of_the_data_and_what_the_remote_holds(
         {"path": "images", "state": "not pulled", "text": "1 of 3 files"}
     ]
     assert "unchanged  images  30 B  3 files, 1 of them not pulled" in _ok("add", "images", cwd=there)
-    ran = dvcx_run("status", "--remote", "images", cwd=there)
+    ran = dvcx_called("status", "--remote", "images", cwd=there)
     assert ran.returncode == 2
     assert "hint: paths come first: dvcx status images --remote" in ran.stderr
     assert "updated  images" in _ok("add", "--exact", "images", cwd=there)
-    ran = dvcx_run("fetch", "--glob", "*.none", cwd=there)
+    ran = dvcx_called("fetch", "--glob", "*.none", cwd=there)
     assert (ran.returncode, "no recorded path matches" in ran.stderr) == (5, True)
     (store / "store.json").write_text("{")
-    assert dvcx_run("status", "--remote", cwd=there).returncode == 4
+    assert dvcx_called("status", "--remote", cwd=there).returncode == 4
 
 
 def test_fsck(project: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -414,12 +428,12 @@ def test_fsck(project: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     assert _ok("fsck", "-q", cwd=project) == ""
     assert "no object was read" in _ok("fsck", "--quick", cwd=project)
     assert "--seed 3" in _ok("fsck", "--sample", "50%", "--seed", "3", cwd=project)
-    assert dvcx_run("fsck", "--sample", "lots", cwd=project).returncode == 2
+    assert dvcx_called("fsck", "--sample", "lots", cwd=project).returncode == 2
     [path] = (project / ".dvcx/cache/objects").glob("*/*")
     path.chmod(0o644)
     path.write_bytes(b"x")
     (project / "data.csv").unlink()
-    ran = dvcx_run("fsck", "--quiet", cwd=project)
+    ran = dvcx_called("fsck", "--quiet", cwd=project)
     assert ran.returncode == 4
     lines = ran.stdout.splitlines()
     assert lines[0].startswith("truncated  xxh128:") and lines[1] == "  needed by data.csv (data.csv.dvcx)"
@@ -428,11 +442,11 @@ def test_fsck(project: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     assert result["verdict"] == "repaired" and result["findings"][0]["repaired"] == "from remote 'origin'"
     assert (project / ".dvcx/cache" / result["findings"][0]["kept"]).read_bytes() == b"x"
     assert "everything is right" in _ok("fsck", "--remote", "origin", cwd=project)
-    assert dvcx_run("fsck", "--remote", "nobody", cwd=project).returncode == 5
+    assert dvcx_called("fsck", "--remote", "nobody", cwd=project).returncode == 5
     (project / "more.csv").write_text("never pushed")
     _ok("add", "more.csv", cwd=project)
     for words in (["--remote"], ["-r", "--quick"], ["--remote", "origin"]):
-        ran = dvcx_run("fsck", *words, cwd=project)
+        ran = dvcx_called("fsck", *words, cwd=project)
         assert ran.returncode == 5 and ran.stdout.splitlines()[-1] == "next: dvcx push --remote origin"
 
 
@@ -468,9 +482,9 @@ def test_params_and_metrics(project: Path, git: Git) -> None:
     assert wide[2].split() == ["main", "m.json", "0.5", "–", "0.12346"]
     assert _json("metrics", "diff", cwd=project)["differences"][0]["delta"] == 0.25
     assert _json("params", "show", cwd=project)["revisions"][0]["files"][0]["values"]["lr"] == 0.2
-    assert dvcx_run("metrics", "show", "--md", "--csv", cwd=project).returncode == 2
+    assert dvcx_called("metrics", "show", "--md", "--csv", cwd=project).returncode == 2
     (project / "m.json").write_text("{")
-    ran = dvcx_run("metrics", "show", cwd=project)
+    ran = dvcx_called("metrics", "show", cwd=project)
     assert (ran.returncode, ran.stdout) == (4, "")
     assert "error: m.json:1:2: broken JSON" in ran.stderr
     assert len(_ok("metrics", "show", "--all-commits", "-n", "1", cwd=project).splitlines()) == 2
@@ -485,7 +499,7 @@ def test_an_action_by_its_key_and_a_stage_verified(project: Path) -> None:
     assert _ok("exec-action", key, cwd=project).splitlines() == ["the result is known already", "  out  8 B"]
     assert _json("exec-action", key, "--force", cwd=project)["how"] == "ran"
     _ok("run", "-q", "-n", "t", "-o", "now", "date +%N > now", cwd=project)
-    ran = dvcx_run("verify", "t", cwd=project)
+    ran = dvcx_called("verify", "t", cwd=project)
     assert ran.returncode == 1 and "not deterministic" in ran.stdout
 
 
@@ -501,13 +515,47 @@ def test_plots(project: Path, git: Git) -> None:
     assert _json("plots", "show", "log.csv", "-y", "loss", "-t", "simple", cwd=project)["plots"][0]["template"] == "simple"
     assert "confusion " in _ok("plots", "templates", cwd=project)
     assert json.loads(_ok("plots", "templates", "linear", cwd=project))["title"] == "<DVCX_TITLE>"
-    ran = dvcx_run("plots", "show", "nope", cwd=project)
-    assert ran.returncode == 5 and "nope is no plot" in ran.stderr
+    assert _ok("plots", "show", "--out", "P.HTML", cwd=project) == "wrote 1 plot to P.HTML\n" and (project / "P.HTML").is_file()
+    ran = dvcx_called("plots", "show", "--out", "p.pdf", cwd=project)
+    assert ran.returncode == 2 and "not written as .pdf" in ran.stderr and not (project / "p.pdf").exists()
+    for words, hint in (
+        (["lgo.csv"], "did you mean 'log.csv'?"),
+        (["nope"], "name a plot of dvcx.yaml, or a file's path in the project"),
+        (["log.csv", "--template", "liner"], "did you mean 'linear'?"),
+    ):
+        ran = dvcx_called("plots", "show", *words, cwd=project)
+        assert (ran.returncode, ran.stderr.splitlines()[1]) == (5, f"hint: {hint}")
+
+
+def test_plots_from_a_subdirectory(project: Path) -> None:
+    (project / "sub").mkdir()
+    for place in ("log.csv", "sub/log.csv"):
+        (project / place).write_text("epoch,loss\n1,0.5\n")
+    (project / "dvcx.yaml").write_text("plots:\n- learning: {x: epoch, y: {log.csv: loss}}\n- sub/log.csv\n")
+    for word, name in (("learning", "learning"), ("log.csv", "sub/log.csv"), ("../log.csv", "learning")):
+        assert [plot["name"] for plot in _json("plots", "show", word, cwd=project / "sub")["plots"]] == [name]
+    assert dvcx_called("plots", "show", "../log.csv", cwd=project).returncode == 9
+
+
+def test_where_there_is_nothing_it_says_what_to_do(project: Path) -> None:
+    for words in (["plots", "show"], ["plots", "show", "--terminal"], ["metrics", "show"], ["params", "show"]):
+        first, step = _ok(*words, cwd=project).splitlines()
+        assert first.startswith("there are no ") and step.startswith(f"next: dvcx {words[0]} show FILE")
+    assert not (project / ".dvcx/plots").exists() and _json("plots", "show", cwd=project)["page"] == ""
+    (project / "dvcx.yaml").write_text("plots:\n- log.csv\n")
+    ran = dvcx_called("plots", "show", "--out", "here", cwd=project)
+    assert (ran.returncode, ran.stdout) == (0, "there are no plots\n") and "log.csv is not in the workspace" in ran.stderr
+    assert not (project / "here").exists()
+    for words in (["dag"], ["stage", "list"], ["repro"]):
+        assert _ok(*words, cwd=project).splitlines() == [
+            "there are no stages",
+            "next: dvcx run -n NAME -d INPUT -o OUTPUT COMMAND",
+        ]
 
 
 def test_plots_on_a_terminal(project: Path) -> None:
     (project / "log.csv").write_text("epoch,loss\n1,0.5\n2,0.25\n")
-    ran = dvcx_run("plots", "show", "log.csv", "--terminal", cwd=project)
+    ran = dvcx_called("plots", "show", "log.csv", "--terminal", cwd=project)
     try:
         import plotext  # noqa: F401
     except ImportError:

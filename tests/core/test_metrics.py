@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dvcx.core import metrics
@@ -81,6 +81,7 @@ def test_directions() -> None:
     assert direction_of("val.acc", declared) == "higher"
     assert direction_of("val.acc.top5", declared) == "higher"
     assert direction_of("val.f1", declared) == ""
+    assert direction_of("test.acc.top5", {"acc": "higher", "top1": "lower"}) == "higher"
     assert direction_of("x", directions_of({"better": "higher"}, "m")) == "higher"
     for wrong in ({"loss": "down"}, "up", 1, {"loss": ["lower"]}):
         with pytest.raises(UsageError, match="m: meta: 'better' must be higher or lower"):
@@ -145,6 +146,7 @@ def test_markdown_shows_text_as_it_is() -> None:
 PLAIN = st.none() | st.booleans() | st.floats() | st.text()
 
 
+@settings(max_examples=40)
 @given(st.recursive(PLAIN, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
 def test_everything_flattens_and_compares(values: Any) -> None:
     flat = flatten(values)

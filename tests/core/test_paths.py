@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import tempfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dvcx.core import paths
+from dvcx.core.paths import several
 from dvcx.errors import DvcxError, UnsafeInput
 
 HOSTILE = [
@@ -201,3 +202,8 @@ def test_twins_fold_to_one_key(one: str, other: str) -> None:
     assert paths.fold(one) == paths.fold(other)
     assert paths.twins(["x", one, "y", other]) == (one, other)
     assert paths.twins([one, "x", one]) is None
+
+
+def test_several_paths_may_be_one_and_of_pathlib() -> None:
+    assert several("a/b") == several(PurePosixPath("a/b")) == several(["a/b"]) == ("a/b",)  # type: ignore[arg-type]
+    assert several([PurePosixPath("a"), "b"]) == ("a", "b")  # type: ignore[list-item]

@@ -180,6 +180,13 @@ def test_a_matrix_is_counted_here() -> None:
     }
 
 
+def test_a_matrix_of_numbers_is_in_their_order() -> None:
+    rows = [Point(x, 2) for x in (10, 9, "nan", "b", "a", 2)]
+    found = drawn("confusion", [Line("HEAD", Series("f"), "x", "y", rows)])
+    assert [row["x"] for row in found["data"]["values"] if row["y"] == "2"] == ["2", "9", "10", "a", "b", "nan"]
+    assert found["spec"]["encoding"]["x"]["sort"] is None
+
+
 def test_what_is_dark_in_a_matrix_is_so_in_all_of_its_panels() -> None:
     lines = [Line(rev, Series("f"), "x", "y", [Point("a", "a")] * count) for rev, count in (("HEAD", 8), ("workspace", 3))]
     rows = drawn("confusion", lines)["data"]["values"]

@@ -140,7 +140,7 @@ def test_special_files(world: World) -> None:
         began = time.monotonic()
         world.fails(9, "add", "d", says=(f"d/{name}", ".dvcxignore"))
         world.fails(9, "add", f"d/{name}")
-        assert time.monotonic() - began < 4
+        assert time.monotonic() - began < 30
         assert not (world.root / "d.dvcx").exists()
         world.put(".dvcxignore", f"{name}\n")
         world.ok("add", "d")

@@ -24,8 +24,9 @@ from tests import servers
 from tests.faults.world import World, copy_world, identity, pack_objects
 from tests.servers import HttpFaults, S3Server
 
-TIMEOUT = 1  # seconds without progress; each test may take some of them
-SLOW_START = 3.0  # seconds that starting Python and opening a store may take on a busy machine
+IMPATIENT = 1  # seconds without progress, where there will be none
+PATIENT = 20  # where the server answers, on a machine as busy as it may be
+SOON = 30  # seconds that a command may take that gives up by itself: the usual patience, 60, was not waited for
 PLACES = (1, 200, 700, 3_000, 20_000, 70_000, 300_000, 1_000_000, 5_000_000, 18_000_000)
 USUAL = (200, 20_000, 5_000_000)
 
@@ -41,7 +42,7 @@ class Site:
         world.ok("remote", "add", "-d", "origin", self.url)
         self.reach(server.port)
 
-    def reach(self, port: int, *, timeout: int = TIMEOUT) -> None:
+    def reach(self, port: int, *, timeout: int = PATIENT) -> None:
         """Let the project talk to this port."""
         settings = {**self.options, "endpoint": f"http://127.0.0.1:{port}", "timeout": str(timeout)}
         text = "".join(f'{key} = {value if key == "timeout" else json.dumps(value)}\n' for key, value in settings.items())
@@ -117,14 +118,14 @@ def test_a_push_through_a_line_that_breaks_always(site: Site, tmp_path: Path, co
     """Item 64, up."""
     site.data()
     with servers.faulty_proxy(site.server.port, "cut", count) as port:
-        site.reach(port, timeout=1)
+        site.reach(port, timeout=IMPATIENT)
         began = time.monotonic()
         outcome = site.world.run("push", "--jobs", "2")
         took = time.monotonic() - began
     if outcome.code:  # with much room per connection it gets through, piece by piece
         assert outcome.code == 6, outcome.text
         assert "hint:" in outcome.err and "bucket" in outcome.err
-    assert took < SLOW_START + 5
+    assert took < SOON
     assert site.world.temporaries() == []
     site.check_nothing_partial(tmp_path)
     assert servers.unfinished_uploads(site.server, site.prefix) == []
@@ -143,12 +144,12 @@ def test_a_pull_through_a_line_that_breaks_always(site: Site, tmp_path: Path, co
     near = Site.__new__(Site)
     near.__dict__.update({**site.__dict__, "world": copy})
     with servers.faulty_proxy(site.server.port, "cutdown", count) as port:
-        near.reach(port, timeout=1)
+        near.reach(port, timeout=IMPATIENT)
         began = time.monotonic()
         outcome = copy.run("pull", "--jobs", "2")
         took = time.monotonic() - began
     assert outcome.code in (0, 6), outcome.text
-    assert took < SLOW_START + 8
+    assert took < SOON
     copy.clean()
     near.reach(site.server.port)
     copy.ok("pull")
@@ -161,7 +162,7 @@ def test_a_pull_through_a_line_that_breaks_always(site: Site, tmp_path: Path, co
 def test_a_line_that_breaks_a_few_times_only_costs_time(site: Site, tmp_path: Path, mode: str) -> None:
     site.data(large=6 << 20)
     with servers.faulty_proxy(site.server.port, mode, 900, times=4) as port:
-        site.reach(port, timeout=20)
+        site.reach(port)
         text = site.world.ok("push")
         assert "trying again" in text
         assert text.count("trying again") == 1
@@ -173,10 +174,10 @@ def test_a_stall_ends_a_push_in_time(site: Site, tmp_path: Path, count: int) -> 
     """Item 65."""
     site.data()
     with servers.faulty_proxy(site.server.port, "stall", count) as port:
-        site.reach(port)
+        site.reach(port, timeout=IMPATIENT)
         began = time.monotonic()
         text = site.world.fails(6, "push", "--jobs", "2")
-        assert time.monotonic() - began < 2 * TIMEOUT + SLOW_START
+        assert time.monotonic() - began < SOON
     assert "no progress for 1 seconds" in text
     site.check_nothing_partial(tmp_path)
     site.reach(site.server.port)
@@ -188,10 +189,10 @@ def test_a_stall_ends_a_pull_in_time(sea: Site) -> None:
     sea.world.ok("push")
     subprocess.run(["rm", "-rf", str(sea.world.cache), str(sea.world.root / "data")], check=True)
     with servers.faulty_proxy(sea.server.port, "stall", 2_000) as port:
-        sea.reach(port)
+        sea.reach(port, timeout=IMPATIENT)
         began = time.monotonic()
         sea.world.fails(6, "pull", "--jobs", "2")
-        assert time.monotonic() - began < 2 * TIMEOUT + SLOW_START
+        assert time.monotonic() - began < SOON
     sea.reach(sea.server.port)
     sea.world.ok("pull")
 
@@ -272,7 +273,7 @@ def test_what_may_pass_is_tried_again(sea: Site, tmp_path: Path, status: int, co
     """Item 68, what can be retried: at the first request of each kind, and in the middle of a multipart upload."""
     sea.data()
     with servers.http_faults(sea.server.port) as faults:
-        sea.reach(faults.port, timeout=20)
+        sea.reach(faults.port)
         for method in ("GET", "PUT", "POST"):
             faults.refuse(method, status, code, times=2, **headers)
         faults.refuse("PUT", status, code, path="partNumber=2", **headers)
@@ -305,7 +306,7 @@ def test_what_cannot_pass_ends_it_at_once(
         faults.refuse("PUT", status, code, path=where, times=1)
         began = time.monotonic()
         text = sea.world.fails(6, "push", "--jobs", "2")
-        assert time.monotonic() - began < SLOW_START + 5
+        assert time.monotonic() - began < SOON
         assert re.search(words, text), text
         assert where in text and "canary" not in text and "trying again" not in text
         assert sea.names("index") == []
@@ -339,7 +340,7 @@ def test_a_listing_that_fails_does_not_read_as_empty(sea: Site, status: int) -> 
     sea.data(large=0)
     sea.world.ok("push")
     with servers.http_faults(sea.server.port) as faults:
-        sea.reach(faults.port, timeout=1)
+        sea.reach(faults.port, timeout=IMPATIENT if status == 500 else PATIENT)
         faults.refuse("GET", status, "AccessDenied" if status == 403 else "InternalError", path="list-type", times=500)
         text = sea.world.fails(6, "push")
         assert "listing" in text
@@ -392,7 +393,7 @@ def test_four_clients_push_overlapping_sets_at_once(
         (tmp_path / "store").mkdir()
         world.ok("remote", "add", "-d", "origin", str(tmp_path / "store"))
     else:
-        Site(world, request.getfixturevalue(kind)).reach(request.getfixturevalue(kind).port, timeout=20)
+        Site(world, request.getfixturevalue(kind)).reach(request.getfixturevalue(kind).port)
     files = {f"{number:03}": os.urandom(700) for number in range(260)}
     files["large"] = os.urandom(9 << 20)
     clients = []

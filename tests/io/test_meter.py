@@ -14,7 +14,7 @@ from dvcx.io.runners.local import run_commands
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="/proc")
 
 MIB = 1 << 20
-HELD = "import os, time; data = bytearray(os.urandom(1)) * ({size} << 20); {then}; time.sleep(0.8)"
+HELD = "import os, time; data = bytearray(os.urandom(1)) * ({size} << 20); {then}; time.sleep(1.2)"
 
 
 ASK = """

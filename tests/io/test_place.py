@@ -431,3 +431,18 @@ def test_a_staging_area_that_is_a_link_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises((UnsafeInput, DiskRefused, NotFound)):
         Staging(str(tmp_path / "file/tmp")).__enter__()
+
+
+def test_a_file_written_while_it_is_detached_keeps_what_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "f").write_bytes(b"old")
+    real = shutil.copyfile
+
+    def copy(source: str, target: str) -> None:
+        real(source, target)
+        with open(source, "ab") as file:
+            file.write(b" and new")
+
+    monkeypatch.setattr(shutil, "copyfile", copy)
+    with pytest.raises(DiskRefused, match="changed while it was read"):
+        place.detach(str(tmp_path), "f")
+    assert [path.name for path in tmp_path.iterdir()] == ["f"] and (tmp_path / "f").read_bytes() == b"old and new"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import faulthandler
+import fcntl
 import os
 import signal
+import threading
 import time
 
 import pytest
@@ -20,6 +23,44 @@ def test_every_item_once(count: int, workers: int) -> None:
     items = [f"item {number}" for number in range(count)]
     found = sorted(processes.spread(lambda item: item.encode(), items, workers=workers))
     assert found == [(number, item.encode()) for number, item in enumerate(items)]
+
+
+def test_many_helpers_and_a_pipe_of_one_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Linux gives a user who has many pipes already: what does not fit would wait for a reader that is not there yet."""
+    real = os.pipe
+
+    def small() -> tuple[int, int]:
+        ends = real()
+        fcntl.fcntl(ends[1], 1031, 4096)  # F_SETPIPE_SZ
+        return ends
+
+    monkeypatch.setattr(os, "pipe", small)
+    faulthandler.dump_traceback_later(60, exit=True)
+    try:
+        found = dict(processes.spread(lambda item: b"%d" % item, list(range(3000)), workers=10))
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+    assert found == {number: b"%d" % number for number in range(3000)}
+
+
+def test_a_signal_while_helpers_begin_ends_them_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, pids, here = os.fork, [], threading.get_ident()
+
+    def fork() -> int:
+        pid = real()
+        if pid:
+            pids.append(pid)
+            # To this thread: pytest-xdist has others, and helpers are only started where there are none.
+            signal.pthread_kill(here, signal.SIGINT)
+        return pid
+
+    monkeypatch.setattr(os, "fork", fork)
+    with pytest.raises(KeyboardInterrupt):
+        list(processes.spread(lambda item: bytes(time.sleep(30) or 0), [1, 2], workers=2))  # type: ignore[func-returns-value]
+    assert len(pids) == 2
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
 
 
 def test_who_is_done_takes_more() -> None:

@@ -250,7 +250,10 @@ def test_a_read_only_database_is_read(tmp_path: Path, writable_directory: bool) 
 
     with tempfile.TemporaryDirectory(dir="/dev/shm") as outside:
         os.chmod(outside, 0o777 if writable_directory else 0o755)
-        target = Path(outside, "statindex.sqlite")
+        # What a URL would take for something else stands in the path.
+        Path(outside, "a?b#c%41").mkdir()
+        os.chmod(Path(outside, "a?b#c%41"), os.stat(outside).st_mode & 0o777)
+        target = Path(outside, "a?b#c%41", "statindex.sqlite")
         target.write_bytes((place / "statindex.sqlite").read_bytes())
         target.chmod(0o444)
         before = target.read_bytes()

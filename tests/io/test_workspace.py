@@ -13,7 +13,7 @@ import pytest
 from dvcx.core.objects import Content, Digest, Entry, decode_tree
 from dvcx.errors import DvcxError, NotFound, UnsafeInput
 from dvcx.io.hashing import digest
-from dvcx.io.statindex import StatIndex
+from dvcx.io.statindex import Memory, StatIndex
 from dvcx.io.workspace import Looking, Rules, look
 
 
@@ -419,6 +419,12 @@ def cache_object(base: Path, data: bytes) -> tuple[str, Path]:
     return str(objects), path
 
 
+class Keeping(Looking):
+    """Looks as one who records what it sees."""
+
+    checks = True
+
+
 @pytest.mark.parametrize("size", [10, 3 << 20])
 def test_a_link_into_the_cache_is_the_file_it_stands_for(world: World, tmp_path: Path, size: int) -> None:
     data = b"d" * size
@@ -433,8 +439,11 @@ def test_a_link_into_the_cache_is_the_file_it_stands_for(world: World, tmp_path:
     assert world.look("alone")[0] == Content("blob", names.id, names.seal, size)
     assert world.look("alone")[1].files == []
     path.unlink()
-    with pytest.raises(NotFound, match="the cache object it links to is gone"):
-        world.look("alone")
+    # As good as absent to who looks; nobody may record it as deleted.
+    assert world.look("alone")[0] is None and world.entries("d") == []
+    for name in ("alone", "d"):
+        with pytest.raises(NotFound, match="the cache object it links to is gone"):
+            look(str(world.root), name, index=Memory(), sink=Keeping("xxh128"), rules=world.rules)
 
 
 def test_a_link_through_the_cache_to_elsewhere_stays_a_link(world: World, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dvcx.core.pipeline.dependencies import externals
+from dvcx.core.pipeline.dependencies import SET, externals
 from dvcx.core.pipeline.schema import Out, Pipeline, Stage
 from dvcx.errors import DvcxError
 from dvcx.ops.records import read_pipeline
@@ -102,7 +102,7 @@ def _stage(stage: Stage) -> Any:
     return {
         "cmd": stage.cmd if isinstance(stage.cmd, str) else list(stage.cmd),
         "wdir": stage.wdir or ".",
-        "deps": [*stage.deps, *(want.value for want in externals(stage))],
+        "deps": [*stage.deps, *(want.value for want in externals(stage)), *_sets(stage)],
         "params": {of.file: list(of.keys) for of in stage.params},
         "outs": [_out(out) for out in stage.outs],
         "frozen": stage.frozen,
@@ -111,6 +111,10 @@ def _stage(stage: Stage) -> Any:
         "meta": _value(stage.meta),
         "used": {of.file: sorted(of.keys) for of in stage.used},
     }
+
+
+def _sets(stage: Stage) -> list[str]:
+    return [f"ds://{want.value}" for want in stage.wants if want.kind == SET]
 
 
 def _out(out: Out) -> Any:

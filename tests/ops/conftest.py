@@ -54,4 +54,4 @@ def events() -> list[Any]:
 
 def linked(project: Project, *links: str) -> Project:
     """The project with other preferences for links."""
-    return replace(project, config=replace(project.config, values={**project.config.values, "cache.link": links}))
+    return replace(project, config=project.config._replace(values={**project.config.values, "cache.link": links}))

@@ -12,6 +12,7 @@ from dvcx.errors import NotFound, RemoteFailed, StageFailed
 from dvcx.events import Noted, Warned
 from dvcx.ops import actions
 from dvcx.ops.add import add
+from dvcx.ops.check import check
 from dvcx.ops.exec_action import exec_action, make_request
 from dvcx.ops.push import push
 from dvcx.ops.repro import Reproduced, repro
@@ -425,3 +426,65 @@ stages:
     bare = clone(shared, tmp_path_factory.mktemp("clone") / "c")
     without_lock(bare)
     assert hows(foretold(bare)) == {"a": "known", "b": "restored"} and not Path(bare.root, "d").exists()
+
+
+NEVER_HERE = """\
+stages:
+  a: {cmd: mkdir d && cp in d/x && cp in d/y, deps: [in], outs: [d]}
+  b: {cmd: cat d/x d/x > mid, deps: [d/x], outs: [mid]}
+  c: {cmd: cat mid d/y > end, deps: [mid, d], outs: [end]}
+"""
+
+
+def test_who_looks_after_a_pull_takes_what_was_left_away_as_recorded(
+    project: Project, tmp_path_factory: pytest.TempPathFactory, events: list[Any]
+) -> None:
+    write(project, {"in": "1\n", "dvcx.yaml": NEVER_HERE})
+    add(project, ["in"])
+    shared = with_remote(project, tmp_path_factory.mktemp("remote"))
+    repro(shared, jobs=1)
+    commit_all(shared)
+    push(shared)
+    other = clone(shared, tmp_path_factory.mktemp("clone") / "c")
+    repro(other, pull=True, jobs=1)
+    other = again(other)
+
+    def stages() -> tuple[list[str], list[str], list[str], list[str]]:
+        """The stages that are not fresh for status, check, why and a dry run."""
+        stale = [[one.stage for one in look(other).stages if one.state != "fresh"] for look in (status, check)]
+        told = [one.stage for one in why(other, ["a", "b", "c"]).stages if one.state != "fresh"]
+        foretold = [run.stage for run in repro(other, dry_run=True).runs if run.how != "unchanged"]
+        return stale[0], stale[1], told, foretold
+
+    assert stages() == ([], [], [], []) and check(other).clean
+    left = {change.path: (change.state, change.text) for change in status(other).data}
+    assert left == {
+        "in": ("not pulled", ""),
+        "d": ("not pulled", "output of a, 2 files"),
+        "mid": ("not pulled", "output of b"),
+    }
+    assert {path.path: path.state for path in why(other, ["in", "d", "d/x", "mid", "end"]).paths} == {
+        "in": "not pulled", "d": "not pulled", "d/x": "not pulled", "mid": "not pulled", "end": "as recorded",
+    }  # fmt: skip
+    assert hows(repro(other, jobs=1)) == dict.fromkeys("abc", "unchanged") and here(other) == ["end"]
+    # A stage that has to run gets outputs where results may be read, tracked data only with pull.
+    write(other, {"dvcx.yaml": NEVER_HERE.replace("cat mid d/y", "cat d/y mid")})
+    assert stages() == (["c"],) * 4
+    assert hows(repro(setting(other, **{"remote_origin.actions": "off"}), ["b"], jobs=1)) == {"a": "unchanged", "b": "unchanged"}
+    assert hows(repro(other, jobs=1)) == {"a": "unchanged", "b": "unchanged", "c": "ran"}
+    assert here(other) == ["mid", "end"]
+    write(other, {"dvcx.yaml": NEVER_HERE.replace("mkdir d", "mkdir  -p d")})
+    failed = repro(other, ["a"], jobs=1).runs[0]
+    assert failed.how == "failed" and "its dependency in is not all here" in failed.error and "dvcx pull in" in failed.error
+    # What was here and was deleted is a change.
+    write(other, {"dvcx.yaml": NEVER_HERE})
+    Path(other.root, "mid").unlink()
+    assert stages() == (["b", "c"], ["c"], ["b", "c"], ["b", "c"])
+
+
+def test_what_is_asked_for_and_left_away_is_told(other: Project, events: list[Any]) -> None:
+    """In a clone where nothing was pulled nothing is stale; and nobody believes that all is here."""
+    assert hows(repro(other, jobs=1, emit=events.append)) == dict.fromkeys(("upper", "first", "last"), "unchanged")
+    assert [event.message for event in events if isinstance(event, Noted)] == [
+        "an output is not all here, as it was never pulled: dvcx pull, or dvcx repro --pull"
+    ]

@@ -9,14 +9,18 @@ from pathlib import Path
 
 import pytest
 
+from dvcx.core.objects import FILE, Entry
 from dvcx.core.packing import SMALL
-from dvcx.errors import Conflict, IntegrityError, NotFound
+from dvcx.errors import Conflict, IntegrityError, NotFound, UnsafeInput
+from dvcx.events import ignore
 from dvcx.io.hashing import digest
 from dvcx.io.store.store import object_name
 from dvcx.ops import cache as cache_ops
 from dvcx.ops.add import add
 from dvcx.ops.checkout import CheckedOut, PathChange, checkout
+from dvcx.ops.commit import commit
 from dvcx.ops.init import init
+from dvcx.ops.placing import unsaved
 from dvcx.ops.status import status
 from dvcx.project import Project, open_project
 from tests.ops.trying import again, commit_all, pointer, run_git, seen, setting, text, wipe_cache, write
@@ -368,3 +372,43 @@ def test_a_forced_checkout_that_fails_saves_nothing(tracked: Project) -> None:
 def pointer_id(project: Project, content: str) -> str:
     """The id of a small file's bytes."""
     return digest(content.encode(), project.algorithm).id
+
+
+@pytest.mark.parametrize("ignoring", [False, True])
+def test_links_into_a_cache_that_moved_or_lost_its_objects(project: Project, tmp_path: Path, ignoring: bool) -> None:
+    project = setting(project, cache_link=("symlink",))
+    write(project, {"f": "file", "d/a": "a", "d/sub/b": "b", **({".dvcxignore": "*.log\n"} if ignoring else {})})
+    add(project, ["f", "d"])
+    moved = tmp_path.with_name(tmp_path.name + "-moved")
+    os.rename(project.root, moved)
+    try:
+        here = setting(open_project(str(moved)), cache_link=("symlink",))
+        assert {(change.path, change.state) for change in status(here).data} == {("f", "deleted"), ("d", "modified")}
+        with pytest.raises(UnsafeInput, match="into a cache"):
+            commit(here)
+        with pytest.raises(UnsafeInput, match="symbolic link"):
+            add(here, ["d/a"])
+        assert checkout(here, ["d/a"]).placed == 1 and checkout(here).placed == 2
+        assert (text(here, "f"), text(here, "d/a"), text(here, "d/sub/b")) == ("file", "a", "b") and status(here).clean
+        shutil.rmtree(f"{here.cache_dir}/objects")
+        assert {(change.path, change.state) for change in status(here).data} == {("f", "missing"), ("d", "modified")}
+        with pytest.raises(NotFound):
+            commit(here)
+        assert os.path.islink(f"{moved}/f") and os.path.islink(f"{moved}/d/a")
+    finally:
+        os.rename(moved, project.root)
+
+
+def test_bytes_of_another_seal_are_not_saved_by_their_id(project: Project) -> None:
+    """Of an object in a pack as of one that stands alone: a forged twin in the cache is no copy of what would be overwritten."""
+    write(project, {**{f"d/{number}": f"file {number}" for number in range(120)}, "f": "x" * (SMALL + 1)})
+    add(project, ["d", "f"])
+    cache = project.cache(ignore)
+    try:
+        for data in ("file 7", "x" * (SMALL + 1)):
+            names = digest(data.encode(), "xxh128")
+            entry = Entry("f", FILE, len(data), names.id, names.seal)
+            assert unsaved(cache, [("f", entry)]) == []
+            assert unsaved(cache, [("f", entry._replace(seal="0" * 64))])
+    finally:
+        cache.close()

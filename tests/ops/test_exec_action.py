@@ -155,7 +155,7 @@ def with_remote_values(project: Project, address: str, options: dict[str, str]) 
 
     values = {**project.config.values, "remote.origin.url": address}
     values.update({f"remote.origin.{key}": value for key, value in options.items()})
-    return replace(project, config=replace(project.config, values=values))
+    return replace(project, config=project.config._replace(values=values))
 
 
 # Terms: what is no part of the key

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dvcx.errors import RemoteFailed, UsageError
+from dvcx.errors import NotFound, RemoteFailed, UsageError
 from dvcx.events import Warned
 from dvcx.io.statindex import Memory
 from dvcx.io.store.outside import version_at
@@ -243,3 +243,21 @@ def test_stores(project: Project, tmp_path: Path) -> None:
     there = with_remote(project, tmp_path / "store")
     (tmp_path / "store/x").write_text("1")
     assert ask(there, ["remote://origin/x"], index=Memory(), patience=5).found["remote://origin/x"].startswith("file ")
+
+
+def test_a_data_set_of_dvc_is_what_its_entry_says_and_nobody_is_asked(project: Project, put: Put) -> None:
+    told = "datasets: [{name: raw, type: dvc, url: 'https://no.such.invalid/r', path: d.csv, rev: %s}]\n"
+    stages = "stages: {a: {cmd: echo a >> runs, deps: ['ds://raw']}}\n"
+    put({"dvcx.yaml": told % "v1" + stages, "sub/dvcx.yaml": stages})
+    assert [how for how, _ in turns(project)] == ["ran", "ran"]
+    assert "https://no.such.invalid/r path=d.csv rev=v1" in Path(project.root, "dvcx.lock").read_text()
+    assert [how for how, _ in turns(project)] == ["unchanged", "unchanged"]
+    put({"dvcx.yaml": told % "v2" + stages})
+    assert [run[1] for run in turns(project)] == [
+        ("ds://raw: changed (dvc https://no.such.invalid/r path=d.csv rev=v1 → dvc https://no.such.invalid/r path=d.csv rev=v2)",)
+    ] * 2
+    put({"dvcx.yaml": told.replace("raw,", "raw, rev_lock: 3f9,") % "v2" + stages})
+    assert [len(one.reasons) for one in status(project).stages] == [1, 1]
+    put({"dvcx.yaml": told.replace("raw", "rwa") % "v2" + stages})
+    with pytest.raises(NotFound, match=r"dvcx.yaml:2:\d+: stage 'a': there is no data set 'raw'"):
+        status(project)

@@ -599,7 +599,7 @@ def test_gc_waits_for_writers(project: Project) -> None:
 
 
 def _impatient(project: Project) -> Project:
-    config = replace(project.config, values={**project.config.values, "core.lock_timeout": 0})
+    config = project.config._replace(values={**project.config.values, "core.lock_timeout": 0})
     return replace(again(project), config=config)
 
 
@@ -1203,7 +1203,7 @@ def test_a_mark_of_the_future_passes(alone: Project) -> None:
 
 
 def setting_remote(project: Project, key: str, value: Any) -> Project:
-    config = replace(project.config, values={**project.config.values, f"remote.origin.{key}": value})
+    config = project.config._replace(values={**project.config.values, f"remote.origin.{key}": value})
     return replace(project, config=config)
 
 

@@ -308,3 +308,27 @@ def test_mistakes_in_a_map(project: Project, put: Put, foreach: str) -> None:
     with pytest.raises(DvcxError) as caught:
         status(project)
     assert caught.value.message.startswith("dvcx.yaml:3:14: stages.s.foreach: unsafe path")
+
+
+def test_a_condition_on_what_a_stage_writes(project: Project, put: Callable[..., None]) -> None:
+    put({"n": "5", "dvcx.yaml": """\
+stages:
+  gated: {cmd: echo > big, when: "conf.yaml:size > 3", outs: [big]}
+  make: {cmd: "echo size: $(cat n) > conf.yaml", deps: [n], outs: [conf.yaml]}
+"""})  # fmt: skip
+
+    def foretold() -> dict[str, str]:
+        return {stage.stage: stage.plan for stage in status(project).stages}
+
+    assert foretold() == {"make": "would run", "gated": "might run"}
+    assert [run.how for run in repro(project).runs] == ["ran", "ran"]
+    put({"n": "2"})
+    assert foretold() == {"make": "would run", "gated": "might run"}
+    assert [run.how for run in repro(project).runs] == ["ran", "not wanted"]
+    assert foretold() == {"make": "unchanged", "gated": "not wanted"}
+    put({"n": "5"})
+    assert foretold() == {"make": "would restore", "gated": "might run"}
+    assert [run.how for run in repro(project).runs] == ["restored", "unchanged"]
+    os.unlink(f"{project.root}/conf.yaml")
+    failed = repro(project, ["gated"], single_item=True).runs[0]
+    assert failed.how == "failed" and "the parameter file conf.yaml is missing" in failed.error and "dvcx repro" in failed.error

@@ -38,7 +38,7 @@ class Screen:
             os._exit(99)
         self.seen = ""
 
-    def see(self, words: str, *, within: float = 20) -> str:
+    def see(self, words: str, *, within: float = 60) -> str:
         """Wait until these words are shown; all that was shown before them and since the last ones."""
         until = time.monotonic() + within
         while words not in self.seen:
@@ -52,7 +52,7 @@ class Screen:
 
     def end(self) -> int:
         """Wait for the program; its exit code."""
-        until = time.monotonic() + 20
+        until = time.monotonic() + 60
         while time.monotonic() < until:
             self._read(until)
             pid, status = os.waitpid(self.pid, os.WNOHANG)

@@ -71,8 +71,9 @@ def test_revisions_and_targets(tuned: Project) -> None:
     assert [one.files[0].values["train.lr"] for one in found.revisions] == [0.2, 0.1]
     assert all(len(one.commit) == 40 for one in found.revisions)
     assert list(flat(show(tuned, all_branches=True, all_tags=True))) == ["", "main", "one"]
-    with pytest.raises(NotFound, match="is at none of the revisions"):
-        show(tuned, ["none.yaml"])
+    for where, revs in (("is not in the workspace", []), ("is at none of the revisions", ["HEAD"])):
+        with pytest.raises(NotFound, match=where):
+            show(tuned, ["none.yaml"], rev=revs)
     with pytest.raises(NotFound, match="no revision 'nope'"):
         show(tuned, rev=["HEAD", "nope"])
 

@@ -16,6 +16,7 @@ from dvcx.ops.push import push
 from dvcx.ops.repro import repro
 from dvcx.ops.run import run
 from dvcx.ops.status import status
+from dvcx.ops.why import why
 from dvcx.project import Project
 from tests.ops.trying import again, clone, commit_all, lock, pointer, with_remote, write
 
@@ -55,9 +56,37 @@ def test_status_and_check_take_it_as_recorded(there: Project) -> None:
     assert [(change.path, change.state, change.text) for change in found.data] == [("data", "not pulled", "1 of 2 files")]
     states = {stage.stage: (stage.state, stage.reasons) for stage in found.stages}
     assert states["split"][0] == "fresh" and states["count"] == ("fresh", ())
-    assert states["one"][1] == ("data/sub: is missing",)
+    assert states["one"] == ("fresh", ())
     pull(there, ["data/sub"])
     assert check(there).clean and status(there).clean
+
+
+def test_a_clone_without_any_data_is_not_stale(project: Project, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Every reader says so, and what cannot be told without a listing; a remote has it, and `repro --pull` keeps it."""
+    write(project, {"data/a": "a", "data/sub/b": "b", "dvcx.yaml": STAGES})
+    add(project, ["data"])
+    repro(again(project))
+    project = with_remote(again(project), tmp_path_factory.mktemp("remote"))
+    push(project)
+    commit_all(project)
+    there = again(clone(project, tmp_path_factory.mktemp("clone") / "c"))
+
+    found = status(there)
+    assert {change.path for change in found.data if change.state == "not pulled"} == {"data", "parts", "total", "copy"}
+    untold = "data/sub: not here, and nobody can tell what it is without the listing of data"
+    states = {stage.stage: (stage.state, stage.reasons) for stage in found.stages}
+    assert states == {"split": ("fresh", ()), "count": ("fresh", ()), "one": ("stale", (untold,))}
+    assert not check(there).clean and check(there, remote="").clean
+    assert {stage.state for stage in status(there, remote="").stages} == {"fresh"}
+
+    assert {turn.stage: turn.how for turn in repro(there, pull=True).runs} == {
+        "split": "unchanged", "count": "restored", "one": "restored",
+    }  # fmt: skip
+    there = again(there)
+    assert {stage.state for stage in status(there).stages} == {"fresh"} and check(there).clean
+    told = why(there, ["split", "one", "parts"])
+    assert {stage.state for stage in told.stages} == {"fresh"} and not told.run and not told.restore and not told.might_run
+    assert {turn.how for turn in repro(there, dry_run=True).runs} == {"unchanged"}
 
 
 def test_repro_runs_nothing_that_is_fresh(there: Project) -> None:

@@ -249,5 +249,8 @@ def test_repro_with_the_runner_of_this_machine(shared: Project) -> None:
     assert text(shared, "end") == "Alr: 1\n" and text(shared, "p") == "0\n1\n"  # that one needs its old output
     assert len(list(Path(shared.state_dir, "jobs").glob("*/job.json"))) == 3
     assert hows(shared, "local") == ["unchanged"] * 4
+    write(shared, {"dvcx.yaml": kept.replace("head -c 1 mid > one", "'echo error: mine; exit 3'")})
+    failed = repro(again(shared), ["first"], runner="local")
+    assert "stage 'first': the command exited with 3: echo error: mine; exit 3 (job " in failed.runs[-1].error
     with pytest.raises(UsageError, match="no runner is called 'locla'"):
         repro(again(shared), runner="locla")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dvcx.errors import Conflict, UnsafeInput, UsageError
+from dvcx.errors import Conflict, NotFound, UnsafeInput, UsageError
 from dvcx.ops import stage
 from dvcx.ops.add import add
 from dvcx.ops.stage import StageInfo, Stages
@@ -29,12 +29,12 @@ stages:
 
 def test_a_stage_is_written_and_staged_in_git(project: Project) -> None:
     done = stage.add(
-        project, "train", "python train.py", deps=["data", "train.py"], outs=["model"], params=["lr,depth", "p.json:a.b"],
-        metrics_no_cache=["m.json"], desc="the model",
+        project, "train", "python train.py", deps=["data", "train.py"], outs="model", params=["lr,depth", "p.json:a.b"],
+        metrics_no_cache=["m.json"], plots_no_cache=[Path("log.csv")], desc="the model",
     )  # fmt: skip
     assert done == stage.Written(
         StageInfo(
-            "train", "dvcx.yaml", "python train.py", "", ("data", "train.py"), ("model", "m.json"),
+            "train", "dvcx.yaml", "python train.py", "", ("data", "train.py"), ("model", "m.json", "log.csv"),
             ("params.yaml:lr", "params.yaml:depth", "p.json:a.b"), "the model",
         ),
         False,
@@ -56,6 +56,8 @@ def test_what_is_in_the_file_stays(project: Project) -> None:
     done = stage.add(again(project), "train", "other", outs=["model"], force=True)
     assert done.replaced and done.stage.cmd == "other"
     assert text(project, "dvcx.yaml").startswith(BY_HAND.rstrip("\n"))
+    with pytest.raises(NotFound, match="there is no stage 'prepair' to depend on"):
+        stage.add(again(project), "late", "x", deps=["stage:prepair"])
     done = stage.add(again(project), "prepare", "new", outs=["clean"], force=True)
     assert done.replaced and text(project, "dvcx.yaml").startswith("# why this file is as it is\n")
     assert [info.cmd for info in stage.list_(again(project)).stages] == ["new", "other"]

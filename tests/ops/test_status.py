@@ -13,6 +13,7 @@ from dvcx.errors import Conflict, IntegrityError, NotFound
 from dvcx.ops.add import add
 from dvcx.ops.repro import repro
 from dvcx.ops.status import DataChange, Status, status
+from dvcx.ops.why import why
 from dvcx.project import Project
 from tests.ops.trying import again, commit_all, run_git, setting, wipe_cache, write
 
@@ -145,6 +146,20 @@ stages:
     params: [lr]
     outs: [end]
 """
+
+
+def test_a_stage_that_failed_was_run(tracked: Project) -> None:
+    write(tracked, {"dvcx.yaml": "stages:\n  s: {cmd: cat f && exit 3, deps: [f], outs: [o]}\n"})
+    project = again(tracked)
+    assert repro(project).failed == 1
+    (stage,) = status(project).stages
+    (reason,) = stage.reasons
+    assert stage.state == "stale" and reason.startswith("its last run, at 20")
+    assert reason.endswith("Z, failed: the command exited with 3; see dvcx log s")
+    assert [cause.text for cause in why(project, ["s"]).stages[0].causes] == [reason]
+    assert repro(project, dry_run=True).runs[0].reasons == (reason,)
+    write(project, {"dvcx.yaml": "stages:\n  s: {cmd: cp f o, deps: [f], outs: [o]}\n"})
+    assert repro(again(project)).failed == 0 and status(project).stages[0].reasons == ()
 
 
 def test_stages_with_every_reason(tracked: Project) -> None:

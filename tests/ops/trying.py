@@ -22,7 +22,7 @@ def again(project: Project) -> Project:
 def setting(project: Project, **values: Any) -> Project:
     """The project with other settings: `cache_link=("copy",)` for `cache.link`."""
     changed = {key.replace("_", ".", 1): value for key, value in values.items()}
-    return replace(project, config=replace(project.config, values={**project.config.values, **changed}))
+    return replace(project, config=project.config._replace(values={**project.config.values, **changed}))
 
 
 def write(project: Project, files: dict[str, str | bytes]) -> None:

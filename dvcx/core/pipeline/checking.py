@@ -16,7 +16,8 @@ from dvcx.errors import DvcxError, UnsafeInput, UsageError, display
 # Most paths: nothing in them that the path rule would change or refuse.
 _PART = r"(?!tmp-dvcx-)[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,150}[A-Za-z0-9_-])?"
 _SIMPLE = re.compile(rf"{_PART}(?:/{_PART}){{0,20}}").fullmatch
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://").match
+# A scheme of one letter is one as well: `c:/x` has one slash, and is no url.
+is_url = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://").match
 
 # What stages write: it stays inside the project.
 _WRITTEN = ("outs", "metrics", "plots")
@@ -47,8 +48,24 @@ def check_keys(
             raise UsageError(
                 f"{where}: {name}'{display(key)}' is not supported yet by this version", f"it understands: {', '.join(known)}"
             )
-        hint = did_you_mean(key, known) or f"it understands: {', '.join(known)}"
+        hint = _misplaced(at, key, body, known) or did_you_mean(key, known) or f"it understands: {', '.join(known)}"
         raise UsageError(f"{where}: {name}unknown key '{display(key[:80])}'", hint)
+
+
+def _misplaced(at: Place, key: str, body: Mapping[str, Any], known: Sequence[str]) -> str:
+    """How to repair a key that is known, elsewhere; "" for one that is not."""
+    if key != key.strip():
+        return "it begins or ends with a blank that is no plain space: indent with plain spaces"
+    if not at and isinstance(body[key], dict | None) and (body[key] is None or "cmd" in body[key]):
+        return f"did you mean '{known[0]}'?" if key == "stage" else "stages stand below a line 'stages:', and are indented"
+    if tuple(known) == ("foreach", "do"):
+        if key == "matrix":
+            return "use one of the two: with matrix, 'cmd' and all the rest stand beside it, without 'do'"
+        return f"what foreach repeats stands below 'do': write '{key}' there, indented" if did_you_mean(key, _IN_DO) else ""
+    return ""
+
+
+_IN_DO = ("cmd", "deps", "outs", "params", "metrics", "plots", "wdir", "desc", "meta", "frozen", "always_changed", "vars")
 
 
 def flag(document: Document, at: Place, body: Mapping[str, Any], key: str, default: bool) -> bool:
@@ -77,8 +94,9 @@ def texts(document: Document, at: Place, value: object, *, single: bool = False)
     """A list of texts, with `single` one text as well; () for nothing."""
     if value is None:
         return ()
-    if single and isinstance(value, str):
-        return (value,)
+    if single and not isinstance(value, list):
+        expect(document, at, value, str)
+        return (str(value),)
     expect(document, at, value, list)
     assert isinstance(value, list)
     for number, item in enumerate(value):
@@ -99,10 +117,23 @@ def canonical_text(value: object) -> str:
 def expect(document: Document, at: Place, value: object, wanted: type) -> None:
     """Refuse a value that is not of the type `wanted`."""
     if not isinstance(value, wanted):
-        hint = "put it in quotes if it is meant as text" if wanted is str else "see: dvcx stage add --help"
-        if wanted is list and isinstance(value, str):
-            hint = f"write it as a list: {at[-1]}: [{value[:80]}]"
-        raise refused(document, at, f" must be {_WORDS[wanted]}, not {kind(value)}", display(hint))
+        raise refused(document, at, f" must be {_WORDS[wanted]}, not {kind(value)}", display(_meant(at[-1], value, wanted)))
+
+
+def _meant(name: str | int, value: object, wanted: type) -> str:
+    """How a value of another type is written as one of the type `wanted`."""
+    if name == "cmd" and not isinstance(value, int | float):
+        return "say what it runs: cmd: python train.py; a command with ': ' in it is put in quotes"
+    if wanted is str:
+        return "put it in quotes if it is meant as text"
+    if wanted is list:
+        inside = value[:80] if isinstance(value, str) else ", ".join(value)[:80] if isinstance(value, dict) else "…"
+        return "put '- ' before each of its lines: it is a list" if name == "vars" else f"write it as a list: {name}: [{inside}]"
+    if isinstance(value, list):
+        return "take the '-' away: each name stands at the beginning of its line, with ':' behind it"
+    if isinstance(value, bool):
+        return f"indent '{name}: …' deeper than the path it is about"
+    return f"write its keys below '{name}:', each with ': ' behind it, two spaces deeper than the name"
 
 
 def path(document: Document, at: Place, written: object, base: str, where: str = "") -> str:
@@ -112,7 +143,7 @@ def path(document: Document, at: Place, written: object, base: str, where: str =
     where = f"{where or document.where(*at, value=True)}: {field(at)}"
     if not isinstance(written, str):
         raise UsageError(f"{where} must be a path, not {kind(written)}", "put it in quotes if it is a file's name")
-    if _URL(written) or (any(step in _WRITTEN for step in at) and _leaves(base, written)):
+    if is_url(written) or (any(step in _WRITTEN for step in at) and _leaves(base, written)):
         raise _outside(at, written, where)
     found = resolve(base, written, where)
     if not found and at[-1] != "wdir":

@@ -1,17 +1,18 @@
-"""Dependencies that are no plain path: wildcards, import closures, other stages. What they mean for the graph and the records."""
+"""Dependencies that are no plain path: wildcards, import closures, other stages, data sets. What they mean for the graph and
+the records."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
 from dvcx.core.globs import Globs, fixed_part
-from dvcx.core.paths import contains, path_problem
-from dvcx.core.pipeline.schema import FILE_NAME, Stage, Want, address
+from dvcx.core.paths import contains, parent, path_problem, resolve
+from dvcx.core.pipeline.schema import DATASET, FILE_NAME, PARAMS_FILE, Dataset, Stage, Want, address
 from dvcx.core.records import is_record
 from dvcx.core.spelling import did_you_mean
-from dvcx.errors import NotFound, UnsafeInput, display
+from dvcx.errors import Conflict, NotFound, UnsafeInput, display
 
-GLOB, CODE, STAGE, EXTERNAL = "glob", "py", "stage", "external"
+GLOB, CODE, STAGE, EXTERNAL, SET = "glob", "py", "stage", "external", "dataset"
 PASSED_OVER = frozenset({".git", ".dvcx", "__pycache__"})
 """Directories whose files no wildcard names: they change whenever something runs."""
 
@@ -31,9 +32,37 @@ def externals(stage: Stage) -> tuple[Want, ...]:
     return tuple(want for want in stage.wants if want.kind == EXTERNAL)
 
 
-def inside(stages: Sequence[Stage], root: str) -> tuple[Stage, ...]:
-    """Stages whose external paths that do lie in the project at `root`, an absolute path, are plain dependencies."""
-    return tuple(_inside(stage, root) if externals(stage) else stage for stage in stages)
+def condition_files(stage: Stage) -> list[str]:
+    """The params files that a stage's `when` reads, as paths of the project."""
+    if not stage.when:
+        return []
+    # Few stages have any; the others do not pay for them.
+    from dvcx.core.pipeline.conditions import files_of, parse_condition
+
+    found: list[str] = []
+    for text in stage.when:
+        where = condition_place(stage, text)
+        found += [resolve(stage.wdir, file or PARAMS_FILE, where) for file in files_of(parse_condition(text, where))]
+    return found
+
+
+def condition_place(stage: Stage, text: str) -> str:
+    """Where a condition is written, for messages."""
+    return f"{stage.told(text)}: when"
+
+
+def settled(stages: Sequence[Stage], datasets: Iterable[Dataset], root: str) -> tuple[Stage, ...]:
+    """Stages whose data sets are what `datasets` say, and whose external paths that do lie in the project are plain dependencies.
+
+    `root` is the project's, an absolute path. Raises `NotFound` for a data set nobody lists, `Conflict` for one that is listed
+    in different ways, and `UnsafeInput`; all name file and line.
+    """
+    if not any(want.kind in (EXTERNAL, SET) for stage in stages for want in stage.wants):
+        return tuple(stages)
+    known: dict[str, list[Dataset]] = {}
+    for one in datasets:
+        known.setdefault(one.name, []).append(one)
+    return tuple(_settled(stage, known, root) for stage in stages)
 
 
 def link(stages: Sequence[Stage], maps: Iterable[str] = ()) -> tuple[Stage, ...]:
@@ -115,23 +144,52 @@ def _linked(stage: Stage, known: Mapping[str, Stage], groups: Mapping[str, Seque
     return stage._replace(deps=tuple(deps), optional=tuple(optional))
 
 
-def _inside(stage: Stage, root: str) -> Stage:
+def _settled(stage: Stage, known: Mapping[str, Sequence[Dataset]], root: str) -> Stage:
     import posixpath
 
     from dvcx.core.pipeline.externals import is_url
 
-    deps, wants, optional = dict.fromkeys(stage.deps), list[Want](), dict.fromkeys(stage.optional)
-    for want in stage.wants:
-        path = posixpath.normpath(posixpath.join(root, want.value))
-        if want.kind != EXTERNAL or is_url(want.value) or not contains(root, path):
-            wants.append(want)
+    own, outs, read, files, wanted, when = stage.places.split("|") if stage.places else [""] * 6
+    places = wanted.split(" ") if wanted else [""] * len(stage.wants)
+    deps = dict(zip(stage.deps, read.split(" ") if read else [""] * len(stage.deps), strict=True))
+    wants, optional = dict[Want, str](), dict.fromkeys(stage.optional)
+    for want, place in zip(stage.wants, places, strict=True):
+        meant = _of_dataset(stage, want, known) if want.kind == SET else want
+        path = posixpath.normpath(posixpath.join(root, meant.value))
+        if meant.kind != EXTERNAL or meant.pinned or is_url(meant.value) or not contains(root, path):
+            wants.setdefault(meant, place)
             continue
         name = path[len(root) + 1 :]
         problem = path_problem(name)
         if problem:
-            shown = display(want.value)
+            shown = display(meant.value)
             raise UnsafeInput(f"{stage.told(want.value)}: unsafe path '{shown}': {problem}", "name a file of the project")
-        deps[name] = None
+        deps.setdefault(name, place)
         if want.optional:
             optional[name] = None
-    return stage._replace(deps=tuple(deps), wants=tuple(wants), optional=tuple(optional))
+    groups = (own, outs, " ".join(deps.values()), files, " ".join(wants.values()), when)
+    return stage._replace(
+        deps=tuple(deps), wants=tuple(wants), optional=tuple(optional), places="|".join(groups) if stage.places else ""
+    )
+
+
+def _of_dataset(stage: Stage, want: Want, known: Mapping[str, Sequence[Dataset]]) -> Want:
+    """The input that a data set is: of type url what lies there; of the others, all that is known is what their entry says."""
+    import json
+
+    from dvcx.core.pipeline.externals import address_of, pin
+
+    listed, told = known.get(want.value), stage.told(want.value)
+    if not listed:
+        hint = did_you_mean(want.value, known) or "list it under datasets, in a dvcx.yaml of the project"
+        raise NotFound(f"{told}: there is no data set '{display(want.value[:80])}'", hint)
+    first = next((one for one in listed if one.file == (stage.source or stage.file)), listed[0])
+    if other := next((one for one in listed if one.properties != first.properties), None):
+        both = display(f"{first.file} and {other.file}")
+        raise Conflict(f"{told}: {both} list different data sets '{display(want.value[:80])}'", "rename one of the two")
+    body = json.loads(first.properties)
+    told = f"{told}: the data set '{display(want.value[:80])}'"
+    if first.type == "url":
+        address = address_of(body["url"], parent(first.file), told) or resolve(parent(first.file), body["url"], told)
+        return Want(EXTERNAL, address, want.optional)
+    return Want(EXTERNAL, f"{DATASET}{want.value}", want.optional, pinned=pin(body, told))

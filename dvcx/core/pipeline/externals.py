@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import posixpath
 import re
+from collections.abc import Mapping
+from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from dvcx.core.paths import MAX_PATH
+from dvcx.core.pipeline import checking
 from dvcx.errors import UnsafeInput, UsageError, display
 
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://").match
 WEB = ("http", "https")
 _LOGINS = ("ssh", "sftp")
 """Schemes whose addresses may name a user; never a password."""
 _SECRET = re.compile(
     r"(?i)(?:^|[-_.])(?:sig(?:nature)?|token|key|keyid|secret|passw(?:or)?d|pwd|auth|credential)(?:$|[-_.])|apikey|accesskey"
 ).search
+_VERSION = ("path", "rev", "rev_lock", "version")
+"""What tells one version of a data set from another, beside its url; `rev_lock` and `version` are DVC's words in dvc.lock."""
 _HINT = "the command knows how to log in (environment, ~/.netrc); a url in dvcx.yaml ends up in git"
 
 
@@ -25,7 +29,7 @@ def address_of(written: str, base: str, where: str) -> str:
     A url, an absolute path, or a path that begins with `..` as seen from the project's root. Raises `UsageError` for a url with
     credentials, `UnsafeInput` for what cannot be an address.
     """
-    if _URL(written):
+    if is_url(written):
         return _url(written, where)
     if written[:1] != "/" and ".." not in written:
         return ""
@@ -44,7 +48,22 @@ def address_of(written: str, base: str, where: str) -> str:
 
 def is_url(address: str) -> bool:
     """Whether the address of an external input is a url, not a path."""
-    return bool(_URL(address))
+    return bool(checking.is_url(address))
+
+
+def pin(entry: Mapping[str, Any], where: str) -> str:
+    """What a data set of type `dvc` or `dc` is, in one line of words: all that its `entry` says of which version it means.
+
+    Raises as `address_of` does.
+    """
+    url = entry["url"]
+    if is_url(url) and entry["type"] == "dvc":
+        _url(url, where)
+    said = [f"{key}={entry[key]}" for key in _VERSION if entry.get(key) not in (None, "")]
+    words = " ".join((entry["type"], url, *said))
+    if not words.isprintable() or len(words) > MAX_PATH:
+        raise UnsafeInput(f"{where} holds control characters, or is too long", "write the plain url, path and revision")
+    return words
 
 
 def _url(written: str, where: str) -> str:

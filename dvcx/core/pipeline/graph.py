@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from dvcx.core.paths import contains
-from dvcx.core.pipeline.dependencies import CODE, GLOB, near, needs, not_read, reads_output
+from dvcx.core.pipeline.dependencies import CODE, GLOB, condition_files, near, needs, not_read, reads_output
 from dvcx.core.pipeline.schema import Stage, address
 from dvcx.core.records import POINTER_SUFFIX
 from dvcx.core.spelling import did_you_mean
@@ -36,8 +36,8 @@ class Graph(NamedTuple):
 def build(stages: Iterable[Stage], pointers: Iterable[str] = ()) -> Graph:
     """The graph of all stages and pointers (their tracked paths) of a project.
 
-    A stage needs every other stage that owns a path containing, or contained in, a path it reads (dependencies and
-    files of params). Raises `Conflict` for two owners of one path, outputs that overlap, and a cycle.
+    A stage needs every other stage that owns a path containing, or contained in, a path it reads (dependencies,
+    files of params and of its conditions). Raises `Conflict` for two owners of one path, outputs that overlap, and a cycle.
     """
     found = list(stages)
     tracked = frozenset(pointers)
@@ -52,7 +52,7 @@ def build(stages: Iterable[Stage], pointers: Iterable[str] = ()) -> Graph:
             raise Conflict(f"stage '{display(stage.address)}' is defined twice", "rename one of the two")
         before: dict[str, None] = {}
         reads: dict[str, None] = {}
-        for path in (*stage.deps, *(of.file for of in stage.params)):
+        for path in (*stage.deps, *(of.file for of in stage.params), *(condition_files(stage) if stage.when else ())):
             for owned in index.overlapping(path):
                 if owned in tracked:
                     reads[owned] = None

@@ -11,7 +11,7 @@ from dvcx.core.pipeline.execution import Execution
 from dvcx.core.pipeline.schema import Artifact, Dataset, Metric, Out, ParamsOf, Pipeline, Plot, Stage, Want
 
 # Bump it whenever the same dvcx.yaml would become other stages: it makes what is remembered unknown.
-_FORM = 5
+_FORM = 6
 
 
 def dump_pipeline(pipeline: Pipeline) -> bytes:
@@ -110,8 +110,8 @@ def _load_params(rows: Any) -> tuple[ParamsOf, ...]:
 
 def _load_wants(rows: Any) -> tuple[Want, ...]:
     return tuple(
-        Want(_typed(kind, str), _typed(value, str), _typed(optional, bool), _typed(exact, bool))
-        for kind, value, optional, exact in _typed(rows, list)
+        Want(_typed(kind, str), _typed(value, str), _typed(optional, bool), _typed(exact, bool), _typed(pinned, str))
+        for kind, value, optional, exact, pinned in _typed(rows, list)
     )
 
 

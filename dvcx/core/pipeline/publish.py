@@ -98,6 +98,8 @@ DATASET: Keys = {
     "name": (_TEXT, "Its name."),
     "type": ({"enum": list(DATASET_TYPES)}, "What kind it is."),
     "url": (_TEXT, "Where it comes from."),
+    "path": (_TEXT, "Of dvc: what in the other repository it is."),
+    "rev": (_TEXT, "Of dvc: which revision of it; a commit stays what it is."),
 }
 TOP: Keys = {
     "stages": (_or_nothing(_mapping(_of("stage"))), "The stages by name."),

@@ -45,6 +45,8 @@ PLOT_TEXTS = ("x", "y", "x_label", "y_label", "title", "template")
 PLOT_KEYS = (*PLOT_TEXTS, "header")
 DEP_KEYS = ("optional", "exact")
 DATASET_TYPES = ("dvc", "dc", "url")
+DATASET = "ds://"
+"""What a dependency on a data set begins with."""
 
 _NAME = re.compile(r"[^\W-][\w-]*").fullmatch
 _WANT = re.compile(r"(glob|py|stage):(?!//)(.+)", re.DOTALL).fullmatch
@@ -78,13 +80,17 @@ class ParamsOf(NamedTuple):
 
 
 class Want(NamedTuple):
-    """A dependency that is no plain path. `value` is a wildcard or a script's path in the project, a stage's address, or a
-    url or path outside the project (absolute, or as seen from the project's root)."""
+    """A dependency that is no plain path. `value` is a wildcard or a script's path in the project, a stage's address, a data
+    set's name, or a url or path outside the project (absolute, or as seen from the project's root).
+
+    `pinned` is what an input outside the project is, in words, where the project says so itself; "" for one that is asked.
+    """
 
     kind: str
     value: str
     optional: bool = False
     exact: bool = False
+    pinned: str = ""
 
 
 class Stage(NamedTuple):
@@ -175,11 +181,12 @@ class Artifact(NamedTuple):
 
 
 class Dataset(NamedTuple):
-    """A data set of the list at the top: `type` is one of `DATASET_TYPES`, `properties` the JSON of all it says."""
+    """A data set of the list at the top of `file`: `type` is one of `DATASET_TYPES`, `properties` the JSON of all it says."""
 
     name: str
     type: str
     properties: str
+    file: str
 
 
 class Pipeline(NamedTuple):
@@ -247,7 +254,7 @@ def parse_pipeline(
         _top_metrics(document, base),
         _top_plots(document),
         _artifacts(document, base),
-        _datasets(document),
+        _datasets(document, file),
         maps,
     )
 
@@ -271,6 +278,8 @@ def stage_record(
     params: Iterable[str] = (),
     metrics: Iterable[str] = (),
     metrics_no_cache: Iterable[str] = (),
+    plots: Iterable[str] = (),
+    plots_no_cache: Iterable[str] = (),
     wdir: str = "",
     desc: str = "",
     always_changed: bool = False,
@@ -289,6 +298,7 @@ def stage_record(
         "params": _params_record(params),
         "outs": [*outs, *_flagged(outs_no_cache, "cache", False), *_flagged(outs_persist, "persist", True)],
         "metrics": [*metrics, *_flagged(metrics_no_cache, "cache", False)],
+        "plots": [*plots, *_flagged(plots_no_cache, "cache", False)],
     }
     record.update({key: values for key, values in fields.items() if values})
     if always_changed:
@@ -308,7 +318,7 @@ def _stage(document: Document, name: str, body: object, file: str, used: Sequenc
     base = parent(file)
     wdir = path(document, (*at, "wdir"), body["wdir"], base) if "wdir" in body else base
     needs = _deps(document, (*at, "deps"), body.get("deps"), wdir, file)
-    params = _params(document, (*at, "params"), body.get("params"), wdir)
+    params = _params(document, (*at, "params"), body.get("params"), wdir, needs)
     stage = Stage(
         name,
         file,
@@ -388,14 +398,13 @@ def _dep(document: Document, at: Place, written: object, flags: Mapping[str, Any
         found = _WANT(written)
     if exact and (found is None or found[1] != "py"):
         raise UsageError(f"{where}: {field(at)}: 'exact' is for 'py:' only", "other files are compared byte by byte anyway")
-    if found is None and isinstance(written, str) and (written[:1] == "/" or ".." in written or "://" in written):
-        from dvcx.core.pipeline.externals import address_of
-
-        meant, base = (_dataset(document, at, written, where), parent(file)) if written[:5] == "ds://" else (written, wdir)
-        outside = address_of(meant, base, f"{where}: {field(at)}")
-        if outside:
-            needs.wants.setdefault(Want("external", outside, optional), where)
-            return
+    if isinstance(written, str) and written.startswith(DATASET):
+        name = written.removeprefix(DATASET).partition("/")[0]
+        needs.wants.setdefault(Want("dataset", name, optional), where)
+        return
+    if found is None and (outside := _outside(at, written, wdir, where)):
+        needs.wants.setdefault(Want("external", outside, optional), where)
+        return
     if found is None:
         found_path = path(document, at, written, wdir, where)
         needs.paths.setdefault(found_path, where)
@@ -410,19 +419,14 @@ def _dep(document: Document, at: Place, written: object, flags: Mapping[str, Any
     needs.wants.setdefault(Want(found[1], value, optional, exact), where)
 
 
-def _dataset(document: Document, at: Place, written: str, where: str) -> str:
-    """The url of the data set that `ds://NAME` names."""
-    found = {one.name: one for one in _datasets(document)}
-    name = written[5:].strip("/")
-    if name not in found:
-        hint = did_you_mean(name, found) or "list it under datasets, in the same file"
-        raise UsageError(f"{where}: {field(at)}: there is no data set '{display(name[:80])}'", hint)
-    if found[name].type != "url":
-        raise UsageError(
-            f"{where}: {field(at)}: the data set '{display(name[:80])}' is of type '{found[name].type}', which only DVC reads",
-            "let a stage of its own fetch it (dvc get, dvc import), and depend on what that writes; type url is read as it is",
-        )
-    return str(json.loads(found[name].properties)["url"])
+def _outside(at: Place, written: object, wdir: str, where: str) -> str:
+    """The address of what a stage reads outside the project; "" for what lies inside."""
+    if not isinstance(written, str) or not (written[:1] == "/" or ".." in written or "://" in written):
+        return ""
+    # Imported here: few stages have any.
+    from dvcx.core.pipeline.externals import address_of
+
+    return address_of(written, wdir, f"{where}: {field(at)}")
 
 
 def _outs(document: Document, at: Place, items: object, wdir: str) -> list[Out]:
@@ -572,7 +576,7 @@ def _artifacts(document: Document, base: str) -> tuple[Artifact, ...]:
     return tuple(found)
 
 
-def _datasets(document: Document) -> tuple[Dataset, ...]:
+def _datasets(document: Document, file: str) -> tuple[Dataset, ...]:
     found: dict[str, Dataset] = {}
     for number, body in enumerate(_top_list(document, "datasets")):
         at = ("datasets", number)
@@ -585,12 +589,15 @@ def _datasets(document: Document) -> tuple[Dataset, ...]:
             raise refused(document, (*at, "type"), f": unknown type '{display(body['type'][:80])}'", hint)
         if body["name"] in found:
             raise refused(document, (*at, "name"), f": '{display(body['name'][:80])}' is listed twice", "rename one of the two")
-        found[body["name"]] = Dataset(body["name"], body["type"], canonical_text(body))
+        found[body["name"]] = Dataset(body["name"], body["type"], canonical_text(body), file)
     return tuple(found.values())
 
 
-def _params(document: Document, at: Place, items: object, wdir: str) -> dict[ParamsOf, str]:
-    """Params by file, in the order met, each with where it is written first. A file listed whole and by keys is read whole."""
+def _params(document: Document, at: Place, items: object, wdir: str, needs: _Needs) -> dict[ParamsOf, str]:
+    """Params by file, in the order met, each with where it is written first. A file listed whole and by keys is read whole.
+
+    A file outside the project is an external input, all of it.
+    """
     if items is None:
         return {}
     expect(document, at, items, list)
@@ -602,6 +609,10 @@ def _params(document: Document, at: Place, items: object, wdir: str) -> dict[Par
         if isinstance(item, dict):
             for written, keys in item.items():
                 inner = (*place, written)
+                if outside := _outside(place, written, wdir, document.where(*inner)):
+                    texts(document, inner, keys)
+                    needs.wants.setdefault(Want("external", outside), document.where(*inner))
+                    continue
                 file = path(document, place, written, wdir, document.where(*inner))
                 places.setdefault(file, document.where(*inner))
                 if keys is None or keys == []:

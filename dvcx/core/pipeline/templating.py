@@ -178,6 +178,11 @@ def _undefined(scope: Scope, key: str, before: list[str], value: Any) -> Problem
         return Problem(f"'{'.'.join(before)}' is a single value: there is no '{_short(key)}'", f"write ${{{'.'.join(before)}}}")
     files = ", ".join(scope.loaded)
     hint = did_you_mean(key, _names(scope.values))
+    if not hint and re.fullmatch(r"[A-Z][A-Z0-9_]*|.*:[-=+?].*", key):
+        hint = f"a variable of the shell is written \\${{{_short(key)}}}"
+    if not hint and (first := key.partition(".")[0]) in ("item", "key"):
+        over = "" if first == "item" else " over a mapping"
+        hint = f"'{first}' is there in the 'do' of a foreach{over}, and beside matrix"
     if not hint and files:
         hint = f"these files were read: {_short(files, 300)}"
     hint = hint or "no file was read: write params.yaml beside it, or name files in vars"

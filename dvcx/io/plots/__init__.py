@@ -6,6 +6,8 @@ import contextlib
 import os
 from typing import Any
 
+from dvcx.core.spelling import did_you_mean
+from dvcx.core.vega import TEMPLATES
 from dvcx.errors import IntegrityError, NotFound, UsageError, disk_refused, display
 from dvcx.io import files
 
@@ -17,7 +19,7 @@ MAX_TEMPLATE = 1 << 20
 _BASES = (".dvcx", ".dvc")
 # The version of the page's scripts, as vl-convert calls it.
 _VEGA_LITE = "5.21"
-_AGAIN = "install it again: pip install --force-reinstall dvcx"
+_AGAIN = "install dvcx again, from where you had it"
 
 # In the order the page needs them, with the SHA-256 of each official build. Their licences: js/LICENSES.txt.
 SCRIPTS = {
@@ -55,7 +57,7 @@ def image_of(spec: dict[str, object], kind: str, where: str) -> bytes:
         import vl_convert
     except ImportError:
         hint = "pip install 'dvcx[images]', or: pip install vl-convert-python"
-        raise UsageError(f"a {kind} file needs the package vl-convert-python", hint) from None
+        raise UsageError(f"writing .{kind} needs the package vl-convert-python", hint) from None
     try:
         if kind == "svg":
             return str(vl_convert.vegalite_to_svg(spec, _VEGA_LITE, allowed_base_urls=[])).encode()
@@ -93,7 +95,8 @@ def read_template(root: str, name: str) -> Any:
             shown = f"{base}/plots/{name}.json"
             data = files.read_record(os.path.join(root, base), f"plots/{name}.json", MAX_TEMPLATE)
     if data is None:
-        raise NotFound(f"there is no template '{display(name)}'", "dvcx plots templates shows which there are")
+        hint = did_you_mean(name, [*own_templates(root), *TEMPLATES]) or "dvcx plots templates shows which there are"
+        raise NotFound(f"there is no template '{display(name)}'", hint)
     try:
         return json.loads(data)
     except json.JSONDecodeError as error:

@@ -119,8 +119,32 @@ def events(text: str, where: str) -> Iterator[Any]:
         place = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
         problem = getattr(error, "problem", None) or getattr(error, "context", None) or "unreadable"
         line = "".join(text.split("\n")[mark.line : mark.line + 1])[:500] if mark else ""
-        hint = IN_QUOTES if re.search(r"[\[{,]\s*[^'\"\s][^'\"]*\$\{", line) else HINT
+        hint = _repair(line, mark.column if mark else 0, str(problem))
+        began = getattr(error, "context_mark", None)
+        if began and mark and began.line < mark.line and "quoted" in str(getattr(error, "context", "")):
+            problem = f"{problem}; the quote in {began.line + 1}:{began.column + 1} is not closed"
         raise IntegrityError(f"{display(where)}{place}: broken YAML: {display(str(problem))}", hint) from None
+
+
+def _repair(line: str, column: int, problem: str) -> str:
+    """What is probably wrong where libyaml gave up, in the words of who wrote the line."""
+    if re.search(r"[\[{,][^'\"]*\$\{", line):
+        return IN_QUOTES
+    if "\t" in line[: column + 1]:
+        return "indent with spaces: YAML does not allow tabs"
+    if line[column : column + 1] in ("%", "@", "`") or line[column - 1 : column] in ("*", "&"):
+        return "a value that begins with % @ ` * or & is put in quotes"
+    if "mapping values" in problem:
+        if ": " in line[:column]:
+            return "put a value with ': ' in it in quotes"
+        return "the line before lacks ':' at its end, or this one is indented too deep"
+    if "expected ':'" in problem:
+        return "a key has ': ' behind it, an item of a list '- ' before it"
+    if "expected key" in problem and re.search(r":\s+['\"\[{]", line[:column]):
+        return "a value that begins with a quote or a bracket ends with it: put all of it in quotes"
+    if "expected key" in problem:
+        return "begin it in the same column as the keys around it"
+    return HINT
 
 
 def _refused(kind: type[DvcxError], where: str, mark: Any, what: str, hint: str = HINT) -> DvcxError:
@@ -191,7 +215,8 @@ class _Builder:
                 self._begin_merge(top, event)
             elif text in top.value:
                 first = top.marks[text]
-                raise self._error(IntegrityError, event, f"key '{display(text[:80])}' twice (first in line {first[0]})")
+                twice = f"key '{display(text[:80])}' twice (first in line {first[0]})"
+                raise self._error(IntegrityError, event, twice, "remove or rename one of the two")
             return
         if plain:
             try:
@@ -214,7 +239,8 @@ class _Builder:
             raise self._tag(event)
         top = self._stack[-1] if self._stack else None
         if top is not None and type(top.value) is dict and top.key is None:
-            raise self._error(IntegrityError, event, "a key must be plain text")
+            hint = "a value that begins with { or [ is put in quotes; a template is ${name}"
+            raise self._error(IntegrityError, event, "a key must be plain text", hint)
         if len(self._stack) >= MAX_DEPTH:
             raise self._error(UnsafeInput, event, f"nested deeper than {MAX_DEPTH} levels")
         value: Any = {} if type(event) is self._mapping else []
@@ -237,7 +263,8 @@ class _Builder:
 
     def _alias(self, event: Any) -> None:
         if event.anchor not in self._anchors:
-            raise self._error(IntegrityError, event, f"no anchor '&{display(event.anchor[:80])}' before this alias")
+            unknown = f"no anchor '&{display(event.anchor[:80])}' before this alias"
+            raise self._error(IntegrityError, event, unknown, "put the value in quotes if '*' is meant as text")
         value, count, height = self._anchors[event.anchor]
         if count < 0:
             raise self._error(UnsafeInput, event, "an alias of what it is in")

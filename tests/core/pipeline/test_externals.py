@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 
 from dvcx.core.documents import Document
-from dvcx.core.pipeline.dependencies import externals, inside
+from dvcx.core.pipeline.dependencies import externals, settled
 from dvcx.core.pipeline.externals import address_of, is_url
-from dvcx.core.pipeline.schema import Stage, Want, parse_stages
+from dvcx.core.pipeline.schema import Dataset, Stage, Want, parse_pipeline, parse_stages
 from dvcx.core.records import LockEntry, Request, decode_lock, decode_request, encode_lock, encode_request
 from dvcx.core.staleness import Snapshot, action_key, judge
-from dvcx.errors import DvcxError, IntegrityError, RemoteFailed, UnsafeInput, UsageError
+from dvcx.errors import Conflict, DvcxError, IntegrityError, NotFound, RemoteFailed, UnsafeInput, UsageError
+from dvcx.io.yaml import load
 
 
 @pytest.mark.parametrize(
@@ -75,6 +76,15 @@ def test_a_stage_that_reads_outside() -> None:
     assert [want.optional for want in externals(read)] == [False, True, True]
 
 
+def test_params_of_a_file_outside_count_as_all_of_that_file() -> None:
+    read = stage(params=["lr", {"../p.yaml": ["a", "b"]}, {"/conf/q.toml": None}, {"s/../r.json": ["c"]}])
+    assert [want.value for want in externals(read)] == ["../p.yaml", "/conf/q.toml"]
+    assert [of.file for of in read.params] == ["params.yaml", "r.json"]
+    assert settled([read], (), "/conf")[0].deps == ("q.toml",)
+    with pytest.raises(UsageError, match=r"params\[0\]\.\.\./p\.yaml\[0\] must be text"):
+        stage(params=[{"../p.yaml": [1]}])
+
+
 @pytest.mark.parametrize("out", ["/data/x", "../x", "s3://b/k"])
 @pytest.mark.parametrize("key", ["outs", "metrics", "plots"])
 def test_outputs_stay_inside(key: str, out: str) -> None:
@@ -84,11 +94,57 @@ def test_outputs_stay_inside(key: str, out: str) -> None:
 
 
 def test_a_path_that_comes_back_is_no_external_one() -> None:
-    (found,) = inside([stage(deps=["/p/q/in.csv", "../q/more?", "../r", "s3://b/p/q"])], "/p/q")
+    (found,) = settled([stage(deps=["/p/q/in.csv", "../q/more?", "../r", "s3://b/p/q"])], (), "/p/q")
     assert (found.deps, found.optional) == (("in.csv", "more"), ("more",))
     assert [want.value for want in found.wants] == ["../r", "s3://b/p/q"]
     with pytest.raises(UnsafeInput, match=r"\.git"):
-        inside([stage(deps=["/p/q/.git/config"])], "/p/q")
+        settled([stage(deps=["/p/q/.git/config"])], (), "/p/q")
+
+
+SETS = """\
+datasets:
+- {name: raw, type: dvc, url: git@host:o/r.git, path: data.csv, rev: v1}
+- {name: pinned, type: dvc, url: https://host/r, rev_lock: 3f, desc: not part of it}
+- {name: table, type: dc, url: "dc://table@v3"}
+- {name: local, type: url, url: ../y}
+- {name: here, type: url, url: in.csv}
+- {name: secret, type: dvc, url: "https://me:pass@host/r"}
+stages:
+  a:
+    cmd: x
+    deps: [%s]
+"""
+
+
+def of_sets(deps: str, more: tuple[Dataset, ...] = ()) -> Stage:
+    pipeline = parse_pipeline(load((SETS % deps).encode(), "s/dvcx.yaml"), "s/dvcx.yaml")
+    return settled(pipeline.stages, (*pipeline.datasets, *more), "/p/q")[0]
+
+
+def test_a_data_set_is_what_lies_at_its_url_or_what_its_entry_says() -> None:
+    found = of_sets("ds://raw, b.csv, ds://pinned/, 'ds://table?', ds://local, ds://here, ds://raw")
+    assert [(want.value, want.pinned, want.optional) for want in externals(found)] == [
+        ("ds://raw", "dvc git@host:o/r.git path=data.csv rev=v1", False),
+        ("ds://pinned", "dvc https://host/r rev_lock=3f", False),
+        ("ds://table", "dc dc://table@v3", True),
+    ]
+    assert found.deps == ("s/b.csv", "y", "s/in.csv")
+    assert [found.where(path).removeprefix("s/dvcx.yaml:11:") for path in ("s/b.csv", "ds://table", "y", "s/in.csv")] == [
+        *("22", "43", "58", "70")
+    ]
+
+
+def test_data_sets_belong_to_the_whole_project_and_have_one_meaning() -> None:
+    other = Dataset("far", "dvc", '{"name":"far","type":"dvc","url":"u"}', "dvcx.yaml")
+    assert [want.pinned for want in externals(of_sets("ds://far", (other, other)))] == ["dvc u"]
+    with pytest.raises(Conflict, match=r"^s/dvcx\.yaml:11:12: stage .*: dvcx\.yaml and t list different data sets 'far'"):
+        of_sets("ds://far", (other, Dataset("far", "dvc", '{"name":"far","type":"dvc","url":"v"}', "t")))
+    with pytest.raises(NotFound, match=r"^s/dvcx\.yaml:11:12: stage .*: there is no data set 'rwa'") as caught:
+        of_sets("ds://rwa")
+    assert "'raw'" in caught.value.hint
+    with pytest.raises(UsageError, match="holds credentials") as refused:
+        of_sets("ds://secret")
+    assert "pass" not in refused.value.message
 
 
 A = Stage("a", "dvcx.yaml", "x", wants=(Want("external", "/d"), Want("external", "s3://b/k", optional=True)))

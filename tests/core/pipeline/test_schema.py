@@ -141,7 +141,7 @@ def test_every_other_key() -> None:
             ),
         ),
         (Artifact("churn", "s/model.pkl", "d", "model", ("a",), '{"b":1}'),),
-        (Dataset("d", "dvc", '{"name":"d","path":"data","rev":"v1","type":"dvc","url":"../other"}'),),
+        (Dataset("d", "dvc", '{"name":"d","path":"data","rev":"v1","type":"dvc","url":"../other"}', "s/dvcx.yaml"),),
     )
     assert stage == Stage(
         "a",
@@ -208,11 +208,12 @@ def test_no_stages(text: str) -> None:
         ("stages:\n  a:\n    cmd: x\n    dpes: []", "dvcx.yaml:4:5: stages.a: unknown key 'dpes'", "did you mean 'deps'?"),
         ("stages:\n  a:\n    cmd: x\n    deps: x.csv", "dvcx.yaml:4:11: stages.a.deps must be a list, not text", "deps: [x.csv]"),
         ("stages: {a: {cmd: x, deps: [1]}}", "dvcx.yaml:1:29: stages.a.deps[0] must be a path, not a number", "quotes"),
+        ("stages: {a: {cmd: x, mutex: 3}}", "dvcx.yaml:1:29: stages.a.mutex must be text, not a number", "in quotes"),
         ("params: x", "dvcx.yaml:1:9: params must be a list, not text", "params: [x]"),
         ("metrics: [1]", "dvcx.yaml:1:11: metrics[0] must be a path, not a number", ""),
         ("plots: [{a: {xlabel: t}}]", "dvcx.yaml:1:14: plots[0].a: unknown key 'xlabel'", "did you mean 'x_label'?"),
         ("plots: [{a: {x: [b]}}]", "dvcx.yaml:1:17: plots[0].a.x must be text, not a list", ""),
-        ("plots: [{a: {y: {f: 1}}}]", "dvcx.yaml:1:21: plots[0].a.y.f must be a list, not a number", ""),
+        ("plots: [{a: {y: {f: 1}}}]", "dvcx.yaml:1:21: plots[0].a.y.f must be text, not a number", ""),
         ("artifacts: {m: {}}", "dvcx.yaml:1:13: artifacts.m has no 'path'", "path: models"),
         ("artifacts: {m: {path: a, kind: b}}", "dvcx.yaml:1:26: artifacts.m: unknown key 'kind'", "it understands"),
         ("artifacts: {m: {path: a, labels: b}}", "dvcx.yaml:1:34: artifacts.m.labels must be a list, not text", ""),
@@ -228,7 +229,6 @@ def test_no_stages(text: str) -> None:
         ("stages: {a: {cmd: x, mutex: a b}}", "dvcx.yaml:1:29: stages.a.mutex: 'a b' is no name", ""),
         ("stages: {a: {cmd: x, deps: [{f: {exact: true}}]}}", "dvcx.yaml:1:30: stages.a.deps[0].f: 'exact' is for", "byte"),
         ("stages: {a: {cmd: x, deps: [{f: {optinal: true}}]}}", "dvcx.yaml:1:34: stages.a.deps[0].f: unknown key", "'optional'"),
-        ("stages: {a: {cmd: x, deps: ['ds://k']}}", "dvcx.yaml:1:29: stages.a.deps[0]: there is no data set 'k'", "datasets"),
         ("stages: {a: {cmd: x, deps: [.]}}", "dvcx.yaml:1:29: stages.a.deps[0] is the project itself", ""),
         ("stages: {a: {cmd: 1}}", "dvcx.yaml:1:19: stages.a.cmd must be text, not a number", "quotes"),
         ("stages: {a: {cmd: ' '}}", "dvcx.yaml:1:14: stages.a.cmd is empty", ""),
@@ -271,7 +271,7 @@ _FIELDS = ["deps: [{}]", "outs: [{}]", "outs: [{{{}: {{cache: false}}}}]", "metr
 @pytest.mark.parametrize("path", _OUTSIDE)
 @pytest.mark.parametrize("field", _FIELDS)
 def test_paths_outside_are_unsafe(path: str, field: str) -> None:
-    if field.startswith("deps") and path in _OUTSIDE[:3]:
+    if field.startswith(("deps", "params")) and path in _OUTSIDE[:3]:
         return  # an external input
     with pytest.raises(UnsafeInput) as caught:
         parse(f"stages:\n  a:\n    cmd: x\n    {field.format(path)}\n")
@@ -299,6 +299,8 @@ def test_options_become_a_record() -> None:
         params=["lr,epochs", "lr", "c.json:a.b,c", "d.toml:"],
         metrics=["m"],
         metrics_no_cache=["k"],
+        plots=["g"],
+        plots_no_cache=["h"],
         wdir="w",
         desc="why",
         always_changed=True,
@@ -310,6 +312,8 @@ def test_options_become_a_record() -> None:
         Out("w/p", persist=True),
         Out("w/m", metric=True),
         Out("w/k", cache=False, metric=True),
+        Out("w/g", plot="{}"),
+        Out("w/h", cache=False, plot="{}"),
     )
     assert stage.params == (
         ParamsOf("w/params.yaml", ("lr", "epochs")),
