@@ -51,17 +51,26 @@ class RemoteFailed(DvcxError):
     """A remote could not be reached, refused, or answered nonsense.
 
     `transient`: the same may succeed when it is tried again. `after`: seconds to let pass before that, when the remote said so.
+    `within`: seconds after which there is no use in trying again; 0 leaves that to the remote's timeout.
     `permission`: what the credentials lack, as the service calls it, when it denied access.
     """
 
     exit_code = 6
 
     def __init__(
-        self, message: str, hint: str = "", *, transient: bool = False, after: float = 0.0, permission: str = ""
+        self,
+        message: str,
+        hint: str = "",
+        *,
+        transient: bool = False,
+        after: float = 0.0,
+        within: float = 0.0,
+        permission: str = "",
     ) -> None:
         super().__init__(message, hint)
         self.transient = transient
         self.after = after
+        self.within = within
         self.permission = permission
 
 

@@ -228,7 +228,6 @@ class Project:
         self._make_state()
         name = self.remote_name(name)
         backend = self.remote_backend(name, emit, patience=patience)
-        url = self.config.remote(name)["url"]
         warn = _warn(emit)
         label = f"remote '{name}'"
         try:
@@ -236,7 +235,7 @@ class Project:
         except BaseException:
             backend.close()
             raise
-        met = self._met(url)
+        met = self._met(name)
         if write:
             if not store.id and os.path.exists(met):
                 # Writing makes directories: one that is only not mounted is missed here.
@@ -277,14 +276,17 @@ class Project:
     def met_store(self, name: str) -> str:
         """The id of the store that was last found at a remote, "" when none is remembered."""
         try:
-            with open(self._met(str(self.config.remote(name)["url"])), encoding="ascii") as file:
+            with open(self._met(name), encoding="ascii") as file:
                 found = file.read(64)
         except (OSError, ValueError):
             return ""
         return found if len(found) == 32 and set(found) <= set("0123456789abcdef") else ""
 
-    def _met(self, url: str) -> str:
+    def _met(self, name: str) -> str:
         from dvcx.io.hashing import seal
+
+        remote = self.config.remote(name)
+        url = f"{remote.get('endpoint', '')} {remote['url']}".strip()  # two services may have buckets of one name
 
         return f"{self.state_dir}/remote-{seal(url.encode()).hex()[:16]}"
 

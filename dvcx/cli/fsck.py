@@ -105,7 +105,7 @@ def fsck_lines(face: Face, result: Checked, remote: str) -> Iterable[str]:
     how = {
         "full": f"all read ({output.size(result.bytes_read)})",
         "quick": "no object was read",
-        "sample": f"{result.share:.4g} of them read ({output.plural(result.objects_read, 'object')}, "
+        "sample": f"{100 * result.share:.4g} % of them read ({output.plural(result.objects_read, 'object')}, "
         f"{output.size(result.bytes_read)}), --seed {result.seed}",
     }[result.mode]
     yield f"{display(result.store)}: {', '.join(counts)}; {how}"

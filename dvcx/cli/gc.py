@@ -72,10 +72,12 @@ def gc(
 
     Exits: 2 3 4 5 6 7 8 9 11
     """
+    from dvcx.ops.gc import check
     from dvcx.ops.gc import gc as op
 
     face: Face = ctx.obj
     project = face.project(no_wait=no_wait)
+    check(project, undo=undo, all_days=all_days, max_size=max_size, remote=remote, force=force, abort=abort)
     if not dry_run and not undo and not abort:
         where = f"remote '{display(remote)}'" if remote else display(project.cache_dir)
         face.confirm(f"Move what nothing needs from {where} to its trash?", yes=yes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeGuard
@@ -563,7 +564,10 @@ def _load(data: bytes, where: str, limit: int) -> dict[str, Any]:
         raise _malformed(f"{where}:{error.lineno}:{error.colno}", f"truncated or not JSON ({error.msg})", where) from None
     except RecursionError:
         raise UnsafeInput(f"{where}: nested too deep", f"restore it: git checkout -- {where}") from None
-    except (_Doubled, ValueError) as error:
+    except _Doubled:
+        name, line, column = doubled_key(data.decode("utf-8"))
+        raise _malformed(f"{where}:{line}:{column}", f"key {name[:80]!r} twice", where) from None
+    except ValueError as error:
         raise _malformed(where, str(error)) from None
     if not isinstance(record, dict):
         raise _malformed(where, "it must be a JSON object")
@@ -588,12 +592,24 @@ class _Doubled(Exception):
 def _no_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     record = dict(pairs)
     if len(record) != len(pairs):
-        seen: set[str] = set()
-        for name, _ in pairs:
-            if name in seen:
-                raise _Doubled(f"key {name[:80]!r} twice")
-            seen.add(name)
+        raise _Doubled
     return record
+
+
+def doubled_key(text: str) -> tuple[str, int, int]:
+    """The first key that JSON text has a second time in one object, and the line and column (from 1) of that second time."""
+    objects: list[set[str] | None] = []
+    for found in re.finditer(r'("(?:[^"\\]|\\.)*+")([ \t\r\n]*:)?|[{}\[\]]', text):
+        if found[0] in ("{", "["):
+            objects.append(set() if found[0] == "{" else None)
+        elif found[0] in ("}", "]"):
+            objects.pop()
+        elif found[2] and (names := objects[-1]) is not None:
+            name = json.loads(found[1]) if "\\" in found[1] else found[1][1:-1]
+            if name in names:
+                return name, text.count("\n", 0, found.start()) + 1, found.start() - text.rfind("\n", 0, found.start())
+            names.add(name)
+    raise ValueError("no key is there twice")
 
 
 def _constant(text: str) -> float:

@@ -117,23 +117,14 @@ def changed_while_reading(path: str) -> DiskRefused:
     return DiskRefused(f"{display(path)}: it changed while it was read", "wait until its writer is done, then run it again")
 
 
-def verify(data: bytes | memoryview, object_id: str, seal_hex: str, where: str) -> None:
-    """Raise `IntegrityError` unless these bytes have this id and this seal."""
-    found = digest(data, object_id.partition(":")[0])
-    if found != (object_id, seal_hex):
-        raise mismatch(found, Digest(object_id, seal_hex), where)
-
-
-def mismatch(found: Digest, wanted: Digest, where: str) -> IntegrityError:
-    """The error for bytes that are not what their record says."""
+def mismatch(found: Digest, wanted: Digest, where: str, hint: str) -> IntegrityError:
+    """The error for bytes that are not what their record says. `hint`: what helps when they are corrupt."""
     if found.id == wanted.id:
         return IntegrityError(
             f"{where}: forged: the id {wanted.id} matches but the BLAKE3 seal does not",
             "do not use this store before you know who wrote that object; get the right one with: dvcx fetch --remote OTHER",
         )
-    return IntegrityError(
-        f"{where}: hash mismatch: {wanted.id} was expected, the bytes are {found.id}", "get it again: dvcx pull"
-    )
+    return IntegrityError(f"{where}: hash mismatch: {wanted.id} was expected, the bytes are {found.id}", hint)
 
 
 def open_file(name: str, directory: int, where: str, *, follow: bool) -> int:

@@ -515,7 +515,8 @@ def _notes(case: _Case) -> list[str]:
     if found.spare_loose:
         notes.append(f"{_count(len(found.spare_loose), 'object')} that no index names, as a killed push leaves them")
     if found.leftovers:
-        notes.append(f"{_count(len(found.leftovers), 'leftover')} of killed commands, such as {found.leftovers[0]}")
+        of = "of killed commands, or of somebody else"
+        notes.append(f"{_count(len(found.leftovers), 'leftover')} {of}, such as {found.leftovers[0]}")
     if found.catalog_was_wrong:
         notes.append("the catalog, a memory of what the store holds, was not right; it was made anew")
     return notes

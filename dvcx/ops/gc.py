@@ -40,16 +40,9 @@ def gc(
     it that was begun and left. Raises, with nothing moved, when anything that records need cannot be read; `force` passes over
     unreadable records of this project, with `abort` over signs of life.
     """
+    limit = check(project, undo=undo, all_days=all_days, max_size=max_size, remote=remote, force=force, abort=abort)
     if abort:
-        if not remote or undo or all_days or max_size:
-            raise UsageError("--abort goes with --remote, --force and --dry-run only", "dvcx gc --remote NAME --abort")
         return undoing.abort(project, remote, force=force, dry_run=dry_run, emit=emit)
-    if remote and (max_size or force):
-        what = "--max-size is about the cache" if max_size else "a remote is never collected with --force"
-        raise UsageError(what, f"dvcx gc --remote {display(remote)}")
-    if undo and (max_size or force):
-        raise UsageError("--undo goes with --remote, --all and --dry-run only", "dvcx gc --undo")
-    limit = parse_size(max_size) if max_size else -1
     if undo:
         return undoing.undo(project, remote, all_days=all_days, dry_run=dry_run, emit=emit)
     if remote:
@@ -61,6 +54,22 @@ def gc(
             return _collect(project, cache, limit, grace=grace, force=force, dry_run=dry_run, emit=emit)
         finally:
             cache.close()
+
+
+def check(project: Project, *, undo: bool, all_days: bool, max_size: str, remote: str, force: bool, abort: bool) -> int:
+    """The bytes of `max_size`, -1 without it. Raises `UsageError` for what `gc` would refuse before it looks at anything."""
+    if abort:
+        if not remote or undo or all_days or max_size:
+            raise UsageError("--abort goes with --remote, --force and --dry-run only", "dvcx gc --remote NAME --abort")
+        return -1
+    if remote and (max_size or force):
+        what = "--max-size is about the cache" if max_size else "a remote is never collected with --force"
+        raise UsageError(what, f"dvcx gc --remote {display(remote)}")
+    if undo and (max_size or force):
+        raise UsageError("--undo goes with --remote, --all and --dry-run only", "dvcx gc --undo")
+    if remote and not undo:
+        gc_remote.check(project, remote)
+    return parse_size(max_size) if max_size else -1
 
 
 def _collect(project: Project, cache: Store, limit: int, *, grace: int, force: bool, dry_run: bool, emit: Emit) -> Collected:

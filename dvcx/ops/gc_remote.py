@@ -29,12 +29,7 @@ def collect(project: Project, remote: str, *, grace: int, dry_run: bool, emit: E
     Refuses on any doubt: an unreadable record, a missing listing, a shallow clone, a failed listing, clocks that differ,
     another collection at work. A dry run writes nothing, so it cannot compare clocks.
     """
-    name = project.remote_name(remote)
-    if project.config.remote(name).get("gc") != "True":
-        raise UsageError(
-            f"remote '{name}' is not marked as this project's alone: what other projects keep there would be lost",
-            f"if no other project uses it: dvcx remote modify {name} gc true",
-        )
+    name = check(project, remote)
     found = find_roots(project, emit=emit)
     if found.shallow:
         raise Conflict(
@@ -55,6 +50,17 @@ def collect(project: Project, remote: str, *, grace: int, dry_run: bool, emit: E
         return _collect(project, name, store, live, grace=grace, dry_run=dry_run, emit=emit)
     finally:
         store.close()
+
+
+def check(project: Project, remote: str) -> str:
+    """The remote's name. Raises `UsageError` for one that may not be collected."""
+    name = project.remote_name(remote)
+    if project.config.remote(name).get("gc") != "True":
+        raise UsageError(
+            f"remote '{name}' is not marked as this project's alone: what other projects keep there would be lost",
+            f"if no other project uses it: dvcx remote modify {name} gc true",
+        )
+    return name
 
 
 def _collect(project: Project, name: str, store: Store, live: set[bytes], *, grace: int, dry_run: bool, emit: Emit) -> Collected:

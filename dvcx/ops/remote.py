@@ -134,6 +134,7 @@ def remove(project: Project, name: str) -> Remote:
         for local in (False, True):
             if _stored(project, local=local).get("core.remote") == name:
                 write(project, "core.remote", None, local=local)
+    _show_again(project, gone.url)
     return gone
 
 
@@ -254,6 +255,15 @@ def _ignore(project: Project, inside: str) -> None:
     """A store inside the work tree must not end up in git."""
     if inside and project.git is not None and not git.ignored(project.git, [inside]):
         records.autostage(project, git.ignore_all(project.root, [inside]))
+
+
+def _show_again(project: Project, url: str) -> None:
+    """A store that was inside the work tree, and is no more, needs no line in .gitignore. One that is there stays ignored."""
+    if project.git is None or ("://" in url and not url.startswith("file://")):
+        return
+    absolute = os.path.normpath(os.path.join(project.root, _path_of(url) if "://" in url else url))
+    if contains(project.root, absolute) and absolute != project.root and not os.path.lexists(absolute):
+        records.autostage(project, git.unignore_all(project.root, [absolute[len(project.root) + 1 :]]))
 
 
 def _remote(project: Project, name: str, default: str) -> Remote:

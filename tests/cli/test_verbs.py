@@ -278,7 +278,9 @@ def test_verbs_that_free_the_disk(project: Path, git: Git, tmp_path_factory: pyt
     assert not (project / "data.csv").exists()
     _ok("pull", cwd=project)
     assert _ok("gc", "--yes", "--max-size", "0", cwd=project).count("on a remote") >= 1
-    assert dvcx_called("gc", "--yes", "--remote", "origin", cwd=project).returncode == 2
+    for wrong, says in ((("--remote", "origin"), "project's alone"), (("--max-size", "nope"), "not a size: 'nope'")):
+        ran = dvcx_called("gc", *wrong, cwd=project)  # it is looked at before anything is asked
+        assert (ran.returncode, says in ran.stderr) == (2, True)
     _ok("remote", "modify", "origin", "gc", "true", cwd=project)
     assert "marked as unused" not in _ok("gc", "--yes", "--remote", "origin", cwd=project)
     _ok("gc", "--dry-run", "--remote", "origin", "--verbose", cwd=project)

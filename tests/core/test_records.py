@@ -238,6 +238,13 @@ def test_a_hostile_lock_is_unsafe(data: bytes) -> None:
         records.decode_lock(data, "dvcx.lock")
 
 
+def test_a_key_that_is_there_twice_is_told_with_its_line() -> None:
+    text = '{"dvcx": 1, "stages": {\n  "a\\"b": {"cmd": "x: {", "deps": [{"a": 1}, {"a": 1}],\n    "cmd": 2}}}'
+    with pytest.raises(IntegrityError, match=r"^dvcx.lock:3:5: broken record: key 'cmd' twice") as caught:
+        records.decode_lock(text.encode(), "dvcx.lock")
+    assert caught.value.hint == "restore it: git checkout -- dvcx.lock"
+
+
 def test_a_million_doubled_keys_are_refused_at_once() -> None:
     body = b",".join(b'"%d":1' % number for number in range(200_000))
     started = time.monotonic()

@@ -165,7 +165,8 @@ def test_altered_on_the_remote(world: World, remote: Path, size: str) -> None:
     world.ok("push")
     clone = _clone(world)
     _flip(_loose(remote))
-    _refused(clone, remote, "remote 'origin'", str(world.record("x.bin.dvcx")["hash"]), "mismatch")
+    repair = "dvcx fsck --remote 'origin' --repair"
+    _refused(clone, remote, "remote 'origin'", str(world.record("x.bin.dvcx")["hash"]), "mismatch", repair)
     assert not store_objects(clone.cache)
 
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dvcx.core.objects import ALGORITHMS, Digest
-from dvcx.errors import DiskRefused, IntegrityError, NotFound, UnsafeInput
+from dvcx.errors import DiskRefused, NotFound, UnsafeInput
 from dvcx.io import hashing
 
 # XXH3-128 (seed 0) of nothing and of "abc"; BLAKE3 from its own test vectors (input bytes 0, 1, …, 250, 0, 1, …).
@@ -172,10 +172,8 @@ def test_what_is_no_regular_file_is_not_read(tmp_path: Path) -> None:
         os.close(fd)
 
 
-def test_verifying() -> None:
-    names = hashing.digest(b"right", "xxh128")
-    hashing.verify(b"right", names.id, names.seal, "x")
-    with pytest.raises(IntegrityError, match="hash mismatch"):
-        hashing.verify(b"wrong", names.id, names.seal, "x")
-    with pytest.raises(IntegrityError, match="forged"):
-        hashing.verify(b"right", names.id, "0" * 64, "x")
+def test_words_for_bytes_that_are_not_what_their_record_says() -> None:
+    right, wrong = hashing.digest(b"right", "xxh128"), hashing.digest(b"wrong", "xxh128")
+    corrupt = hashing.mismatch(wrong, right, "x", "mend it")
+    assert "hash mismatch" in corrupt.message and corrupt.hint == "mend it"
+    assert "forged" in hashing.mismatch(right, right._replace(seal="0" * 64), "x", "mend it").message

@@ -177,7 +177,7 @@ BOMB += b"".join(b"%c: &%c [%s]\n" % (letter + 1, letter + 1, b",".join([b"*%c" 
     [
         ("m.json", b" " * (1 << 20) + b"{}", "m.json': it is larger than 1.0 MiB"),
         ("m.json", b'{"a": ', "m.json:1:7: broken JSON"),
-        ("m.json", b'{"a": 1, "a": 2}', "m.json: broken JSON: key 'a' twice"),
+        ("m.json", b'{"a": 1, "a": 2}', "m.json:1:10: broken JSON: key 'a' twice"),
         ("m.json", bytes(range(256)), "m.json:2:118: not valid UTF-8"),
         ("m.json", b"[" * 100_000 + b"]" * 100_000, "m.json: nested deeper than 32 levels"),
         ("m.json", b"[1, 2]", "m.json: metrics must be 'key: value'"),

@@ -515,3 +515,12 @@ def test_a_damaged_pack_of_the_cache_stops_it(project: Project, store_dir: Path,
         push(again(project))
     assert "dvcx fsck --repair" in caught.value.hint or damage == "gone", (caught.value.message, caught.value.hint)
     assert not list((store_dir / "index").glob("*"))
+
+
+def test_two_services_with_a_bucket_of_one_name_are_two_stores(tracked: Project) -> None:
+    remotes.add(tracked, "other", "memory://bucket")
+    remotes.modify(again(tracked), "other", "endpoint", "http://127.0.0.1:1", local=True)
+    remotes.add(again(tracked), "third", "memory://bucket")
+    found = again(tracked)
+    push(found, remote="other")
+    assert found.met_store("other") and not found.met_store("third")

@@ -64,6 +64,13 @@ def test_a_directory_inside_the_project_is_ignored_by_git(project: Project, git:
     remote.add(project, "o", "stores/one")
     assert Path(project.root, "stores/.gitignore").read_text() == "/one\n"
     assert "stores/.gitignore" in git("diff", "--cached", "--name-only")
+    store = Path(project.root, "stores/one")
+    for there in (True, False):
+        store.mkdir() if there else store.rmdir()
+        again = open_project(project.root)
+        remote.remove(again, "o")
+        assert Path(project.root, "stores/.gitignore").exists() == there  # what is stored there must not end up in git
+        remote.add(open_project(project.root), "o", "stores/one")
 
 
 def test_places_that_are_no_place_for_a_remote(project: Project, put: object) -> None:

@@ -349,7 +349,9 @@ def _connect(protocol: str, host: str, port: int | None, user: str, timeout: flo
 
 
 def _connect_sftp(host: str, port: int | None, user: str, timeout: float) -> Any:
-    """fsspec's sftp with three repairs: unknown servers are refused, ~/.ssh/config is read, a stall ends after `timeout`."""
+    """fsspec's sftp with four repairs: unknown servers are refused, ~/.ssh/config is read, a stall ends after `timeout`,
+    and the thread that asks ahead for what is read dies quietly with its connection: who reads is told anyway.
+    """
     import paramiko
     from fsspec.implementations.sftp import SFTPFileSystem
 
@@ -361,6 +363,17 @@ def _connect_sftp(host: str, port: int | None, user: str, timeout: float) -> Any
             self.client.connect(self.host, **self.ssh_kwargs)
             self.ftp = self.client.open_sftp()
             self.ftp.get_channel().settimeout(timeout)
+
+        def _open(self, *args: Any, **options: Any) -> Any:
+            file = super()._open(*args, **options)
+            ask_ahead = file._prefetch_thread
+
+            def quietly(*chunks: Any) -> None:
+                with contextlib.suppress(Exception):
+                    ask_ahead(*chunks)
+
+            file._prefetch_thread = quietly
+            return file
 
     try:
         config = paramiko.SSHConfig.from_path(os.path.expanduser("~/.ssh/config")).lookup(host)

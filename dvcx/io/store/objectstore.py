@@ -95,7 +95,6 @@ class ObjectBackend:
         self._bucket_seen = False
         self._partial = True
         self._signed: SignedParts | None = None
-        self._opened = time.monotonic()
         self._options = dict(options)
         self._modify = modify_command(options)
         self._endpoint = ""
@@ -589,9 +588,9 @@ class ObjectBackend:
         if "credential provider" in text or "credentials:" in text:
             named = re.search(r"credentials:(\w+)", text)
             return self._no_credentials(named[1] if named else "")
-        words, hint, transient, permission = self._explain(text, code, status, doing)
-        message = f"{where}: {words} (while {doing} in bucket '{display(self._bucket)}')"
-        return RemoteFailed(message, hint, transient=transient, permission=permission)
+        told = self._explain(text, code, status, doing)
+        message = f"{where}: {told.words} (while {doing} in bucket '{display(self._bucket)}')"
+        return RemoteFailed(message, told.hint, transient=told.transient, within=told.within, permission=told.permission)
 
     def _explain(self, text: str, code: str, status: int, doing: str) -> _Words:
         for codes, words, hint, transient in _CODES:
@@ -636,9 +635,9 @@ class ObjectBackend:
                 True,
             )
         # Who never answered is rather a wrong address than a service that is away for a moment.
-        known = self._bucket_seen or time.monotonic() - self._opened < FIRST_CONTACT
+        within = 0.0 if self._bucket_seen else FIRST_CONTACT
         if "dns error" in text:
-            return _Words(f"the host's name cannot be resolved ({self._asked})", self._way, known)
+            return _Words(f"the host's name cannot be resolved ({self._asked})", self._way, True, within)
         if "BadScheme" in text:
             return _Words("the connection would not be encrypted, which is refused", "use an https endpoint")
         connecting = "kind: Connect," in text  # not ConnectionReset
@@ -647,7 +646,7 @@ class ObjectBackend:
                 "no secure connection (TLS) could be made", "check the endpoint's certificate, and that it speaks https"
             )
         if connecting:
-            return _Words(f"the endpoint cannot be reached ({self._asked})", self._way, known)
+            return _Words(f"the endpoint cannot be reached ({self._asked})", self._way, True, within)
         if broke:
             return _Words("the connection broke", "check the network, then run it again", True)
         return _Words("the service's answer makes no sense", "check that the endpoint is such a service; run it again")
@@ -756,11 +755,12 @@ class _Window:
 
 
 class _Words(NamedTuple):
-    """A failure told: what happened, what helps, whether it may pass by itself, which permission is lacking."""
+    """A failure told: what happened, what helps, whether (and in how many seconds) it may pass, which permission is lacking."""
 
     words: str
     hint: str
     transient: bool = False
+    within: float = 0.0
     permission: str = ""
 
 

@@ -31,7 +31,7 @@ def open_retrying(opening: Callable[[], Backend], *, timeout: float, label: str,
 
     `timeout`: seconds without progress after which a failure is raised. `warn` hears once that something is tried again.
     """
-    voice = _Voice(label, timeout, warn)
+    voice = _Voice(label, warn)
     backend = _again(_Patience(timeout, voice), opening)
     return backend if isinstance(backend, LocalBackend) else RetryingBackend(backend, timeout, voice)
 
@@ -42,7 +42,7 @@ class RetryingBackend:
     A failure is raised when nothing moved for `timeout` seconds: bytes further than ever before, names not listed before.
     """
 
-    def __init__(self, inner: Backend, timeout: float, voice: Callable[[RemoteFailed], None]) -> None:
+    def __init__(self, inner: Backend, timeout: float, voice: Callable[[RemoteFailed, float], None]) -> None:
         self.inner = inner
         self.url = inner.url
         self._timeout = timeout
@@ -168,7 +168,7 @@ class RetryingBackend:
 class _Patience:
     """How long one piece of work is tried: until nothing moved for `timeout` seconds."""
 
-    def __init__(self, timeout: float, voice: Callable[[RemoteFailed], None]) -> None:
+    def __init__(self, timeout: float, voice: Callable[[RemoteFailed, float], None]) -> None:
         self._timeout = timeout
         self._voice = voice
         self._since = time.monotonic()
@@ -182,10 +182,11 @@ class _Patience:
     def bear(self, error: RemoteFailed) -> None:
         """Let some time pass before the next try; raises `error` when there is no use in one."""
         self._failures += 1
-        left = self._timeout - (time.monotonic() - self._since)
+        limit = min(self._timeout, error.within or self._timeout)
+        left = limit - (time.monotonic() - self._since)
         if not error.transient or left <= 0 or error.after > left:
             raise self._told(error) from None
-        self._voice(error)
+        self._voice(error, limit)
         # Full jitter: many clients that failed at once do not come back at once.
         pause = random.uniform(0, min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** (self._failures - 1)))
         _sleep(min(max(pause, error.after), left))
@@ -197,25 +198,26 @@ class _Patience:
             told = f"tried {self._failures} times"
         else:
             return error
-        return RemoteFailed(f"{error.message}; {told}", error.hint, transient=error.transient, after=error.after)
+        return RemoteFailed(
+            f"{error.message}; {told}", error.hint, transient=error.transient, after=error.after, within=error.within
+        )
 
 
 class _Voice:
     """Tells once that something is tried again."""
 
-    def __init__(self, label: str, timeout: float, warn: Callable[[str], None]) -> None:
-        self._text = f"trying again, until {timeout:g} seconds have passed without progress"
+    def __init__(self, label: str, warn: Callable[[str], None]) -> None:
         self._label = label
         self._warn = warn
         self._lock = threading.Lock()
         self._told = False
 
-    def __call__(self, error: RemoteFailed) -> None:
+    def __call__(self, error: RemoteFailed, limit: float) -> None:
         with self._lock:
             if self._told:
                 return
             self._told = True
-        self._warn(f"{self._label}: {error.message}: {self._text}")
+        self._warn(f"{self._label}: {error.message}: trying again, until {limit:g} seconds have passed without progress")
 
 
 def _again(patience: _Patience, work: Callable[[], T]) -> T:

@@ -182,6 +182,17 @@ class Store:
         self.catalog = catalog
         catalog.refill = lambda: self.sync(again=True)
 
+    @property
+    def mending(self) -> str:
+        """What helps when bytes of this store are not what they should be: a hint."""
+        if self.is_cache:
+            return "get it again: dvcx pull"
+        return f"it is damaged there; in a project that has it: {self._fsck} --repair"
+
+    @property
+    def _fsck(self) -> str:
+        return "dvcx fsck" if self.is_cache else f"dvcx fsck --remote {self.label.removeprefix('remote ')}"
+
     def close(self) -> None:
         """Release the catalog and the connection."""
         self.catalog.close()
@@ -438,7 +449,8 @@ class Store:
         data = self.backend.read(name, 0, size)
         if "index/" + seal(data).hex() + ".index" != name:
             raise IntegrityError(
-                f"{where}: broken: its name is not the digest of its bytes", "make it again from the packs: dvcx fsck --repair"
+                f"{where}: broken: its name is not the digest of its bytes",
+                f"make it again from the packs: {self._fsck} --repair",
             )
         return decode_index(data, ALGORITHMS[self.algorithm], xxh128, where)
 
@@ -608,7 +620,7 @@ class Store:
             if frame.size != item.size if item.size >= 0 else frame.size > MAX_TREE:
                 raise IntegrityError(
                     f"{self.label}: {name}: object {item.id} has {frame.size} bytes instead of {item.size}",
-                    "get it again: dvcx pull",
+                    self.mending,
                 )
             stored = view[frame.offset - start : frame.offset - start + frame.stored]
             # The same check as below, without making texts of digests that are right.
@@ -627,7 +639,7 @@ class Store:
         limit = item.size if item.size >= 0 else MAX_TREE
         if size > limit or (item.size >= 0 and size >= 0 and size != item.size):
             raise IntegrityError(
-                f"{self.label}: object {item.id} has {size} bytes instead of {item.size}", "get it again: dvcx pull"
+                f"{self.label}: object {item.id} has {size} bytes instead of {item.size}", self.mending
             )
         data = b"".join(self.backend.stream(object_name(item.id), limit))
         return bytes(self._checked(item, memoryview(data), f"{self.label}: {object_name(item.id)}"))
@@ -646,18 +658,18 @@ class Store:
             data = decoder.decompress(stored, max_output_size=frame.size, allow_extra_data=False)
         except zstandard.ZstdError as error:
             raise IntegrityError(
-                f"{self.label}: {name}: a frame cannot be decompressed ({error})", "get it again: dvcx pull"
+                f"{self.label}: {name}: a frame cannot be decompressed ({error})", self.mending
             ) from None
         return memoryview(data)
 
     def _checked(self, item: Wanted, data: memoryview, where: str) -> memoryview:
         if item.size >= 0 and len(data) != item.size:
             raise IntegrityError(
-                f"{where}: object {item.id} has {len(data)} bytes instead of {item.size}", "get it again: dvcx pull"
+                f"{where}: object {item.id} has {len(data)} bytes instead of {item.size}", self.mending
             )
         found = digest(data, self.algorithm)
         if found.id != item.id or found.seal != item.seal:
-            raise mismatch(found, Digest(item.id, item.seal), where)
+            raise mismatch(found, Digest(item.id, item.seal), where, self.mending)
         return data
 
     def stream(self, item: Wanted) -> Iterator[bytes]:
@@ -685,7 +697,7 @@ class Store:
             held = piece
         found = hasher.digest()
         if total != item.size or found != (item.id, item.seal):
-            raise mismatch(found, Digest(item.id, item.seal), f"{self.label}: {name}")
+            raise mismatch(found, Digest(item.id, item.seal), f"{self.label}: {name}", self.mending)
         if held:
             yield held
 
@@ -707,7 +719,7 @@ class Store:
             raise self._other_seal(item.id, recipe.seal.hex(), item.seal)
         if recipe.size != item.size:
             raise IntegrityError(
-                f"{self.label}: object {item.id} has {recipe.size} bytes instead of {item.size}", "get it again: dvcx pull"
+                f"{self.label}: object {item.id} has {recipe.size} bytes instead of {item.size}", self.mending
             )
         hasher = Hasher(self.algorithm)
         last: tuple[memoryview | bytes, bool] | None = None
@@ -718,7 +730,7 @@ class Store:
             last = piece
         found = hasher.digest()
         if found != (item.id, item.seal):
-            raise mismatch(found, Digest(item.id, item.seal), f"{self.label}: object {item.id}, made of its chunks")
+            raise mismatch(found, Digest(item.id, item.seal), f"{self.label}: object {item.id}, made of its chunks", self.mending)
         if last is not None:
             yield last
 
@@ -817,7 +829,7 @@ class Store:
             before = os.fstat(fd)
             if not stat_module.S_ISREG(before.st_mode) or before.st_size != item.size:
                 raise IntegrityError(
-                    f"{self.label}: object {item.id} has {before.st_size} bytes instead of {item.size}", "get it again: dvcx pull"
+                    f"{self.label}: object {item.id} has {before.st_size} bytes instead of {item.size}", self.mending
                 )
             known = self.catalog.verified(digest_bytes(item.id))
             if known == (bytes.fromhex(item.seal), stamp(before)):
@@ -826,7 +838,7 @@ class Store:
                 return path
             found, _ = digest_fd(fd, self.algorithm, advanced)
             if found != (item.id, item.seal):
-                raise mismatch(found, Digest(item.id, item.seal), f"{self.label}: {object_name(item.id)}")
+                raise mismatch(found, Digest(item.id, item.seal), f"{self.label}: {object_name(item.id)}", self.mending)
             if unchanged(before, os.fstat(fd)):
                 self.catalog.set_verified([(digest_bytes(item.id), bytes.fromhex(item.seal), stamp(before))])
             return path

@@ -367,7 +367,7 @@ def _check(store: Store, name: str, frame: Frame, stored: bytes, recipes: dict[t
     found = digest(store.decode(frame, memoryview(stored), pack_name(name)), store.algorithm)
     wanted = Digest(f"{store.algorithm}:{frame.id.hex()}", frame.seal.hex())
     if found != wanted:
-        raise mismatch(found, wanted, where)
+        raise mismatch(found, wanted, where, store.mending)
 
 
 def _close(store: Store, pack: OpenPack, fsync: str) -> PackInfo:

@@ -664,7 +664,7 @@ class Writer:
                 before = os.fstat(fd)
                 found, total = digest_fd(fd, source.algorithm)
                 if found != (item.id, item.seal) or total != item.size:
-                    raise mismatch(found, Digest(item.id, item.seal), f"{source.label}: {object_name(item.id)}")
+                    raise mismatch(found, Digest(item.id, item.seal), f"{source.label}: {object_name(item.id)}", source.mending)
                 self._store.backend.upload(object_name(item.id), path, self._check_stopped)
                 after = os.fstat(fd)
                 # Not ctime: another process may link it. A replaced or rewritten object must not be named by the index.
@@ -734,7 +734,7 @@ class Writer:
                     self._heard(prepared.chunk.size)
         found = hasher.digest()
         if found != (item.id, item.seal) or total != item.size:
-            raise mismatch(found, Digest(item.id, item.seal), where)
+            raise mismatch(found, Digest(item.id, item.seal), where, source.mending)
         with self._lock:
             recipe = Recipe(key, sealed, total, packed([(chunk.id, chunk.size) for chunk in chunks], self._id_length))
             # One that was found there may say other chunks.

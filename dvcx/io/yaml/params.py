@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from dvcx.core.records import doubled_key
 from dvcx.errors import IntegrityError, UnsafeInput, UsageError, display
 from dvcx.io.yaml.reading import HINT, LONG, MAX_DEPTH, MAX_DIGITS, MAX_NODES, decode, load, place_of
 
@@ -44,6 +45,9 @@ def _load_json(data: bytes, where: str) -> Any:
         return None
     try:
         value = json.loads(source.text, object_pairs_hook=_no_doubles, parse_int=_short_int)
+    except _Doubled:
+        name, line, column = doubled_key(source.text)
+        raise IntegrityError(f"{display(where)}:{line}:{column}: broken JSON: key '{display(name)}' twice", HINT) from None
     except json.JSONDecodeError as error:
         raise IntegrityError(f"{display(where)}:{error.lineno}:{error.colno}: broken JSON: {error.msg}", HINT) from None
     except RecursionError:
@@ -59,11 +63,14 @@ def _short_int(text: str) -> int:
     return int(text)
 
 
+class _Doubled(Exception):
+    pass
+
+
 def _no_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     record = dict(pairs)
     if len(record) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"key '{next(name for name in record if names.count(name) > 1)}' twice")
+        raise _Doubled
     return record
 
 

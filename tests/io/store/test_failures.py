@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from dvcx.errors import IntegrityError, NotFound, RemoteFailed, UsageError
+from dvcx.io.store import fsspec, objectstore
 from dvcx.io.store.backend import Backend
 from dvcx.io.store.retry import open_retrying
 from dvcx.io.store.schemes import open_backend
@@ -101,6 +102,16 @@ def test_nobody_listens(source: Path) -> None:
     began = time.monotonic()
     check(everything(open_backend("s3://bucket/x", options, base="/"), source), "the endpoint cannot be reached")
     assert time.monotonic() - began < 30
+
+
+def test_an_endpoint_that_was_never_reached_is_given_up_sooner_than_a_stall(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objectstore, "FIRST_CONTACT", 0.5)
+    backend = retrying("s3://bucket/x", S3Server("nobody", 1).options(timeout="300"))
+    with pytest.raises(RemoteFailed, match=r"cannot be reached .*; tried \d+ times"):
+        backend.read("objects/x")
+    assert "trying again, until 0.5 seconds have passed without progress" in capsys.readouterr().out
 
 
 def test_a_host_that_has_no_address() -> None:
@@ -193,6 +204,19 @@ def test_an_ssh_connection_that_breaks_is_made_anew(sftp: SftpServer, isolated: 
         assert backend.read("packs/x", 1000, 4 << 20) == data[1000 : 1000 + (4 << 20)]
         assert [item.name for item in backend.list("")] == ["packs/x"]
         backend.close()
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")  # a user would see a traceback
+def test_an_ssh_connection_that_is_gone_is_told_to_who_reads_alone(sftp: SftpServer, isolated: Path) -> None:
+    from paramiko import SSHException
+
+    sftp.prepare(isolated)
+    backend = open_backend(sftp.fresh(), {"timeout": "20"}, base="/")
+    assert isinstance(backend, fsspec.FsspecBackend)
+    backend.write("packs/x", b"x" * 100_000)
+    with pytest.raises(SSHException), backend._connection() as system, system.open(backend._path("packs/x")) as file:
+        system.client.close()
+        next(file.readv([(0, 100_000)]))
 
 
 class _Answer(http.server.BaseHTTPRequestHandler):
