@@ -29,16 +29,15 @@ class Meter:
 
     def look(self) -> None:
         """Look, if it is due."""
-        began = time.monotonic()
-        if began < self._due:
+        if time.monotonic() < self._due:
             return
+        began = time.thread_time()  # what others took meanwhile does not count
         family = _family(self._pid)
         # Counting what is shared once takes longer, and never comes to more than counting it for each.
         if sum(map(_resident, family)) > self.peak:
             self.peak = max(self.peak, sum(map(_share, family)) if len(family) > 1 else _resident(self._pid))
-        now = time.monotonic()
         self._pause = min(2 * self._pause, SELDOM)
-        self._due = now + max(self._pause, (now - began) / SHARE)
+        self._due = time.monotonic() + max(self._pause, (time.thread_time() - began) / SHARE)
 
 
 def _family(pid: int) -> list[int]:
