@@ -38,17 +38,22 @@ stages:
 
 
 @pytest.fixture
-def there(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A clone in which `data/a` of two files and `parts/1` of three were pulled, and the single outputs."""
+def bare(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A clone of a project that was run and pushed; nothing was pulled."""
     write(project, {"data/a": "a", "data/sub/b": "b", "dvcx.yaml": STAGES})
     add(project, ["data"])
     repro(again(project))
     project = with_remote(again(project), tmp_path_factory.mktemp("remote"))
     push(project)
     commit_all(project)
-    there = clone(project, tmp_path_factory.mktemp("clone") / "c")
-    pull(there, ["data/a", "parts/1", "total", "copy"])
-    return again(there)
+    return again(clone(project, tmp_path_factory.mktemp("clone") / "c"))
+
+
+@pytest.fixture
+def there(bare: Project) -> Project:
+    """A clone in which `data/a` of two files and `parts/1` of three were pulled, and the single outputs."""
+    pull(bare, ["data/a", "parts/1", "total", "copy"])
+    return again(bare)
 
 
 def test_status_and_check_take_it_as_recorded(there: Project) -> None:
@@ -61,32 +66,24 @@ def test_status_and_check_take_it_as_recorded(there: Project) -> None:
     assert check(there).clean and status(there).clean
 
 
-def test_a_clone_without_any_data_is_not_stale(project: Project, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_clone_without_any_data_is_not_stale(bare: Project) -> None:
     """Every reader says so, and what cannot be told without a listing; a remote has it, and `repro --pull` keeps it."""
-    write(project, {"data/a": "a", "data/sub/b": "b", "dvcx.yaml": STAGES})
-    add(project, ["data"])
-    repro(again(project))
-    project = with_remote(again(project), tmp_path_factory.mktemp("remote"))
-    push(project)
-    commit_all(project)
-    there = again(clone(project, tmp_path_factory.mktemp("clone") / "c"))
-
-    found = status(there)
+    found = status(bare)
     assert {change.path for change in found.data if change.state == "not pulled"} == {"data", "parts", "total", "copy"}
     untold = "data/sub: not here, and nobody can tell what it is without the listing of data"
     states = {stage.stage: (stage.state, stage.reasons) for stage in found.stages}
     assert states == {"split": ("fresh", ()), "count": ("fresh", ()), "one": ("stale", (untold,))}
-    assert not check(there).clean and check(there, remote="").clean
-    assert {stage.state for stage in status(there, remote="").stages} == {"fresh"}
+    assert not check(bare).clean and check(bare, remote="").clean
+    assert {stage.state for stage in status(bare, remote="").stages} == {"fresh"}
 
-    assert {turn.stage: turn.how for turn in repro(there, pull=True).runs} == {
+    assert {turn.stage: turn.how for turn in repro(bare, pull=True).runs} == {
         "split": "unchanged", "count": "restored", "one": "restored",
     }  # fmt: skip
-    there = again(there)
-    assert {stage.state for stage in status(there).stages} == {"fresh"} and check(there).clean
-    told = why(there, ["split", "one", "parts"])
+    bare = again(bare)
+    assert {stage.state for stage in status(bare).stages} == {"fresh"} and check(bare).clean
+    told = why(bare, ["split", "one", "parts"])
     assert {stage.state for stage in told.stages} == {"fresh"} and not told.run and not told.restore and not told.might_run
-    assert {turn.how for turn in repro(there, dry_run=True).runs} == {"unchanged"}
+    assert {turn.how for turn in repro(bare, dry_run=True).runs} == {"unchanged"}
 
 
 def test_repro_runs_nothing_that_is_fresh(there: Project) -> None:
