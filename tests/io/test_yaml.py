@@ -262,7 +262,7 @@ def test_parameters_in_three_formats() -> None:
         ("p.py", b"x = " + b"-" * 9000 + b"1", 9, "p.py: nested deeper"),
         ("p.py", b"#" * (300 << 10), 9, "p.py: larger than 256 KiB"),
         ("p.json", b'{"a":\n x}', 4, "p.json:2:2: broken JSON"),
-        ("p.json", b'{"a": 1, "a": 2}', 4, "p.json: broken JSON: key 'a' twice"),
+        ("p.json", b'{"a": 1, "a": 2}', 4, "p.json:1:10: broken JSON: key 'a' twice"),
         ("p.json", b'{"a": "\\ud800"}', 4, "p.json: half of a surrogate pair"),
         ("p.json", b'{"a": ' + b"1" * 5000 + b"}", 4, "p.json: broken JSON: a number too long"),
         ("p.json", b"[" * 40 + b"]" * 40, 9, "p.json: nested deeper"),
