@@ -16,7 +16,7 @@ from dvcx.core.records import LockEntry
 from dvcx.core.staleness import Snapshot, Values
 from dvcx.errors import NotFound, display
 from dvcx.ops.records import Tracked
-from dvcx.ops.transfer import Only
+from dvcx.ops.transfer import way_to
 
 if TYPE_CHECKING:
     from dvcx.io.store.store import Store
@@ -64,7 +64,7 @@ class Pulling:
         for path in stage.deps:
             for owner, content in self.away(path).items():
                 if owner != path and contains(owner, path):
-                    self.results.bring({owner: content}, cache, only=_way_to(path))
+                    self.results.bring({owner: content}, cache, only=way_to(path))
 
     def overlaid(
         self, stage: Stage, locked: LockEntry | None, now: Snapshot, cache: Store
@@ -134,10 +134,6 @@ def asked_for(graph: Graph, chosen: Sequence[Stage], targets: Sequence[str]) -> 
         return {stage.address for target in targets for stage in find(graph, target)}
     names = {stage.address for stage in chosen}
     return {name for name in names if not names.intersection(graph.downstream[name])}
-
-
-def _way_to(path: str) -> Only:
-    return Only(lambda name: False, lambda name: contains(name, path))
 
 
 def params_files(stage: Stage) -> list[str]:

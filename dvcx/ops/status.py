@@ -119,8 +119,9 @@ def answer(project: Project, targets: Sequence[str], *, remote: str | None, abse
             from dvcx.ops.runs import recalled
 
             verdicts = recalled(project, verdicts)
+        contents = tracked.contents() if any(verdict.reasons for verdict in verdicts) else {}
         found = tuple(
-            StageStatus(verdict.stage.address, verdict.state, _texts(verdict, tracked, known), verdict.plan, verdict.remote)
+            StageStatus(verdict.stage.address, verdict.state, _texts(verdict, contents, known), verdict.plan, verdict.remote)
             for verdict in verdicts
         )
         index.flush()
@@ -197,12 +198,11 @@ def _recorded(tracked: Tracked, absent: Sequence[str], known: KnownResults) -> d
     return found
 
 
-def _texts(verdict: Verdict, tracked: Tracked, known: KnownResults) -> tuple[str, ...]:
+def _texts(verdict: Verdict, contents: Mapping[str, Content], known: KnownResults) -> tuple[str, ...]:
     """The reasons in words. What lies in a tracked directory of which no listing is here is not known to be missing."""
     texts = [reason.text for reason in verdict.reasons]
     for number, reason in enumerate(verdict.reasons):
         if reason.kind == DEP_MISSING:
-            contents = tracked.contents()
             owner = next((owner for owner in contents if owner != reason.subject and contains(owner, reason.subject)), "")
             try:
                 if owner:

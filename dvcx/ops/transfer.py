@@ -46,6 +46,11 @@ def only_at(path: str) -> Only:
     return Only(lambda name: contains(path, name), lambda name: contains(name, path))
 
 
+def way_to(path: str) -> Only:
+    """The listings that tell what is at one path, and nothing else."""
+    return Only(lambda name: False, lambda name: contains(name, path))
+
+
 def needed(
     contents: Mapping[str, Content],
     cache: Store,
